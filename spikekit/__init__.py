@@ -1,0 +1,53 @@
+"""spikekit: spiking neural networks in PyTorch, from event data to Loihi-style chips.
+
+Modules take and return [T, B, ...] and are at rest at the start of every call; sequences are carried on with `run`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from spikekit import errors, surrogate
+from spikekit.neurons import IF, LI, LIF, Neuron
+from spikekit.sequential import Sequential, fold_time
+from spikekit.state import map_state, record, run, scan
+
+if TYPE_CHECKING:
+    from spikekit import datasets, events, export, measure, models, viz
+    from spikekit.train import Trainer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "IF",
+    "LI",
+    "LIF",
+    "Neuron",
+    "Sequential",
+    "Trainer",
+    "datasets",
+    "errors",
+    "events",
+    "export",
+    "fold_time",
+    "map_state",
+    "measure",
+    "models",
+    "record",
+    "run",
+    "scan",
+    "surrogate",
+    "viz",
+]
+
+# Imported at first use: `import spikekit` costs torch, numpy and the core, nothing else.
+_LAZY_MODULES = frozenset({"datasets", "events", "export", "measure", "models", "viz"})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY_MODULES:
+        return importlib.import_module(f"spikekit.{name}")
+    if name == "Trainer":
+        return importlib.import_module("spikekit.train").Trainer
+    raise AttributeError(f"module 'spikekit' has no attribute {name!r}")

@@ -1,0 +1,104 @@
+"""What every neuron shares: [T, B, ...] in and out, state through the session, and loud refusal of bad input."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from spikekit import state as sessions
+from spikekit.errors import InputError, StateError
+from spikekit.ops.lif import state_dtype
+from spikekit.ops.paths import functorch_active
+
+
+class Neuron(nn.Module):
+    """Base of all neurons. A subclass defines `integrate`; this class feeds it state and checks what goes through."""
+
+    temporal: ClassVar[bool] = True
+    """Takes [T, B, ...] itself; `sk.Sequential` does not fold time for it."""
+
+    spiking: ClassVar[bool] = True
+    """Its output is spikes."""
+
+    records: ClassVar[tuple[str, ...]] = ("drive", "membrane", "spikes")
+    """What `sk.record` can ask of it."""
+
+    def integrate(
+        self, x: Tensor, state: dict[str, Tensor] | None, keep: Collection[str]
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """The equations: output [T, B, ...], the state after the last step, and the traces named in `keep`."""
+        raise NotImplementedError(f"{type(self).__name__} must define integrate(x, state, keep)")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drive x [T, B, ...], floating point, to the output [T, B, ...] of the whole sequence."""
+        self._check_drive(x)
+        session = sessions.active()
+        if session is None:
+            y, new, _ = self.integrate(x, None, ())
+            self._check_finite(x, new)
+            return y
+        slot = session.slot(self)
+        state = session.take(slot)
+        if state is not None:
+            self._check_state(x, state, slot)
+        y, new, traces = self.integrate(x, state, session.wants(self))
+        self._check_finite(x, new)
+        session.give(slot, new)
+        for what, trace in traces.items():
+            session.put(self, what, trace)
+        return y
+
+    def _check_drive(self, x: Tensor) -> None:
+        if x.ndim < 2:
+            raise InputError(
+                f"{self}: the drive must have the axes [T, B, ...], got shape {tuple(x.shape)}. "
+                "Add the missing axis, for example x.unsqueeze(1) for a batch of one."
+            )
+        if not x.is_floating_point():
+            raise InputError(f"{self}: the drive must be floating point, got {x.dtype}; use x.float()")
+        for axis, what in ((0, "time steps (axis 0, T)"), (1, "samples (axis 1, B)")):
+            if x.shape[axis] == 0:
+                raise InputError(f"{self}: the drive has no {what}: shape {tuple(x.shape)}")
+
+    def _check_state(self, x: Tensor, state: dict[str, Tensor], slot: str) -> None:
+        where = f"state of {slot or 'the network'!r} ({type(self).__name__})"
+        for name, value in state.items():
+            if value.shape[:1] != x.shape[1:2]:
+                raise StateError(
+                    f"{where}: {name} is of a batch of {value.shape[0]}, the input has B = {x.shape[1]} (axis 1). "
+                    "Index the state with sk.map_state, or pass state=None to start at rest."
+                )
+            if value.shape[1:] != x.shape[2:]:
+                raise StateError(
+                    f"{where}: {name} has the shape {tuple(value.shape)}, the drive needs {tuple(x.shape[1:])}. "
+                    "It belongs to another network or input size: pass state=None to start at rest."
+                )
+            if value.device != x.device or value.dtype != state_dtype(x.dtype):
+                raise StateError(
+                    f"{where}: {name} is {value.dtype} on {value.device}, the drive needs {state_dtype(x.dtype)} on "
+                    f"{x.device}. Move it with sk.map_state(lambda v: v.to(...), state)."
+                )
+
+    def _check_finite(self, x: Tensor, state: dict[str, Tensor]) -> None:
+        """Find NaN and Inf by the last membrane alone: once in, they never leave it, so T - 1 steps need no look."""
+        if torch.compiler.is_compiling() or functorch_active():
+            return
+        for value in state.values():
+            if value.is_meta or (value.is_cuda and torch.cuda.is_current_stream_capturing()):
+                continue
+            if bool(torch.isfinite(value).all()):
+                continue
+            bad = (~torch.isfinite(x)).nonzero()
+            if len(bad):
+                index = tuple(bad[0].tolist())
+                raise InputError(
+                    f"{self}: the drive holds {x[index].item()} at [T, B, ...] = {list(index)}, one of {len(bad)} "
+                    "values that are not finite. Look at the input data and at the weights of the layer before."
+                )
+            raise InputError(
+                f"{self}: the membrane grew beyond {value.dtype}'s range on a finite drive. "
+                "Check the scale of the drive, or use beta < 1."
+            )

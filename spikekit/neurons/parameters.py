@@ -1,0 +1,74 @@
+"""Neuron parameters: fixed or learnable, one for all neurons, one a channel, or one a neuron.
+
+A learnable parameter is stored unconstrained and read through a map that cannot leave the legal range, so that no
+optimiser step needs clamping: beta = sigmoid(beta_raw) in (0, 1), threshold = exp(threshold_raw) > 0.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from spikekit.errors import InputError
+
+RANGES = {"beta": "between 0 and 1", "threshold": "greater than 0", "reset_quantum": "greater than 0"}
+
+
+def _legal(name: str, value: Tensor) -> bool:
+    if not bool(torch.isfinite(value).all()):
+        return False
+    return bool(((value >= 0) & (value <= 1)).all()) if name == "beta" else bool((value > 0).all())
+
+
+def add_parameter(module: nn.Module, name: str, value: float | Tensor, learn: bool) -> None:
+    """Register `name` on `module`: a buffer, or when `learn` the unconstrained parameter `<name>_raw`."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
+        raise InputError(f"{type(module).__name__}: {name} must be a number or a tensor, got {value!r}")
+    tensor = torch.as_tensor(value).detach().clone()
+    if not tensor.is_floating_point():
+        tensor = tensor.to(torch.get_default_dtype())
+    if not _legal(name, tensor):
+        shown = (
+            value if not isinstance(value, Tensor) else f"values from {tensor.min():g} to {tensor.max():g}"
+        )
+        raise InputError(f"{type(module).__name__}: {name} must be {RANGES[name]}, got {shown}")
+    if not learn:
+        module.register_buffer(name, tensor)
+        return
+    if name == "beta" and not bool(((tensor > 0) & (tensor < 1)).all()):
+        raise InputError(
+            f"{type(module).__name__}: a learnable beta must start strictly between 0 and 1, got {value}; "
+            "at 0 or 1 the sigmoid that keeps it legal has no gradient"
+        )
+    raw = torch.logit(tensor) if name == "beta" else torch.log(tensor)
+    module.register_parameter(f"{name}_raw", nn.Parameter(raw))
+
+
+def read_parameter(module: nn.Module, name: str) -> Tensor:
+    """The value of `name`, differentiable when it is learnable."""
+    raw = getattr(module, f"{name}_raw", None)
+    if raw is None:
+        return module.get_buffer(name)
+    return torch.sigmoid(raw) if name == "beta" else torch.exp(raw)
+
+
+def broadcast(module: nn.Module, name: str, value: Tensor, x: Tensor) -> Tensor:
+    """Shape `value` to broadcast with a state [B, ...] of drive x [T, B, ...]; one axis means one value a channel."""
+    if value.ndim == 0:
+        return value
+    if value.ndim == 1 and x.ndim > 3:
+        value = value.reshape(-1, *([1] * (x.ndim - 3)))
+    neurons = tuple(x.shape[2:])
+    fits = value.ndim == len(neurons) and all(a in (1, b) for a, b in zip(value.shape, neurons, strict=True))
+    if not fits:
+        raise InputError(
+            f"{type(module).__name__}: {name} has the shape {tuple(value.shape)}, which does not fit the drive "
+            f"{tuple(x.shape)}: give one number, one a channel (axis 2: {x.shape[2] if x.ndim > 2 else 'absent'}), or "
+            f"one a neuron {neurons}"
+        )
+    return value
+
+
+def describe(value: Tensor) -> str:
+    """A short text for repr: the number, or the shape of a tensor."""
+    return f"{value.item():.4g}" if value.ndim == 0 else f"tensor{list(value.shape)}"

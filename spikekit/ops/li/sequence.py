@@ -1,0 +1,84 @@
+"""The leaky integrator over the whole sequence as one operator, with its gradient by hand.
+
+g[t] = dL/dv[t] + beta·g[t+1],  dL/dx[t] = g[t],  dL/dv0 = beta·g[0],  dL/dbeta = Σ g[t]·v[t-1]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikekit.ops.lif.reference import state_dtype
+
+
+@torch.library.custom_op("spikekit::li", mutates_args=())
+def li_sequence(x: Tensor, v0: Tensor | None, beta: Tensor) -> Tensor:
+    """Membranes of the sequence; differentiable."""
+    out = torch.empty_like(x, dtype=state_dtype(x.dtype))
+    v = v0
+    for t in range(x.shape[0]):
+        if v is None:
+            out[t].copy_(x[t])
+        else:
+            torch.mul(v, beta, out=out[t])
+            out[t].add_(x[t])
+        v = out[t]
+    return out
+
+
+@torch.library.custom_op("spikekit::li_backward", mutates_args=())
+def li_backward(
+    grad: Tensor, out: Tensor, v0: Tensor | None, beta: Tensor, dtype: torch.dtype, needs: Sequence[bool]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, v0, beta; those not needed come back empty."""
+    g_x = torch.empty_like(out, dtype=dtype)
+    g = torch.zeros_like(out[0])
+    g_beta = torch.zeros_like(g) if needs[2] else g.new_empty(0)
+    for t in range(out.shape[0] - 1, -1, -1):
+        g.add_(grad[t])
+        g_x[t].copy_(g)
+        before = out[t - 1] if t > 0 else v0
+        if needs[2] and before is not None:
+            g_beta.addcmul_(g, before)
+        g.mul_(beta)
+    return (
+        g_x,
+        g if needs[1] else g.new_empty(0),
+        g_beta.sum_to_size(beta.shape).to(beta.dtype) if needs[2] else g_beta,
+    )
+
+
+@li_sequence.register_fake
+def _(x: Tensor, v0: Tensor | None, beta: Tensor) -> Tensor:
+    return torch.empty_like(x, dtype=state_dtype(x.dtype))
+
+
+@li_backward.register_fake
+def _(
+    grad: Tensor, out: Tensor, v0: Tensor | None, beta: Tensor, dtype: torch.dtype, needs: Sequence[bool]
+) -> tuple[Tensor, Tensor, Tensor]:
+    none = out.new_empty(0)
+    return (
+        torch.empty_like(out, dtype=dtype),
+        torch.empty_like(out[0]) if needs[1] else none,
+        torch.empty_like(beta) if needs[2] else none,
+    )
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, v0, beta = inputs
+    ctx.save_for_backward(output, v0, beta)
+    ctx.dtype = x.dtype
+
+
+def _backward(ctx: Any, grad: Tensor) -> Any:
+    out, v0, beta = ctx.saved_tensors
+    needs = [bool(need) for need in ctx.needs_input_grad]
+    grads = torch.ops.spikekit.li_backward(grad, out, v0, beta, ctx.dtype, needs)
+    return tuple(g if need else None for g, need in zip(grads, needs, strict=True))
+
+
+li_sequence.register_autograd(_backward, setup_context=_setup_context)

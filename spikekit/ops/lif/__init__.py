@@ -1,0 +1,38 @@
+"""The LIF operation: picks the path that computes `reference.lif_reference` fastest for this call."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from spikekit.ops.lif.reference import LIFRule, lif_reference, state_dtype
+from spikekit.ops.lif.sequence import lif_inference, lif_training
+from spikekit.ops.paths import forced_path, functorch_active
+
+__all__ = ["LIFRule", "lif", "lif_reference", "state_dtype"]
+
+
+def lif(
+    x: Tensor,
+    v0: Tensor | None,
+    beta: Tensor,
+    threshold: Tensor,
+    quantum: Tensor,
+    rule: LIFRule,
+    *,
+    keep_membranes: bool = False,
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Spikes, membranes (None unless kept or needed by the path) and last v of a drive [T, B, ...].
+
+    Arguments as in `lif_reference`, whose numbers every path returns.
+    """
+    if forced_path() == "reference" or functorch_active():
+        return lif_reference(x, v0, beta, threshold, quantum, rule)
+    inputs = (x, beta, threshold, quantum) if v0 is None else (x, v0, beta, threshold, quantum)
+    if keep_membranes or (torch.is_grad_enabled() and any(a.requires_grad for a in inputs)):
+        name, numbers = rule.surrogate.encode()
+        return lif_training(
+            x, v0, beta, threshold, quantum, rule.reset, rule.inclusive, rule.detach_reset, name, numbers
+        )
+    spikes, v = lif_inference(x, v0, beta, threshold, quantum, rule.reset, rule.inclusive)
+    return spikes, None, v

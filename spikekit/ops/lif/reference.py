@@ -1,0 +1,68 @@
+"""The leaky integrate-and-fire neuron, defined: a plain loop over time that autograd differentiates.
+
+    u[t] = beta·v[t-1] + x[t]                      v[-1] = v0 (zero at rest)
+    s[t] = 1 if u[t] > threshold else 0            (>= when inclusive)
+    v[t] = u[t] - quantum·s[t]                     soft reset
+    v[t] = u[t]·(1 - s[t])                         hard reset
+    v[t] = u[t]                                    no reset
+
+In the backward pass ds/du is the surrogate's derivative at u - threshold. Every fast path is tested against this file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spikekit.surrogate import Surrogate
+
+
+@dataclass(frozen=True)
+class LIFRule:
+    """The choices that are not tensors: reset "soft" | "hard" | "none", comparison, graph of the reset, surrogate."""
+
+    reset: str
+    inclusive: bool
+    detach_reset: bool
+    surrogate: Surrogate
+
+
+def state_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of the membrane for a drive of `dtype`: half precision integrates in float32."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def fire(u: Tensor, threshold: Tensor, rule: LIFRule) -> Tensor:
+    """Spikes {0, 1} of membrane `u`, with the surrogate's gradient."""
+    hard = (u >= threshold) if rule.inclusive else (u > threshold)
+    soft = rule.surrogate.antiderivative(u - threshold)
+    # soft - soft.detach() is exactly zero in the forward pass and carries the surrogate's slope in the backward pass.
+    return hard.to(u.dtype) + (soft - soft.detach())
+
+
+def lif_reference(
+    x: Tensor, v0: Tensor | None, beta: Tensor, threshold: Tensor, quantum: Tensor, rule: LIFRule
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the equations above over the whole sequence.
+
+    x: drive [T, B, ...]. v0: [B, ...] or None. beta, threshold, quantum: broadcastable to [B, ...].
+    Returns spikes [T, B, ...] in x's dtype, membranes u [T, B, ...] and the last v [B, ...] in `state_dtype`.
+    """
+    dtype = state_dtype(x.dtype)
+    v = torch.zeros_like(x[0], dtype=dtype) if v0 is None else v0
+    spikes, membranes = [], []
+    for drive in x.unbind(0):
+        u = beta * v + drive.to(dtype)
+        s = fire(u, threshold, rule)
+        spikes.append(s.to(x.dtype))
+        membranes.append(u)
+        s_reset = s.detach() if rule.detach_reset else s
+        if rule.reset == "soft":
+            v = u - quantum * s_reset
+        elif rule.reset == "hard":
+            v = u * (1 - s_reset)
+        else:
+            v = u
+    return torch.stack(spikes), torch.stack(membranes), v

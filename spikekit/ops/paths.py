@@ -1,0 +1,35 @@
+"""Which implementation of an operation runs: what every dispatch asks, and what `spikekit doctor` prints."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from spikekit.errors import InputError
+
+ENVIRONMENT_VARIABLE = "SPIKEKIT_PATH"
+PATHS = ("auto", "reference")
+
+_choice = os.environ.get(ENVIRONMENT_VARIABLE, "auto")
+
+
+def set_path(path: str) -> None:
+    """Force one implementation for the whole process: "auto" (the default) or "reference"."""
+    global _choice
+    if path not in PATHS:
+        raise InputError(f"path must be one of {PATHS}, got {path!r} (check ${ENVIRONMENT_VARIABLE})")
+    _choice = path
+
+
+set_path(_choice)
+
+
+def forced_path() -> str:
+    """The path set by `set_path` or by the environment variable SPIKEKIT_PATH."""
+    return _choice
+
+
+def functorch_active() -> bool:
+    """True inside torch.func.vmap, grad and the like, which in-place kernels cannot serve."""
+    return not torch.compiler.is_compiling() and bool(torch._C._are_functorch_transforms_active())

@@ -1,0 +1,116 @@
+"""Chains of spiking and stateless layers on [T, B, ...]: time is folded into the batch where a layer needs no time."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from spikekit.errors import InputError, SpikekitError
+
+# These read axis 0 as time or as the batch themselves: folding T into B would mix the two without an error.
+_SEQUENCE_LAYERS = (nn.RNNBase, nn.MultiheadAttention, nn.Transformer)
+
+
+def is_temporal(module: nn.Module) -> bool:
+    """Whether `module` takes [T, B, ...] itself: it says so by `temporal`, or holds a module that does."""
+    return any(getattr(child, "temporal", False) for child in module.modules())
+
+
+class FoldTime(nn.Module):
+    """A stateless module applied to every time step at once; made by `fold_time`."""
+
+    temporal: ClassVar[bool] = True
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [T, B, ...] -> [T, B, ...]."""
+        _check_axes(x, "fold_time")
+        y: Tensor = self.module(x.flatten(0, 1))
+        return y.unflatten(0, x.shape[:2])
+
+
+def fold_time(module: nn.Module) -> FoldTime:
+    """Let a stateless module (nn.Conv2d, nn.BatchNorm2d, ...) work on [T, B, ...], in a forward of your own.
+
+    `sk.fold_time(self.conv)(x)` for x [T, B, C, H, W] sees a batch of T·B images. Batch statistics are taken over time
+    and batch together; dropout draws a new mask every step. Raises InputError for a module that holds neurons.
+    """
+    if is_temporal(module):
+        raise InputError(
+            f"fold_time: {type(module).__name__} holds neurons, which need the time axis; call it directly"
+        )
+    return FoldTime(module)
+
+
+class Sequential(nn.Sequential):
+    """`nn.Sequential` on [T, B, ...]: neurons see time, everything else sees time folded into the batch.
+
+    Takes layers, or one OrderedDict of layers, like its parent. Errors name the layer that refused its input.
+    """
+
+    temporal: ClassVar[bool] = True
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        for name, layer in self.named_children():
+            if isinstance(layer, _SEQUENCE_LAYERS):
+                raise InputError(
+                    f"Sequential: layer {name} ({type(layer).__name__}) has a time axis of its own; "
+                    "call it in the forward of your own module"
+                )
+            if isinstance(layer, nn.Sequential) and not isinstance(layer, Sequential) and is_temporal(layer):
+                raise InputError(
+                    f"Sequential: layer {name} is an nn.Sequential that holds neurons; make it an sk.Sequential"
+                )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [T, B, ...] -> [T, B, ...]."""
+        _check_axes(x, "Sequential")
+        steps, folded = x.shape[:2], False
+        for name, layer in self.named_children():
+            temporal = is_temporal(layer)
+            if temporal and folded:
+                x, folded = x.unflatten(0, steps), False
+            elif not temporal and not folded:
+                steps = x.shape[:2]
+                x, folded = x.flatten(0, 1), True
+            try:
+                x = layer(x)
+            except torch.OutOfMemoryError:
+                raise
+            except SpikekitError as error:
+                raise type(error)(f"layer {name}: {error}") from error
+            except (RuntimeError, ValueError) as error:
+                shape = [f"T={steps[0]}", f"B={steps[1]}", *x.shape[1:]] if folded else list(x.shape)
+                raise InputError(
+                    f"layer {name}: {layer} refused [{', '.join(map(str, shape))}] of {x.dtype}: "
+                    f"{_explain(layer, x) or error}"
+                ) from error
+        return x.unflatten(0, steps) if folded else x
+
+
+def _check_axes(x: Tensor, who: str) -> None:
+    if x.ndim < 3:
+        raise InputError(f"{who}: the input must have the axes [T, B, ...], got shape {tuple(x.shape)}")
+    for axis, what in ((0, "time steps (axis 0, T)"), (1, "samples (axis 1, B)")):
+        if x.shape[axis] == 0:
+            raise InputError(f"{who}: the input has no {what}: shape {tuple(x.shape)}")
+
+
+def _explain(layer: nn.Module, x: Tensor) -> str | None:
+    """The usual two mistakes, in the words of [T, B, ...]; `x` has time folded."""
+    if not x.is_floating_point():
+        return f"it needs floating point; use x.float() or x.to(torch.{torch.get_default_dtype()})".replace(
+            "torch.torch.", "torch."
+        )
+    if isinstance(layer, nn.Linear) and x.shape[-1] != layer.in_features:
+        return f"it needs {layer.in_features} features on the last axis, got {x.shape[-1]}"
+    channels = getattr(layer, "in_channels", getattr(layer, "num_features", None))
+    if channels is not None and x.ndim > 1 and x.shape[1] != channels:
+        return f"it needs {channels} channels on axis 2 (C), got {x.shape[1]}"
+    return None
