@@ -1,0 +1,157 @@
+"""What Lava 0.10.0 would accept and then compute something else with: refused before it starts.
+
+Lava clips and truncates weights, wraps 32-bit sums and ignores what a process has no use for, all without a
+word. Each check here names the layer and the field, says what was found and what to do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spikekit.errors import ExportError
+
+if TYPE_CHECKING:
+    from spikekit.export.lava.job import LavaJob, LavaLayer
+
+STATE_MAX = 2**23 - 1
+THRESHOLD_MAX = 2**17 - 1
+DECAY_ONE = 4096
+INPUT_BITS_MAX = 24
+WEIGHT_EXP_MAX = 7
+
+FIXED_RANGES = {
+    "decay": (0, DECAY_ONE, "the removed fraction in 1/4096: round((1 - beta) * 4096)"),
+    "bias": (-STATE_MAX, STATE_MAX, "a 24-bit membrane cannot hold it: lower the scale of the layer"),
+    "threshold": (0, THRESHOLD_MAX, "17 bits, before the shift by 6: lower the scale of the layer"),
+    "quantum": (0, STATE_MAX, "a 24-bit membrane cannot hold it: lower the scale of the layer"),
+}
+
+
+def refuse(layer: str, field: str, found: str, fix: str) -> ExportError:
+    """The error of one field of one layer."""
+    return ExportError(f"layer {layer!r}: {field}: {found}. {fix}")
+
+
+def sign_mode(name: str, values: npt.NDArray[Any]) -> str:
+    """The sign mode under which Lava's fixed-point weights equal `values`, or ExportError.
+
+    MIXED holds even integers in [-256, 254]; EXCITATORY 0..255; INHIBITORY -255..0
+    (lava.utils.weightutils: clip_weights to 8 bits, then truncate_weights).
+    """
+    if not values.size:
+        return "MIXED"
+    low, high = int(values.min()), int(values.max())
+    if low >= -256 and high <= 254 and not (values % 2).any():
+        return "MIXED"
+    if low >= 0 and high <= 255:
+        return "EXCITATORY"
+    if high <= 0 and low >= -255:
+        return "INHIBITORY"
+    odd = "" if low < -256 or high > 255 else f", {int((values % 2).sum())} of them odd"
+    raise refuse(
+        name,
+        "values",
+        f"weights from {low} to {high}{odd}, which Lava would clip or round down",
+        "Weights of mixed sign must be even and within [-256, 254]; of one sign, within 255 of zero.",
+    )
+
+
+def check_fixed(layer: LavaLayer, largest_input: int) -> None:
+    """Ranges of a fixed-point layer; `largest_input` is the largest magnitude of one input message."""
+    sign_mode(layer.name, layer.values)
+    if not 0 <= layer.weight_exp <= WEIGHT_EXP_MAX:
+        raise refuse(
+            layer.name,
+            "weight_exp",
+            f"{layer.weight_exp} is not in 0..{WEIGHT_EXP_MAX}",
+            "Rescale the weights.",
+        )
+    for field, (low, high, why) in FIXED_RANGES.items():
+        array = getattr(layer, field)
+        outside = np.flatnonzero((array < low) | (array > high))
+        if outside.size:
+            worst = f"{int(array[outside[0]])} of neuron {outside[0]} is not in {low}..{high}"
+            raise refuse(layer.name, field, worst, f"({why}.)")
+    sums = np.bincount(layer.rows, weights=np.abs(layer.values), minlength=1)
+    reached = int(sums.max()) * largest_input << layer.weight_exp
+    if reached >= 2**31:
+        raise refuse(
+            layer.name,
+            "values",
+            f"neuron {int(sums.argmax())} could receive {reached} in one step, and Lava sums in 32 bits",
+            "Lower weight_exp or input_bits, or split the layer.",
+        )
+
+
+def check_float(layer: LavaLayer) -> None:
+    """Ranges of a floating-point layer."""
+    if layer.weight_exp:
+        raise refuse(
+            layer.name, "weight_exp", f"{layer.weight_exp} has no meaning in float mode", "Set it to 0 there."
+        )
+    for field in ("values", "decay", "bias", "threshold", "quantum"):
+        bad = np.flatnonzero(~np.isfinite(getattr(layer, field)))
+        if bad.size:
+            raise refuse(
+                layer.name, field, f"entry {bad[0]} is not finite", "Check the network for NaN or inf."
+            )
+    outside = np.flatnonzero((layer.decay < 0) | (layer.decay > 1))
+    if outside.size:
+        found = f"{layer.decay[outside[0]]} of neuron {outside[0]} is not in [0, 1]"
+        raise refuse(layer.name, "decay", found, "Give beta itself: the fraction that stays.")
+
+
+def check_inputs(job: LavaJob) -> int:
+    """Check the input frames; returns the largest magnitude that one message may have."""
+    inputs, bits = job.inputs, job.input_bits
+    if inputs.ndim != 3 or 0 in inputs.shape:
+        raise ExportError(
+            f"inputs: shape {inputs.shape} is not [N, T, n_in], each at least 1. Flatten a frame to one axis."
+        )
+    if not 0 <= bits <= INPUT_BITS_MAX:
+        raise ExportError(f"input_bits: {bits} is not in 0..{INPUT_BITS_MAX}. Use 0 for binary spikes.")
+    if inputs.dtype.kind == "f" and not (job.mode == "float" and bits):
+        raise ExportError(
+            f"inputs: {inputs.dtype} frames need float mode and input_bits above 0. Convert spikes to bool."
+        )
+    if inputs.dtype.kind not in "biuf":
+        raise ExportError(f"inputs: dtype {inputs.dtype} is not a number. Give bool or integer frames.")
+    if not np.isfinite(inputs).all():
+        raise ExportError("inputs: a value is not finite. Check the frames for NaN or inf.")
+    low, high = inputs.min(), inputs.max()
+    if bits == 0 and (low < 0 or high > 1):
+        raise ExportError(
+            f"inputs: values from {low} to {high} are not binary spikes. Set input_bits, or make them binary."
+        )
+    if bits and (high >= 2**bits or low <= -(2**bits)):
+        raise ExportError(
+            f"inputs: values from {low} to {high} are not below {2**bits}, the magnitude of {bits} bits. "
+            "Raise input_bits."
+        )
+    return 2**bits - 1 if bits else 1
+
+
+def check_chain(job: LavaJob) -> None:
+    """Check that the layers follow one another and have names of their own."""
+    if not job.layers:
+        raise ExportError("layers: there are none. A job needs at least one layer.")
+    width, names = job.inputs.shape[2], set[str]()
+    for index, layer in enumerate(job.layers):
+        if layer.shape[1] != width:
+            before = f"layer {job.layers[index - 1].name!r}" if index else "inputs"
+            found = f"{layer.shape[1]} input columns, but {before} has {width} neurons"
+            raise refuse(layer.name, "shape", found, "Order the layers as the data flows.")
+        if layer.name in names:
+            raise refuse(layer.name, "name", "is taken already", "Give each layer a name of its own.")
+        if not layer.fires and index < len(job.layers) - 1:
+            raise refuse(
+                layer.name,
+                "fires",
+                "False, with layers after it that would receive nothing",
+                "Put a readout last.",
+            )
+        names.add(layer.name)
+        width = layer.shape[0]

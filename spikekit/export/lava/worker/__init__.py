@@ -1,0 +1,1 @@
+"""Files that the worker interpreter runs by path; nothing here is imported by spikekit itself."""

@@ -1,0 +1,183 @@
+"""The neuron layer: leaky integrate-and-fire with a reset by subtraction, as a Lava process.
+
+Lava's own LIF resets to zero only and compares strictly. This process keeps its arithmetic (lava-nc 0.10.0,
+`lava.proc.lif.models`, with the synaptic current's decay at du = 4095, so that no current is carried over)
+and adds: a threshold, decay, bias and reset quantum per neuron, three resets, an inclusive comparison, and a
+readout that never fires. Lava executes every file of this folder when it looks for process models, so the
+folder holds nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from lava.magma.core.decorator import implements, requires, tag
+from lava.magma.core.model.py.model import PyLoihiProcessModel
+from lava.magma.core.model.py.ports import PyInPort, PyOutPort
+from lava.magma.core.model.py.type import LavaPyType
+from lava.magma.core.process.ports.ports import InPort, OutPort
+from lava.magma.core.process.process import AbstractProcess
+from lava.magma.core.process.variable import Var
+from lava.magma.core.resources import CPU
+from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+STATE_LIMIT = 2**23
+CURRENT_LIMIT = 2**25
+
+
+class SoftResetLIF(AbstractProcess):  # type: ignore[misc]
+    """One layer of n neurons; `v` is the membrane, in the units of the job.
+
+    decay, bias, threshold, quantum: [n]; float64 in `floating_pt`, integers in `fixed_pt`.
+    reset: "soft" subtracts quantum, "hard" sets zero, "none" leaves the membrane.
+    inclusive: fire at v >= threshold instead of v > threshold. fires: False for a readout.
+    period: steps of one sample; the membrane is cleared before each sample's first step.
+    delay: steps between an input frame and the step at which it reaches this layer.
+    spikes [N, T, n], membranes [N, n], progress [1]: shared arrays that the model writes.
+    """
+
+    def __init__(
+        self,
+        *,
+        decay: np.ndarray,
+        bias: np.ndarray,
+        threshold: np.ndarray,
+        quantum: np.ndarray,
+        reset: str,
+        inclusive: bool,
+        fires: bool,
+        period: int,
+        delay: int,
+        spikes: np.ndarray,
+        membranes: np.ndarray,
+        progress: np.ndarray,
+        name: str,
+    ) -> None:
+        super().__init__(
+            reset=reset,
+            inclusive=inclusive,
+            fires=fires,
+            period=period,
+            delay=delay,
+            spikes=spikes,
+            membranes=membranes,
+            progress=progress,
+            name=name,
+        )
+        shape = decay.shape
+        self.a_in = InPort(shape=shape)
+        self.s_out = OutPort(shape=shape)
+        self.v = Var(shape=shape, init=0)
+        self.decay = Var(shape=shape, init=decay)
+        self.bias = Var(shape=shape, init=bias)
+        self.threshold = Var(shape=shape, init=threshold)
+        self.quantum = Var(shape=shape, init=quantum)
+
+
+class _SoftResetModel(PyLoihiProcessModel):  # type: ignore[misc]
+    """What both arithmetics share: when to clear, when to fire, how to reset, what to keep."""
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        self.reset: str = proc_params["reset"]
+        self.inclusive: bool = proc_params["inclusive"]
+        self.fires: bool = proc_params["fires"]
+        self.period: int = proc_params["period"]
+        self.delay: int = proc_params["delay"]
+        self.spikes: np.ndarray = proc_params["spikes"]
+        self.membranes: np.ndarray = proc_params["membranes"]
+        self.progress: np.ndarray = proc_params["progress"]
+
+    def integrate(self, current: np.ndarray) -> None:
+        """Decay the membrane and add this step's input to it."""
+        raise NotImplementedError
+
+    def level(self) -> np.ndarray:
+        """The threshold, in units of the membrane."""
+        raise NotImplementedError
+
+    def run_spk(self) -> None:
+        step = self.time_step - 1 - self.delay
+        current = self.a_in.recv()
+        fired = np.zeros(self.v.shape, bool)
+        sample, within = divmod(step, self.period)
+        # Before its first frame arrives, and after the last one, a layer is silent: a bias would make it
+        # fire.
+        if 0 <= sample < len(self.spikes):
+            # Each synapse costs one step, so each layer starts a sample one step after the layer before it.
+            if within == 0:
+                self.v[:] = 0
+            self.integrate(current)
+            if self.fires:
+                fired = self.v >= self.level() if self.inclusive else self.v > self.level()
+                self.clear(fired)
+            self.spikes[sample, within] = fired
+            if within == self.period - 1:
+                self.membranes[sample] = self.v
+            self.progress[0] = step + 1
+        self.s_out.send(fired)
+
+    def clear(self, fired: np.ndarray) -> None:
+        """Reset the membranes of the neurons that fired."""
+        if self.reset == "soft":
+            self.v[:] -= self.quantum * fired
+        elif self.reset == "hard":
+            self.v[fired] = 0
+
+
+@implements(proc=SoftResetLIF, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class SoftResetModelFloat(_SoftResetModel):
+    """v = decay v + (a + bias), in float64."""
+
+    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, float)
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, bool)
+    v: np.ndarray = LavaPyType(np.ndarray, float)
+    decay: np.ndarray = LavaPyType(np.ndarray, float)
+    bias: np.ndarray = LavaPyType(np.ndarray, float)
+    threshold: np.ndarray = LavaPyType(np.ndarray, float)
+    quantum: np.ndarray = LavaPyType(np.ndarray, float)
+
+    def integrate(self, current: np.ndarray) -> None:
+        # A torch layer adds its bias to its own output before the neuron sees it: the same order here.
+        self.v[:] = self.decay * self.v + (current + self.bias)
+
+    def level(self) -> np.ndarray:
+        return self.threshold
+
+
+@implements(proc=SoftResetLIF, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class SoftResetModelFixed(_SoftResetModel):
+    """Loihi's integers: 24-bit state, input shifted by 6 bits and wrapped, membrane clipped."""
+
+    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, bool)
+    v: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
+    decay: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=13)
+    bias: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
+    threshold: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=17)
+    quantum: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
+
+    def integrate(self, current: np.ndarray) -> None:
+        current = current.astype(np.int64)
+        reached = int(np.abs(current).max())
+        if reached >= CURRENT_LIMIT:
+            raise OverflowError(
+                f"an input current of {reached} does not fit Lava's 32-bit arithmetic, which holds up to "
+                f"{CURRENT_LIMIT - 1} before its shift by 6 bits: lower weight_exp or the weights"
+            )
+        u = current << 6
+        # Lava wraps once, at 2^24, and keeps +2^23 but not -2^23: not two's complement.
+        u = np.where(
+            u > STATE_LIMIT, u - 2 * STATE_LIMIT, np.where(u <= -STATE_LIMIT, u + 2 * STATE_LIMIT, u)
+        )
+        product = self.v.astype(np.int64) * (4096 - self.decay)
+        decayed = np.sign(product) * (np.abs(product) >> 12)
+        self.v[:] = np.clip(decayed + u + self.bias, 1 - STATE_LIMIT, STATE_LIMIT - 1)
+
+    def level(self) -> np.ndarray:
+        return self.threshold << 6

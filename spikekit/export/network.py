@@ -1,0 +1,112 @@
+"""`LoihiNet`: the one neutral integer network that simulators, back ends and reports see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from spikekit import state as sessions
+from spikekit.errors import ExportError, InputError
+from spikekit.export import storage
+from spikekit.export.float_run import LayerTrace, run_plan
+from spikekit.export.integer import run_integers
+from spikekit.export.plan import FloatLayer, plan
+from spikekit.export.quantise import IntegerLayer, quantise
+from spikekit.export.verify import Proof, verify
+
+
+@dataclass(frozen=True, eq=False)
+class LoihiNet:
+    """A network in Loihi-style integers, beside the float plan it came from.
+
+    layers: what the chip computes. plan: the same layers in float64, batch normalisation folded in.
+    in_shape: shape of one step of one sample, for example (2, 34, 34). Inputs are whole numbers: spikes or event counts.
+    """
+
+    layers: tuple[IntegerLayer, ...]
+    plan: tuple[FloatLayer, ...]
+    in_shape: tuple[int, ...]
+
+    def simulate(self, x: Tensor) -> Tensor:
+        """The integer network's output for x [T, B, ...], in the trained network's units.
+
+        A readout (LI) gives membranes [T, B, n], a spiking last layer its spikes, as float32; on x's device.
+        """
+        last = self.trace(x)[-1]
+        if self.layers[-1].fires:
+            output = last.spikes.to(torch.float32)
+        else:
+            unit = torch.from_numpy(self.layers[-1].unit).to(x.device)
+            output = (last.membranes / unit).to(torch.float32)
+        return output.unflatten(-1, self.layers[-1].synapses.out_shape)
+
+    def trace(self, x: Tensor) -> list[LayerTrace]:
+        """Spikes (bool) and membranes (int64 units) of every layer of the integer network, for x [T, B, ...]."""
+        self.check_input(x)
+        return run_integers(self.layers, x)
+
+    def trace_float(self, x: Tensor) -> list[LayerTrace]:
+        """Spikes and membranes of every layer of the float plan, in float64, for x [T, B, ...]."""
+        self.check_input(x)
+        return run_plan(self.plan, x)
+
+    def verify(
+        self,
+        x: Tensor,
+        backend: str = "lava-fixed",
+        *,
+        python: str | Path | None = None,
+        timeout: float = 600.0,
+        progress: Callable[[str], None] | None = None,
+    ) -> Proof:
+        """Run x [T, B, ...] here and on `backend`, and compare every spike and every last membrane.
+
+        backend: "lava-fixed" (against the integer simulator) or "lava-float" (against the float64 plan).
+        python: the worker's interpreter; None finds the one of `spikekit lava install`. timeout: seconds.
+        Returns a `Proof`. Raises WorkerError when Lava is missing or fails.
+        """
+        return verify(self, x, backend, python=python, timeout=timeout, progress=progress)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the network to one .npz file, without pickle; returns its path."""
+        return storage.save((self.layers, self.plan, self.in_shape), path)
+
+    @staticmethod
+    def load(path: str | Path) -> LoihiNet:
+        """Read a network that `save` wrote. Raises ExportError for anything else."""
+        return LoihiNet(*storage.load(path))
+
+    def check_input(self, x: Tensor) -> None:
+        """Raise InputError unless x is [T, B, *in_shape], not empty, and holds whole numbers."""
+        if x.ndim < 3 or tuple(x.shape[2:]) != self.in_shape or 0 in x.shape:
+            wanted = ", ".join(map(str, ("T", "B", *self.in_shape)))
+            raise InputError(f"LoihiNet: the input must be [{wanted}] with T, B > 0, got {tuple(x.shape)}")
+        if x.is_floating_point() and not bool((x == x.round()).all()):
+            raise InputError(
+                "LoihiNet: the input holds fractions; a chip receives spikes or counts. "
+                "Use binary frames, or put the encoding into the first layer."
+            )
+
+
+def to_loihi(net: nn.Module, calibration: Tensor, *, headroom: float = 2.0) -> LoihiNet:
+    """Quantise a trained network for a Loihi-style chip.
+
+    net: an `sk.Sequential` of Conv2d, Linear, BatchNorm, Flatten, Dropout and LIF, IF, LI, in eval mode.
+    calibration: real input [T, B, ...], whole numbers; it sets the size of the states. headroom: how many times larger
+    they may become before they saturate. Needs no Lava. Raises ExportError with the layer, the reason and the way out.
+    """
+    if sessions.active() is not None:
+        raise ExportError("to_loihi was called inside run() or record(); call it outside")
+    if calibration.ndim < 3 or 0 in calibration.shape:
+        raise InputError(f"to_loihi: calibration must be [T, B, ...], not empty, got {tuple(calibration.shape)}")
+    if not headroom >= 1:
+        raise InputError(f"to_loihi: headroom must be at least 1, got {headroom}")
+    calibration = calibration.detach().cpu()
+    layers = plan(net, calibration)
+    in_shape = tuple(calibration.shape[2:])
+    chip = LoihiNet((), layers, in_shape)
+    return LoihiNet(quantise(layers, chip.trace_float(calibration), headroom=headroom), layers, in_shape)

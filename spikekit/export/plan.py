@@ -1,0 +1,202 @@
+"""The export plan: a trained network as a chain of (synapses, neurons), batch normalisation folded in, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from spikekit.errors import ExportError
+from spikekit.export.synapses import Synapses
+from spikekit.neurons import LI, LIF
+from spikekit.neurons.parameters import broadcast, read_parameter
+from spikekit.sequential import FoldTime, Sequential
+
+Floats = NDArray[np.float64]
+
+_WAYS_OUT = {
+    "MaxPool2d": "use a strided convolution: the maximum of spikes is not a sum of synapses",
+    "AvgPool2d": "use a strided convolution until pooling is exported",
+    "ReLU": "remove it: spikes are the non-linearity",
+    "LayerNorm": "use BatchNorm, which folds into the weights",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class FloatLayer:
+    """One layer of the plan. Arrays hold one float64 a neuron [n]; `fires` is False for an LI readout."""
+
+    name: str
+    synapses: Synapses
+    bias: Floats
+    beta: Floats
+    threshold: Floats
+    quantum: Floats
+    reset: str
+    inclusive: bool
+    fires: bool
+
+
+def plan(net: nn.Module, sample: Tensor) -> tuple[FloatLayer, ...]:
+    """Read a network as a chain of layers.
+
+    net: an `sk.Sequential` (nested ones too) of Conv2d, Linear, BatchNorm, Flatten, Dropout, Identity and our LIF, IF, LI,
+    in eval mode. sample: any valid input [T, B, ...], for its shape. Raises ExportError with the reason and the way out
+    for anything else, before anything is written.
+    """
+    layers: list[FloatLayer] = []
+    shape = tuple(sample.shape[2:])
+    source: tuple[int, ...] = shape
+    pending: tuple[str, nn.Conv2d | nn.Linear] | None = None
+    for name, module in _flat(net, ""):
+        if isinstance(module, (nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d)):
+            if isinstance(module, nn.Flatten):
+                shape = tuple(module(torch.empty(1, *shape, device="meta")).shape[1:])
+                if pending is None:
+                    source = shape
+        elif isinstance(module, (nn.Conv2d, nn.Linear)):
+            if pending is not None:
+                raise ExportError(
+                    f"layer {name} ({type(module).__name__}) follows layer {pending[0]} without a neuron between them. "
+                    "Merge the two into one layer, or put an sk.LIF between them."
+                )
+            pending, source = (name, module), shape
+            shape = _output_shape(name, module, shape)
+        elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+            pending = (pending[0], _fold(name, module, pending)) if pending else _refuse_norm(name)
+        elif isinstance(module, (LIF, LI)):
+            if pending is None:
+                raise ExportError(
+                    f"layer {name} ({type(module).__name__}) has no synapses before it. "
+                    "Start the network with nn.Conv2d or nn.Linear and put one before every neuron."
+                )
+            if layers and not layers[-1].fires:
+                raise ExportError(f"layer {layers[-1].name} (LI) does not fire, so nothing can follow it; use sk.LIF")
+            layers.append(_layer(name, pending[1], module, source, shape))
+            pending = None
+        else:
+            kind = type(module).__name__
+            way = _WAYS_OUT.get(kind, "replace it by Conv2d, Linear, BatchNorm, Flatten and LIF, IF or LI layers")
+            raise ExportError(f"layer {name} ({kind}) cannot be exported: {way}.")
+    if pending is not None:
+        raise ExportError(
+            f"the network ends in layer {pending[0]} without a neuron. Append sk.LI() to read its membrane on the chip."
+        )
+    if not layers:
+        raise ExportError("the network holds no LIF, IF or LI layer: there is nothing to export")
+    return tuple(layers)
+
+
+def _flat(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
+    if isinstance(module, FoldTime):
+        module = module.module
+    if isinstance(module, nn.Sequential):
+        for name, child in module.named_children():
+            yield from _flat(child, f"{prefix}.{name}".lstrip("."))
+    elif prefix or isinstance(module, (LIF, LI)):
+        yield prefix or "0", module
+    else:
+        raise ExportError(
+            f"{type(module).__name__} has a forward of its own, which cannot be read as a chain of layers. "
+            f"Build the network as an sk.Sequential ({Sequential.__module__})."
+        )
+
+
+def _output_shape(name: str, module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
+        raise ExportError(f"layer {name}: padding_mode {module.padding_mode!r} cannot be exported; use 'zeros'")
+    if len(shape) != (3 if isinstance(module, nn.Conv2d) else 1):
+        raise ExportError(f"layer {name} ({type(module).__name__}) sees the shape {shape}; put nn.Flatten before Linear")
+    with torch.no_grad():
+        return tuple(module.to(module.weight.device)(torch.zeros(1, *shape).to(module.weight)).shape[1:])
+
+
+def _refuse_norm(name: str) -> Any:
+    raise ExportError(
+        f"layer {name} (BatchNorm) does not follow Conv2d or Linear directly, so it has no weights to fold into; move it there"
+    )
+
+
+def _fold(
+    name: str, norm: nn.modules.batchnorm._BatchNorm, pending: tuple[str, nn.Conv2d | nn.Linear]
+) -> nn.Conv2d | nn.Linear:
+    if norm.training:
+        raise ExportError(f"layer {name} ({type(norm).__name__}) is in train mode; call net.eval() before exporting")
+    if norm.running_mean is None:
+        raise ExportError(f"layer {name} ({type(norm).__name__}) keeps no running statistics, so it cannot be folded")
+    # In float64: folding in float32 would round the weights a second time.
+    linear, exact_norm = deepcopy(pending[1]).double().eval(), deepcopy(norm).double().eval()
+    if isinstance(linear, nn.Conv2d):
+        return fuse_conv_bn_eval(linear, exact_norm)
+    return fuse_linear_bn_eval(linear, exact_norm)
+
+
+def _layer(
+    name: str,
+    linear: nn.Conv2d | nn.Linear,
+    neuron: LIF | LI,
+    in_shape: tuple[int, ...],
+    out_shape: tuple[int, ...],
+) -> FloatLayer:
+    weight = linear.weight.detach().double().cpu().numpy()
+    if isinstance(linear, nn.Conv2d):
+        synapses = Synapses(
+            "conv",
+            weight,
+            in_shape,
+            out_shape,
+            _pair(linear.stride),
+            _padding(name, linear),
+            _pair(linear.dilation),
+            linear.groups,
+        )
+    else:
+        synapses = Synapses("dense", weight, in_shape, out_shape)
+    bias = np.zeros(len(weight)) if linear.bias is None else linear.bias.detach().double().cpu().numpy()
+    for what, values in (("weight", weight), ("bias", bias)):
+        if not np.isfinite(values).all():
+            raise ExportError(f"layer {name}: the {what} before it holds NaN or Inf; was the training stable?")
+
+    def per_neuron(what: str, value: Tensor) -> Floats:
+        shaped = broadcast(neuron, what, value.detach().cpu(), torch.empty(1, 1, *out_shape, device="meta"))
+        return np.ascontiguousarray(np.broadcast_to(shaped.double().numpy(), out_shape)).reshape(-1)
+
+    beta = per_neuron("beta", read_parameter(neuron, "beta"))
+    if isinstance(neuron, LI):
+        ones = np.ones_like(beta)
+        return FloatLayer(name, synapses, synapses.rows(bias), beta, ones, ones, "none", False, fires=False)
+    threshold = per_neuron("threshold", read_parameter(neuron, "threshold"))
+    quantum = neuron.reset_quantum
+    return FloatLayer(
+        name,
+        synapses,
+        synapses.rows(bias),
+        beta,
+        threshold,
+        threshold if quantum is None else per_neuron("reset_quantum", quantum),
+        neuron.rule.reset,
+        neuron.rule.inclusive,
+        fires=True,
+    )
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def _padding(name: str, conv: nn.Conv2d) -> tuple[int, int]:
+    if not isinstance(conv.padding, str):
+        return _pair(conv.padding)
+    if conv.padding == "valid":
+        return (0, 0)
+    total = [d * (k - 1) for d, k in zip(_pair(conv.dilation), _pair(conv.kernel_size), strict=True)]
+    if any(t % 2 for t in total):
+        raise ExportError(f"layer {name}: padding='same' with an even kernel pads unevenly; give the padding as numbers")
+    return (total[0] // 2, total[1] // 2)

@@ -1,0 +1,92 @@
+"""A `LoihiNet` as one .npz file: arrays as they are, everything else as JSON, nothing pickled."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from spikekit.errors import ExportError
+from spikekit.export.plan import FloatLayer
+from spikekit.export.quantise import IntegerLayer
+from spikekit.export.synapses import Synapses
+
+FORMAT = "spikekit.LoihiNet/1"
+Layer = TypeVar("Layer", FloatLayer, IntegerLayer)
+
+
+Contents = tuple[tuple[IntegerLayer, ...], tuple[FloatLayer, ...], tuple[int, ...]]
+
+
+def save(contents: Contents, path: str | Path) -> Path:
+    """Write layers, plan and input shape to `path` in one step: a reader sees the old file or the new one whole."""
+    path = Path(path)
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    meta: dict[str, Any] = {"format": FORMAT, "in_shape": contents[2]}
+    for group, layers in (("layers", contents[0]), ("plan", contents[1])):
+        meta[group] = [_pack(layer, f"{group}.{i}", arrays) for i, layer in enumerate(layers)]
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
+            temporary = file.name
+            np.savez_compressed(file, meta=np.array(json.dumps(meta)), **arrays)  # type: ignore[arg-type]
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise ExportError(f"{path}: cannot be written ({error}); choose another folder") from error
+    return path
+
+
+def load(path: str | Path) -> Contents:
+    """Read what `save` wrote."""
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        meta = json.loads(str(arrays["meta"]))
+        if meta["format"] != FORMAT:
+            raise ExportError(f"{path}: format {meta['format']!r} is not {FORMAT!r}; export the network again")
+        layers = tuple(_unpack(IntegerLayer, item, f"layers.{i}", arrays) for i, item in enumerate(meta["layers"]))
+        plan = tuple(_unpack(FloatLayer, item, f"plan.{i}", arrays) for i, item in enumerate(meta["plan"]))
+        return layers, plan, tuple(meta["in_shape"])
+    except FileNotFoundError:
+        raise ExportError(f"{path}: no such file; write it with `spikekit export` or LoihiNet.save") from None
+    except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, ExportError):
+            raise
+        raise ExportError(f"{path}: not a LoihiNet file, or a damaged one ({error}); export the network again") from error
+
+
+def _pack(layer: FloatLayer | IntegerLayer, key: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for field in fields(layer):
+        value = getattr(layer, field.name)
+        if isinstance(value, Synapses):
+            arrays[f"{key}.weight"] = value.weight
+            plain["synapses"] = {f.name: getattr(value, f.name) for f in fields(value) if f.name != "weight"}
+        elif isinstance(value, np.ndarray):
+            arrays[f"{key}.{field.name}"] = value
+        else:
+            plain[field.name] = value
+    return plain
+
+
+def _unpack(kind: type[Layer], plain: dict[str, Any], key: str, arrays: dict[str, Any]) -> Layer:
+    geometry = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in plain["synapses"].items()
+    }
+    synapses = Synapses(weight=arrays[f"{key}.weight"], **geometry)
+    values = {
+        field.name: plain.get(field.name, arrays.get(f"{key}.{field.name}"))
+        for field in fields(kind)
+        if field.name != "synapses"
+    }
+    return kind(synapses=synapses, **values)

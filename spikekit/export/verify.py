@@ -1,0 +1,213 @@
+"""The proof: the same input through our simulator and through Lava, every spike and every last membrane compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikekit.errors import InputError
+from spikekit.export.float_run import LayerTrace
+from spikekit.export.lava import LavaJob, LavaLayer, LavaResult, run_job
+from spikekit.export.plan import FloatLayer
+from spikekit.export.quantise import IntegerLayer
+
+if TYPE_CHECKING:
+    from spikekit.export.network import LoihiNet
+
+BACKENDS = ("lava-fixed", "lava-float")
+
+# Lava sums float64 products in another order than torch: last membranes may differ by rounding, spikes may not.
+FLOAT_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class LayerProof:
+    """One layer: how many spikes and last membranes were compared, and how many differ."""
+
+    name: str
+    spikes: int
+    spike_mismatches: int
+    membranes: int
+    membrane_mismatches: int
+    largest_difference: float
+    """Largest difference of a last membrane: units when fixed, relative to the layer's largest membrane when float."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Where two runs first differ, in the order of layers, then steps."""
+
+    layer: str
+    sample: int
+    step: int | None
+    neuron: int
+    expected: float
+    found: float
+
+    def __str__(self) -> str:
+        what = "last membrane" if self.step is None else f"step {self.step}"
+        return (
+            f"layer {self.layer}, sample {self.sample}, {what}, neuron {self.neuron}: "
+            f"expected {self.expected:g}, found {self.found:g}"
+        )
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The result of `LoihiNet.verify`."""
+
+    backend: str
+    samples: int
+    steps: int
+    layers: tuple[LayerProof, ...]
+    first: Divergence | None
+    lava_version: str
+    python_version: str
+    seconds: float
+
+    @property
+    def identical(self) -> bool:
+        """True when every spike and every last membrane of every layer agrees."""
+        return self.first is None
+
+    @property
+    def mismatches(self) -> dict[str, int]:
+        """Differing spikes and membranes per layer."""
+        return {layer.name: layer.spike_mismatches + layer.membrane_mismatches for layer in self.layers}
+
+    def __str__(self) -> str:
+        head = (
+            f"{self.backend} (lava-nc {self.lava_version}, Python {self.python_version}): "
+            f"{self.samples} samples of {self.steps} steps in {self.seconds:.1f} s"
+        )
+        rows = [
+            f"  layer {layer.name}: {layer.spike_mismatches} of {layer.spikes:,} spike decisions and "
+            f"{layer.membrane_mismatches} of {layer.membranes:,} last membranes differ"
+            for layer in self.layers
+        ]
+        tail = "identical" if self.first is None else f"DIFFERENT, first at {self.first}"
+        return "\n".join([head, *rows, tail])
+
+
+def verify(
+    chip: LoihiNet,
+    x: Tensor,
+    backend: str,
+    *,
+    python: str | Path | None = None,
+    timeout: float = 600.0,
+    progress: Callable[[str], None] | None = None,
+) -> Proof:
+    """Compare `chip` with Lava on x [T, B, ...]; see `LoihiNet.verify`."""
+    if backend not in BACKENDS:
+        raise InputError(f"verify: unknown backend {backend!r}; choose one of {BACKENDS}")
+    fixed = backend == "lava-fixed"
+    traces = chip.trace(x) if fixed else chip.trace_float(x)
+    # Counts above one travel as graded spikes, whose messages need enough bits.
+    most = int(x.abs().max())
+    inputs = x.flatten(2).transpose(0, 1).cpu().numpy().astype(np.int64)
+    job = LavaJob(
+        "fixed" if fixed else "float",
+        tuple(map(_fixed_layer, chip.layers)) if fixed else tuple(map(_float_layer, chip.plan)),
+        inputs,
+        0 if most <= 1 and int(x.min()) >= 0 else most.bit_length(),
+    )
+    result = run_job(job, python=python, timeout=timeout, progress=progress)
+    return compare([layer.name for layer in chip.plan], traces, result, backend)
+
+
+def compare(names: Sequence[str], traces: Sequence[LayerTrace], result: LavaResult, backend: str) -> Proof:
+    """Hold the traces of our simulator against what Lava returned."""
+    layers, first = [], None
+    exact = backend == "lava-fixed"
+    for name, trace, found_spikes, found_last in zip(
+        names, traces, result.spikes, result.membranes, strict=True
+    ):
+        spikes = trace.spikes.transpose(0, 1).bool().cpu().numpy()
+        last = trace.last.cpu().numpy()
+        wrong_spikes = spikes != found_spikes
+        difference = np.abs(found_last - last)
+        if not exact:
+            difference = difference / max(float(np.abs(last).max()), 1.0)
+        wrong_last = ~(difference <= (0 if exact else FLOAT_TOLERANCE))
+        layers.append(
+            LayerProof(
+                name,
+                wrong_spikes.size,
+                int(wrong_spikes.sum()),
+                wrong_last.size,
+                int(wrong_last.sum()),
+                float(difference.max()),
+            )
+        )
+        if first is None and wrong_spikes.any():
+            step, sample, neuron = np.argwhere(wrong_spikes.transpose(1, 0, 2))[0]
+            at = (sample, step, neuron)
+            first = Divergence(
+                name, int(sample), int(step), int(neuron), float(spikes[at]), float(found_spikes[at])
+            )
+        elif first is None and wrong_last.any():
+            sample, neuron = np.argwhere(wrong_last)[0]
+            first = Divergence(
+                name,
+                int(sample),
+                None,
+                int(neuron),
+                float(last[sample, neuron]),
+                float(found_last[sample, neuron]),
+            )
+    samples, steps = result.spikes[0].shape[:2]
+    return Proof(
+        backend,
+        samples,
+        steps,
+        tuple(layers),
+        first,
+        result.lava_version,
+        result.python_version,
+        result.seconds,
+    )
+
+
+def _fixed_layer(layer: IntegerLayer) -> LavaLayer:
+    rows, cols, values = layer.synapses.connections
+    return LavaLayer(
+        name=layer.name,
+        rows=rows,
+        cols=cols,
+        values=values.astype(np.int64),
+        shape=(layer.synapses.n_out, layer.synapses.n_in),
+        weight_exp=layer.exponent,
+        decay=layer.decay,
+        bias=layer.bias,
+        threshold=layer.threshold,
+        quantum=layer.quantum,
+        reset=layer.reset,  # type: ignore[arg-type]
+        inclusive=layer.inclusive,
+        fires=layer.fires,
+    )
+
+
+def _float_layer(layer: FloatLayer) -> LavaLayer:
+    rows, cols, values = layer.synapses.connections
+    return LavaLayer(
+        name=layer.name,
+        rows=rows,
+        cols=cols,
+        values=values.astype(np.float64),
+        shape=(layer.synapses.n_out, layer.synapses.n_in),
+        weight_exp=0,
+        decay=layer.beta,
+        bias=layer.bias,
+        threshold=layer.threshold,
+        quantum=layer.quantum,
+        reset=layer.reset,  # type: ignore[arg-type]
+        inclusive=layer.inclusive,
+        fires=layer.fires,
+    )
