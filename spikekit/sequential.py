@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from spikekit.errors import InputError, SpikekitError
 
 # These read axis 0 as time or as the batch themselves: folding T into B would mix the two without an error.
-_SEQUENCE_LAYERS = (nn.RNNBase, nn.MultiheadAttention, nn.Transformer)
+_SEQUENCE_LAYERS = (
+    nn.RNNBase,
+    nn.MultiheadAttention,
+    nn.Transformer,
+    nn.TransformerEncoder,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoder,
+    nn.TransformerDecoderLayer,
+)
 
 
 def is_temporal(module: nn.Module) -> bool:
@@ -28,7 +36,7 @@ class FoldTime(nn.Module):
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [T, B, ...] -> [T, B, ...]."""
+        """X [T, B, ...] -> [T, B, ...]."""
         _check_axes(x, "fold_time")
         y: Tensor = self.module(x.flatten(0, 1))
         return y.unflatten(0, x.shape[:2])
@@ -58,10 +66,11 @@ class Sequential(nn.Sequential):
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__(*layers)
         for name, layer in self.named_children():
-            if isinstance(layer, _SEQUENCE_LAYERS):
+            chain = layer.modules() if type(layer) is nn.Sequential else (layer,)
+            if found := [type(part).__name__ for part in chain if isinstance(part, _SEQUENCE_LAYERS)]:
                 raise InputError(
-                    f"Sequential: layer {name} ({type(layer).__name__}) has a time axis of its own; "
-                    "call it in the forward of your own module"
+                    f"Sequential: layer {name} ({found[0]}) has a time axis of its own; call it in the forward of "
+                    "your own module, or wrap it in sk.fold_time if it works on another axis at every time step"
                 )
             if isinstance(layer, nn.Sequential) and not isinstance(layer, Sequential) and is_temporal(layer):
                 raise InputError(
@@ -69,7 +78,7 @@ class Sequential(nn.Sequential):
                 )
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [T, B, ...] -> [T, B, ...]."""
+        """X [T, B, ...] -> [T, B, ...]."""
         _check_axes(x, "Sequential")
         steps, folded = x.shape[:2], False
         for name, layer in self.named_children():
@@ -79,6 +88,7 @@ class Sequential(nn.Sequential):
             elif not temporal and not folded:
                 steps = x.shape[:2]
                 x, folded = x.flatten(0, 1), True
+            samples = x.shape[0]
             try:
                 x = layer(x)
             except torch.OutOfMemoryError:
@@ -91,10 +101,18 @@ class Sequential(nn.Sequential):
                     f"layer {name}: {layer} refused [{', '.join(map(str, shape))}] of {x.dtype}: "
                     f"{_explain(layer, x) or error}"
                 ) from error
+            if folded and (not isinstance(x, Tensor) or x.shape[:1] != (samples,)):
+                shape = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
+                raise InputError(
+                    f"layer {name}: {layer} was given T·B = {steps[0]}·{steps[1]} samples on its first axis and "
+                    f"returned {shape}. The input may lack an axis; a layer that needs time says so by temporal = True."
+                )
         return x.unflatten(0, steps) if folded else x
 
 
 def _check_axes(x: Tensor, who: str) -> None:
+    if not isinstance(x, Tensor):
+        raise InputError(f"{who}: the input must be a tensor, got {type(x).__name__}; use torch.as_tensor(x)")
     if x.ndim < 3:
         raise InputError(f"{who}: the input must have the axes [T, B, ...], got shape {tuple(x.shape)}")
     for axis, what in ((0, "time steps (axis 0, T)"), (1, "samples (axis 1, B)")):

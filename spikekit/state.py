@@ -24,7 +24,9 @@ Carry = TypeVar("Carry")
 
 
 class _Local(threading.local):
-    session: Session | None = None
+    # Set on the instance, once a thread: torch.compile's guards do not hold on a class attribute that it shadows.
+    def __init__(self) -> None:
+        self.session: Session | None = None
 
 
 _local = _Local()
@@ -41,6 +43,8 @@ class Session:
     def __init__(
         self, names: dict[int, str], old: State | None, wanted: dict[str, set[str]] | None = None
     ) -> None:
+        if not (old is None or isinstance(old, dict)):
+            raise StateError(f"the state must be None or what run() returned, got {type(old).__name__}")
         self.names = names
         self.old = old
         self.new: State = {}
@@ -93,9 +97,9 @@ class Session:
         """Which traces of `module` are to be recorded."""
         return self.wanted.get(self.name(module), set()) if self.wanted else set()
 
-    def put(self, module: nn.Module, what: str, trace: Tensor) -> None:
-        """Add a recorded trace [T, B, ...]; pieces of one module are joined along time."""
-        self.traces.setdefault(f"{self.name(module)}.{what}".lstrip("."), []).append(trace)
+    def put(self, slot: str, what: str, trace: Tensor) -> None:
+        """Add a recorded trace [T, B, ...]; pieces of one slot are joined along time."""
+        self.traces.setdefault(f"{slot}.{what}".lstrip("."), []).append(trace)
 
     def finish(self) -> State:
         """The new state, once every entry of the old one has found its owner."""
@@ -108,8 +112,13 @@ class Session:
         return self.new
 
 
+def _modules(net: nn.Module) -> dict[str, nn.Module]:
+    """Path -> module, without the path that torch.compile adds: compiled or not, a network has one state."""
+    return {".".join(p for p in path.split(".") if p != "_orig_mod"): m for path, m in net.named_modules()}
+
+
 def _names(net: nn.Module) -> dict[int, str]:
-    return {id(module): name for name, module in net.named_modules()}
+    return {id(module): path for path, module in _modules(net).items()}
 
 
 def run(net: nn.Module, x: Any, state: State | None = None) -> tuple[Any, State]:
@@ -131,9 +140,11 @@ def record(
 
     names: "layer.what" entries, where what is "spikes", "membrane" (before the spike decision) or "drive", for
     example ["1.spikes", "1.membrane"]; None records the spikes of every spiking layer. A network that is itself one
-    neuron is recorded as "spikes". Returns the output and {name: tensor [T, B, ...]}, part of the autograd graph.
+    neuron is recorded as "spikes". Returns the output and {name: tensor [T, B, ...]}, part of the autograd graph. A
+    layer called again in the same forward is recorded as "layer#2.what". Raises InputError for a name that the
+    network does not have or, when names are given, that its forward did not produce.
     """
-    modules = dict(net.named_modules())
+    modules = _modules(net)
     known = {
         f"{path}.{what}".lstrip("."): (path, what)
         for path, module in modules.items()
@@ -149,7 +160,9 @@ def record(
     with Session(_names(net), state, wanted) as session:
         y = net(x)
     session.finish()
-    return y, {name: torch.cat(session.traces[name]) for name in chosen if name in session.traces}
+    if names is not None and (silent := [name for name in chosen if name not in session.traces]):
+        raise InputError(f"record: {silent} belong to modules that this forward did not call")
+    return y, {name: torch.cat(pieces) for name, pieces in session.traces.items()}
 
 
 def scan(
@@ -173,7 +186,7 @@ def scan(
         saved = outer.take(slot)
     inner_state: State | None = None
     if saved is not None:
-        carry, inner_state = saved["carry"], saved["inner"]
+        carry, inner_state = _check_carry(saved, slot, x)
     outputs = []
     for x_t in x.split(1):
         with Session(names, inner_state, None if outer is None else outer.wanted) as session:
@@ -186,6 +199,21 @@ def scan(
     if outer is not None:
         outer.give(slot, {"carry": carry, "inner": inner_state})
     return torch.cat(outputs), carry
+
+
+def _check_carry(saved: Any, slot: str, x: Tensor) -> tuple[Any, State]:
+    if not isinstance(saved, dict) or saved.keys() != {"carry", "inner"}:
+        raise StateError(
+            f"state of {slot!r} (scan): it is not the state of a scan. "
+            "It belongs to another network: pass state=None to start at rest."
+        )
+    for leaf in pytree.tree_leaves(saved["carry"]):
+        if isinstance(leaf, Tensor) and leaf.shape[:1] != x.shape[1:2]:
+            raise StateError(
+                f"state of {slot!r} (scan): the carry has the shape {tuple(leaf.shape)}, the input has "
+                f"B = {x.shape[1]} (axis 1). Index the state with sk.map_state, or pass state=None to start at rest."
+            )
+    return saved["carry"], saved["inner"]
 
 
 def map_state(function: Callable[[Tensor], Tensor], state: State) -> State:

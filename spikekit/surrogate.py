@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import astuple, dataclass, fields
-from functools import lru_cache
 from typing import ClassVar
 
 import torch
@@ -25,10 +24,14 @@ class Surrogate:
 
     # Kernels receive a surrogate as (class name, numbers): the only forms that an operator schema can carry.
     _classes: ClassVar[dict[str, type[Surrogate]]] = {}
+    _key: ClassVar[str]
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        Surrogate._classes[cls._key()] = cls
+        name = f"{cls.__module__}.{cls.__qualname__}"
+        # A class that is defined again, as notebooks do, gets a key of its own: older objects keep their curve.
+        cls._key = f"{name}#{len(cls._classes)}" if name in cls._classes else name
+        cls._classes[cls._key] = cls
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -38,16 +41,12 @@ class Surrogate:
                     f"surrogate.{type(self).__name__}: {field.name} must be a positive number, got {value!r}"
                 )
 
-    @classmethod
-    def _key(cls) -> str:
-        return f"{cls.__module__}.{cls.__qualname__}"
-
     def encode(self) -> tuple[str, list[float]]:
         """This surrogate as a name and numbers, the inverse of `decode`."""
-        return self._key(), [float(value) for value in astuple(self)]
+        return self._key, [float(value) for value in astuple(self)]
 
     def derivative(self, m: Tensor) -> Tensor:
-        """ds/dm at `m` = membrane - threshold, elementwise; same shape and dtype."""
+        """ds/dm at `m` = membrane - threshold, elementwise: a new tensor of the same shape and dtype."""
         raise NotImplementedError(f"{type(self).__name__} must define derivative(m)")
 
     def antiderivative(self, m: Tensor) -> Tensor:
@@ -55,14 +54,9 @@ class Surrogate:
         raise NotImplementedError(f"{type(self).__name__} must define antiderivative(m)")
 
 
-@lru_cache(maxsize=256)
-def _decode(name: str, numbers: tuple[float, ...]) -> Surrogate:
-    return Surrogate._classes[name](*numbers)
-
-
 def decode(name: str, numbers: list[float]) -> Surrogate:
     """The surrogate that `encode` described."""
-    return _decode(name, tuple(numbers))
+    return Surrogate._classes[name](*numbers)
 
 
 @dataclass(frozen=True)
@@ -72,7 +66,7 @@ class ATan(Surrogate):
     alpha: float = 2.0
 
     def derivative(self, m: Tensor) -> Tensor:
-        return (m * (math.pi / 2 * self.alpha)).square_().add_(1).reciprocal_().mul_(self.alpha / 2)
+        return (m * (math.pi / 2 * self.alpha)).pow_(2).add_(1).reciprocal_().mul_(self.alpha / 2)
 
     def antiderivative(self, m: Tensor) -> Tensor:
         return torch.atan(math.pi / 2 * self.alpha * m) / math.pi + 0.5
@@ -99,7 +93,7 @@ class FastSigmoid(Surrogate):
     slope: float = 25.0
 
     def derivative(self, m: Tensor) -> Tensor:
-        return (m.abs() * self.slope).add_(1).square_().reciprocal_()
+        return (m.abs() * self.slope).add_(1).pow_(-2)
 
     def antiderivative(self, m: Tensor) -> Tensor:
         return m / (1 + self.slope * m.abs())
@@ -112,7 +106,7 @@ class Triangle(Surrogate):
     width: float = 1.0
 
     def derivative(self, m: Tensor) -> Tensor:
-        return (1 - m.abs() / self.width).clamp_(min=0) / self.width
+        return (1 - m.abs() / self.width).clamp(min=0).div_(self.width)
 
     def antiderivative(self, m: Tensor) -> Tensor:
         z = (m / self.width).clamp(-1, 1)
@@ -160,7 +154,7 @@ class SechBump(Surrogate):
         height = k / (2 * w * math.tanh(k / 2))
         inside = (m.abs() < w / 2).to(m.dtype)
         # 1 - tanh² instead of 1/cosh²: cosh overflows far from the threshold.
-        return (1 - torch.tanh(k / w * m).square_()) * height * inside
+        return (1 - torch.tanh(k / w * m).pow_(2)) * height * inside
 
     def antiderivative(self, m: Tensor) -> Tensor:
         z = (m / self.width).clamp(-0.5, 0.5)

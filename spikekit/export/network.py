@@ -61,12 +61,13 @@ class LoihiNet:
         *,
         python: str | Path | None = None,
         timeout: float = 600.0,
-        progress: Callable[[str], None] | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Proof:
         """Run x [T, B, ...] here and on `backend`, and compare every spike and every last membrane.
 
         backend: "lava-fixed" (against the integer simulator) or "lava-float" (against the float64 plan).
-        python: the worker's interpreter; None finds the one of `spikekit lava install`. timeout: seconds.
+        python: the worker's interpreter; None finds the one of `spikekit lava install`. timeout: seconds. progress: called
+        with (steps done, steps in all).
         Returns a `Proof`. Raises WorkerError when Lava is missing or fails.
         """
         return verify(self, x, backend, python=python, timeout=timeout, progress=progress)
@@ -102,7 +103,9 @@ def to_loihi(net: nn.Module, calibration: Tensor, *, headroom: float = 2.0) -> L
     if sessions.active() is not None:
         raise ExportError("to_loihi was called inside run() or record(); call it outside")
     if calibration.ndim < 3 or 0 in calibration.shape:
-        raise InputError(f"to_loihi: calibration must be [T, B, ...], not empty, got {tuple(calibration.shape)}")
+        raise InputError(
+            f"to_loihi: calibration must be [T, B, ...], not empty, got {tuple(calibration.shape)}"
+        )
     if not headroom >= 1:
         raise InputError(f"to_loihi: headroom must be at least 1, got {headroom}")
     calibration = calibration.detach().cpu()

@@ -109,7 +109,9 @@ def _quantise(layer: FloatLayer, trace: LayerTrace, headroom: float) -> IntegerL
             f"of its 8-bit weights (largest weight {largest.max():.3g}). Raise the threshold or limit the weights."
         )
     quantum = np.where(
-        layer.quantum == layer.threshold, threshold << STATE_SHIFT, np.rint(layer.quantum * unit).astype(np.int64)
+        layer.quantum == layer.threshold,
+        threshold << STATE_SHIFT,
+        np.rint(layer.quantum * unit).astype(np.int64),
     )
     mantissa, bias_exponent = _mantissa(layer.bias * unit)
     return IntegerLayer(

@@ -29,8 +29,8 @@ def save(contents: Contents, path: str | Path) -> Path:
     path = Path(path)
     arrays: dict[str, np.ndarray[Any, Any]] = {}
     meta: dict[str, Any] = {"format": FORMAT, "in_shape": contents[2]}
-    for group, layers in (("layers", contents[0]), ("plan", contents[1])):
-        meta[group] = [_pack(layer, f"{group}.{i}", arrays) for i, layer in enumerate(layers)]
+    meta["layers"] = [_pack(layer, f"layers.{i}", arrays) for i, layer in enumerate(contents[0])]
+    meta["plan"] = [_pack(layer, f"plan.{i}", arrays) for i, layer in enumerate(contents[1])]
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,8 +53,12 @@ def load(path: str | Path) -> Contents:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(str(arrays["meta"]))
         if meta["format"] != FORMAT:
-            raise ExportError(f"{path}: format {meta['format']!r} is not {FORMAT!r}; export the network again")
-        layers = tuple(_unpack(IntegerLayer, item, f"layers.{i}", arrays) for i, item in enumerate(meta["layers"]))
+            raise ExportError(
+                f"{path}: format {meta['format']!r} is not {FORMAT!r}; export the network again"
+            )
+        layers = tuple(
+            _unpack(IntegerLayer, item, f"layers.{i}", arrays) for i, item in enumerate(meta["layers"])
+        )
         plan = tuple(_unpack(FloatLayer, item, f"plan.{i}", arrays) for i, item in enumerate(meta["plan"]))
         return layers, plan, tuple(meta["in_shape"])
     except FileNotFoundError:
@@ -62,7 +66,9 @@ def load(path: str | Path) -> Contents:
     except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, ExportError):
             raise
-        raise ExportError(f"{path}: not a LoihiNet file, or a damaged one ({error}); export the network again") from error
+        raise ExportError(
+            f"{path}: not a LoihiNet file, or a damaged one ({error}); export the network again"
+        ) from error
 
 
 def _pack(layer: FloatLayer | IntegerLayer, key: str, arrays: dict[str, Any]) -> dict[str, Any]:
@@ -80,11 +86,11 @@ def _pack(layer: FloatLayer | IntegerLayer, key: str, arrays: dict[str, Any]) ->
 
 
 def _unpack(kind: type[Layer], plain: dict[str, Any], key: str, arrays: dict[str, Any]) -> Layer:
-    geometry = {
+    geometry: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in plain["synapses"].items()
     }
     synapses = Synapses(weight=arrays[f"{key}.weight"], **geometry)
-    values = {
+    values: dict[str, Any] = {
         field.name: plain.get(field.name, arrays.get(f"{key}.{field.name}"))
         for field in fields(kind)
         if field.name != "synapses"

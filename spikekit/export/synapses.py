@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Pair = tuple[int, int]
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +84,9 @@ class Synapses:
         c_out, pixels = self.weight.shape[0], self.n_out // self.weight.shape[0]
         posts, pres, weights = [], [], []
         for group, part in enumerate(numbers.chunk(self.groups, dim=1)):
-            seen = F.unfold(part, kernel, self.dilation, self.padding, self.stride)[0].numpy().astype(np.int64)
+            seen = (
+                F.unfold(part, kernel, self.dilation, self.padding, self.stride)[0].numpy().astype(np.int64)
+            )
             channels = np.arange(group * c_out // self.groups, (group + 1) * c_out // self.groups)
             weight = self.weight[channels].reshape(len(channels), -1, 1)
             post = channels[:, None, None] * pixels + np.arange(pixels)

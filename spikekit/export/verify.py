@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from spikekit.errors import InputError
@@ -102,7 +101,7 @@ def verify(
     *,
     python: str | Path | None = None,
     timeout: float = 600.0,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Proof:
     """Compare `chip` with Lava on x [T, B, ...]; see `LoihiNet.verify`."""
     if backend not in BACKENDS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,9 @@ class Neuron(nn.Module):
     records: ClassVar[tuple[str, ...]] = ("drive", "membrane", "spikes")
     """What `sk.record` can ask of it."""
 
+    carries: ClassVar[tuple[str, ...]] = ("v",)
+    """The tensors of its state."""
+
     def integrate(
         self, x: Tensor, state: dict[str, Tensor] | None, keep: Collection[str]
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
@@ -38,20 +41,33 @@ class Neuron(nn.Module):
         session = sessions.active()
         if session is None:
             y, new, _ = self.integrate(x, None, ())
-            self._check_finite(x, new)
+            self._check_finite(x, None, new)
             return y
         slot = session.slot(self)
         state = session.take(slot)
         if state is not None:
             self._check_state(x, state, slot)
         y, new, traces = self.integrate(x, state, session.wants(self))
-        self._check_finite(x, new)
+        self._check_finite(x, state, new)
         session.give(slot, new)
         for what, trace in traces.items():
-            session.put(self, what, trace)
+            session.put(slot, what, trace)
         return y
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # A learnable parameter is stored as <name>_raw: an attribute of its own name would hide it, unused.
+        if f"{name}_raw" in self.__dict__.get("_parameters", {}):
+            raise InputError(
+                f"{type(self).__name__}: {name} is learned and cannot be assigned; make a new neuron, or write to "
+                f"{name}_raw under torch.no_grad()"
+            )
+        super().__setattr__(name, value)
+
     def _check_drive(self, x: Tensor) -> None:
+        if not isinstance(x, Tensor):
+            raise InputError(
+                f"{self}: the drive must be a tensor, got {type(x).__name__}; use torch.as_tensor(x)"
+            )
         if x.ndim < 2:
             raise InputError(
                 f"{self}: the drive must have the axes [T, B, ...], got shape {tuple(x.shape)}. "
@@ -65,6 +81,13 @@ class Neuron(nn.Module):
 
     def _check_state(self, x: Tensor, state: dict[str, Tensor], slot: str) -> None:
         where = f"state of {slot or 'the network'!r} ({type(self).__name__})"
+        entries = state if isinstance(state, dict) else {"": state}
+        if entries.keys() != set(self.carries) or not all(isinstance(v, Tensor) for v in entries.values()):
+            found = ", ".join(f"{name} {type(value).__name__}".strip() for name, value in entries.items())
+            raise StateError(
+                f"{where}: it must hold the tensors {list(self.carries)}, got [{found}]. "
+                "It belongs to another network: pass state=None to start at rest."
+            )
         for name, value in state.items():
             if value.shape[:1] != x.shape[1:2]:
                 raise StateError(
@@ -82,11 +105,11 @@ class Neuron(nn.Module):
                     f"{x.device}. Move it with sk.map_state(lambda v: v.to(...), state)."
                 )
 
-    def _check_finite(self, x: Tensor, state: dict[str, Tensor]) -> None:
+    def _check_finite(self, x: Tensor, old: dict[str, Tensor] | None, new: dict[str, Tensor]) -> None:
         """Find NaN and Inf by the last membrane alone: once in, they never leave it, so T - 1 steps need no look."""
         if torch.compiler.is_compiling() or functorch_active():
             return
-        for value in state.values():
+        for value in new.values():
             if value.is_meta or (value.is_cuda and torch.cuda.is_current_stream_capturing()):
                 continue
             if bool(torch.isfinite(value).all()):
@@ -98,6 +121,8 @@ class Neuron(nn.Module):
                     f"{self}: the drive holds {x[index].item()} at [T, B, ...] = {list(index)}, one of {len(bad)} "
                     "values that are not finite. Look at the input data and at the weights of the layer before."
                 )
+            if not all(bool(torch.isfinite(before).all()) for before in (old or {}).values()):
+                raise StateError(f"{self}: the state it was given holds values that are not finite")
             raise InputError(
                 f"{self}: the membrane grew beyond {value.dtype}'s range on a finite drive. "
                 "Check the scale of the drive, or use beta < 1."

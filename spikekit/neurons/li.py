@@ -44,7 +44,8 @@ class LI(Neuron):
         beta = broadcast(self, "beta", read_parameter(self, "beta"), x).to(state_dtype(x.dtype))
         membranes = li(x, None if state is None else state["v"], beta)
         traces = {"drive": x, "membrane": membranes}
-        return membranes, {"v": membranes[-1]}, {what: traces[what] for what in keep}
+        # A copy: a view would keep the whole sequence alive, and change with the caller's output.
+        return membranes, {"v": membranes[-1].clone()}, {what: traces[what] for what in keep}
 
     def extra_repr(self) -> str:
         """Beta, and whether it is learned."""

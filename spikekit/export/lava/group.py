@@ -48,15 +48,16 @@ def end_group(process: subprocess.Popen[bytes], token: str) -> str:
     SIGTERM first; SIGCONT because a stopped process would not notice; SIGKILL for what is still there after a
     grace.
     """
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            stream.close()
     for signals in ((signal.SIGTERM, signal.SIGCONT), (signal.SIGKILL,)):
         for number in signals:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
         if _wait_until_empty(process.pid, process):
             break
+    # Not before: a worker whose stdin closes takes its caller for dead, and removes the temporary folder.
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()
     # See worker/memory.py: a semaphore keeps its name only if the process died while making it.
     for name in Path("/dev/shm").glob(f"sem.mp-{token}-*"):
         name.unlink(missing_ok=True)

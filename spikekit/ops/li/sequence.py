@@ -18,14 +18,14 @@ from spikekit.ops.lif.reference import state_dtype
 def li_sequence(x: Tensor, v0: Tensor | None, beta: Tensor) -> Tensor:
     """Membranes of the sequence; differentiable."""
     out = torch.empty_like(x, dtype=state_dtype(x.dtype))
-    v = v0
-    for t in range(x.shape[0]):
-        if v is None:
-            out[t].copy_(x[t])
+    before = v0
+    for drive, v in zip(x.unbind(0), out.unbind(0), strict=True):
+        if before is None:
+            v.copy_(drive)
         else:
-            torch.mul(v, beta, out=out[t])
-            out[t].add_(x[t])
-        v = out[t]
+            torch.mul(before, beta, out=v)
+            v.add_(drive)
+        before = v
     return out
 
 
@@ -47,7 +47,7 @@ def li_backward(
     return (
         g_x,
         g if needs[1] else g.new_empty(0),
-        g_beta.sum_to_size(beta.shape).to(beta.dtype) if needs[2] else g_beta,
+        g_beta.sum_to_size(beta.shape).to(beta.dtype).contiguous() if needs[2] else g_beta,
     )
 
 
@@ -60,11 +60,10 @@ def _(x: Tensor, v0: Tensor | None, beta: Tensor) -> Tensor:
 def _(
     grad: Tensor, out: Tensor, v0: Tensor | None, beta: Tensor, dtype: torch.dtype, needs: Sequence[bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    none = out.new_empty(0)
     return (
         torch.empty_like(out, dtype=dtype),
-        torch.empty_like(out[0]) if needs[1] else none,
-        torch.empty_like(beta) if needs[2] else none,
+        torch.empty_like(out[0]) if needs[1] else out.new_empty(0),
+        beta.new_empty(beta.shape) if needs[2] else out.new_empty(0),
     )
 
 

@@ -37,9 +37,11 @@ def state_dtype(dtype: torch.dtype) -> torch.dtype:
 def fire(u: Tensor, threshold: Tensor, rule: LIFRule) -> Tensor:
     """Spikes {0, 1} of membrane `u`, with the surrogate's gradient."""
     hard = (u >= threshold) if rule.inclusive else (u > threshold)
-    soft = rule.surrogate.antiderivative(u - threshold)
-    # soft - soft.detach() is exactly zero in the forward pass and carries the surrogate's slope in the backward pass.
-    return hard.to(u.dtype) + (soft - soft.detach())
+    m = u - threshold
+    # line - line.detach() is exactly zero in the forward pass and has the surrogate's slope in the backward
+    # pass. The antiderivative would do the same, but at its kinks autograd takes another side than `derivative`.
+    line = rule.surrogate.derivative(m.detach()) * m
+    return hard.to(u.dtype) + (line - line.detach())
 
 
 def lif_reference(

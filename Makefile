@@ -1,0 +1,67 @@
+# Two commands: `make demo` (the main job) and `make test`. Each sets up what it needs, given Python 3.11 and a package index.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+EXTRAS := events,train,viz,nir,dev
+
+# One setting finds real data; a copy beside the project is used when nothing else is said.
+ifndef SPIKEKIT_DATA
+ifneq ($(wildcard ../shared/data/NMNIST),)
+export SPIKEKIT_DATA := $(abspath ../shared/data)
+endif
+endif
+
+.PHONY: demo test test-slow check format folds bench docs setup clean
+
+demo: setup
+	$(BIN)/python examples/01_events_to_chip.py
+
+test: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow"
+
+test-slow: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow
+
+# mypy knows no package-dir mapping: give it the package as it is once installed.
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build/typed && mkdir -p build/typed/spikekit
+	for part in spikekit/* models datasets; do ln -s "$(CURDIR)/$$part" build/typed/spikekit/; done
+	cd build/typed && "$(CURDIR)/$(BIN)/mypy" --config-file "$(CURDIR)/pyproject.toml" -p spikekit
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Five-fold cross-validation over all 1,100 recordings of the N-MNIST subset.
+folds: setup
+	$(BIN)/python -m benchmarks.nmnist_folds
+
+# The peers are installed without their dependencies, which would pull other builds of torch.
+bench: .venv-bench/ready
+	.venv-bench/bin/python -m benchmarks.lif
+
+.venv-bench/ready: benchmarks/requirements.txt constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install -q -c constraints.txt torch numpy safetensors
+	.venv-bench/bin/pip install -q -c constraints.txt --no-deps -e .
+	.venv-bench/bin/pip install -q --no-deps -r benchmarks/requirements.txt
+	touch $@
+
+docs: setup
+	$(BIN)/pip install -q -c constraints.txt -e '.[docs]'
+	$(BIN)/mkdocs build --strict
+
+setup: $(VENV)/ready
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt torch
+	$(BIN)/pip install -q -c constraints.txt -e '.[$(EXTRAS)]'
+	$(BIN)/spikekit lava install
+	touch $@
+
+clean:
+	rm -rf $(VENV) .venv-bench build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from spikekit.errors import ExportError, InputError
+from spikekit.export import LoihiNet, layer_reports, to_loihi
+from spikekit.export.tables import layer_table
+from tests.export.nets import conv_net, frames
+
+
+@pytest.fixture
+def chip():
+    return to_loihi(conv_net(), frames())
+
+
+def test_the_integer_network_follows_the_float_network(chip):
+    x = frames(batch=20, seed=3)
+    with torch.no_grad():
+        exact = conv_net()(x)
+    error = (chip.simulate(x) - exact).abs().mean() / exact.abs().mean()
+    assert chip.simulate(x).shape == exact.shape
+    assert error < 0.1
+
+
+def test_a_spiking_last_layer_gives_its_spikes():
+    chip = to_loihi(conv_net()[:3], frames())
+    y = chip.simulate(frames())
+    assert y.shape == (9, 6, 4, 4, 4)
+    assert set(y.unique().tolist()) == {0.0, 1.0}
+
+
+def test_save_and_load_keep_everything(chip, tmp_path):
+    path = chip.save(tmp_path / "deep" / "net.npz")
+    again = LoihiNet.load(path)
+    x = frames(seed=5)
+    for a, b in zip(chip.trace(x) + chip.trace_float(x), again.trace(x) + again.trace_float(x), strict=True):
+        assert torch.equal(a.spikes, b.spikes)
+        assert torch.equal(a.membranes, b.membranes)
+    assert again.in_shape == (2, 8, 7)
+    assert list(tmp_path.glob("deep/*")) == [path]
+
+
+def test_damaged_files_are_refused(chip, tmp_path):
+    path = chip.save(tmp_path / "net.npz")
+    whole = path.read_bytes()
+    for name, content in {
+        "cut.npz": whole[: len(whole) // 2],
+        "page.npz": b"<!DOCTYPE html><html>not found</html>",
+        "empty.npz": b"",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ExportError, match=name):
+            LoihiNet.load(tmp_path / name)
+    np.savez(tmp_path / "other.npz", meta=np.array(json.dumps({"format": "something else"})))
+    with pytest.raises(ExportError, match="something else"):
+        LoihiNet.load(tmp_path / "other.npz")
+    with pytest.raises(ExportError, match="no such file"):
+        LoihiNet.load(tmp_path / "absent.npz")
+
+
+def test_an_unwritable_folder_is_refused_and_leaves_nothing(chip, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ExportError, match="cannot be written"):
+        chip.save(tmp_path / "file" / "net.npz")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.zeros(9, 6, 2, 8, 8), r"must be \[T, B, 2, 8, 7\]"),
+        (torch.zeros(0, 6, 2, 8, 7), "T, B > 0"),
+        (torch.zeros(2, 8, 7), r"must be \[T, B"),
+        (torch.full((9, 6, 2, 8, 7), 0.5), "fractions"),
+        (torch.full((9, 6, 2, 8, 7), float("nan")), "fractions"),
+    ],
+)
+def test_input_is_checked(chip, x, message):
+    with pytest.raises(InputError, match=message):
+        chip.simulate(x)
+
+
+def test_an_unknown_backend_is_refused(chip):
+    with pytest.raises(InputError, match="unknown backend 'loihi'"):
+        chip.verify(frames(), "loihi")
+
+
+def test_reports_add_up(chip):
+    x = frames()
+    rows = layer_reports(chip, x)
+    spikes = chip.trace(x)
+    assert [row.neurons for row in rows] == [64, 12, 3]
+    assert rows[2].synapses == np.count_nonzero(chip.layers[2].synapses.weight)
+    matrix = torch.from_numpy(chip.layers[2].synapses.weight != 0).double()
+    by_hand = (spikes[1].spikes.double() @ matrix.T).sum() / x.shape[1]
+    assert rows[2].synaptic_operations == pytest.approx(float(by_hand))
+    assert rows[0].firing_rate == pytest.approx(float(spikes[0].spikes.double().mean()))
+    text = layer_table(rows)
+    assert text.count("\n") == 5
+    assert "total" in text

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import spikekit as sk
+from spikekit.errors import ExportError, InputError
+from spikekit.export import to_loihi
+from spikekit.export.float_run import run_plan
+from spikekit.export.quantise import STATE_MAX, quantise
+from tests.export.nets import conv_net, frames
+
+
+def one_neuron(weight: float, bias: float = 0.0, threshold: float = 1.0, beta: float = 0.75) -> sk.Sequential:
+    net = sk.Sequential(nn.Linear(1, 1), sk.LIF(beta, threshold))
+    nn.init.constant_(net[0].weight, weight)
+    nn.init.constant_(net[0].bias, bias)
+    return net.double()
+
+
+def test_one_neuron_by_hand():
+    x = torch.ones(2, 1, 1)
+    layer = to_loihi(one_neuron(0.5, 0.25), x).layers[0]
+    # scale = 254/0.5 = 508. The largest state is 0.75·0.75 + 0.75 = 1.3125, doubled for headroom: 2^23/64/508/2.625 = 98
+    # leaves 6 bits; the threshold fits 17 bits up to 2^8; the bias 0.25·508·64·2^6 = 520,192 fits 4,095·2^7.
+    assert layer.scale[0] == 508
+    assert layer.exponent == 6
+    assert layer.synapses.weight.tolist() == [[254]]
+    assert layer.threshold[0] == 508 * 64
+    assert layer.quantum[0] == 508 * 64 * 64
+    assert layer.bias[0] == 520_192 == layer.bias_mantissa[0] << layer.bias_exponent[0]
+    assert layer.decay[0] == 1024
+
+
+def test_every_row_fills_its_eight_bits_and_stays_in_range():
+    x = frames()
+    chip = to_loihi(conv_net(), x)
+    for layer in chip.layers:
+        weight = layer.synapses.weight.reshape(len(layer.synapses.weight), -1)
+        assert (weight % 2 == 0).all()
+        assert (np.abs(weight).max(1) >= 250).all()
+        assert np.abs(weight).max() <= 254
+        assert 0 <= layer.exponent <= 7
+        assert np.abs(layer.bias_mantissa).max() <= 4095
+        assert layer.bias_exponent.max() <= 7
+        assert 1 <= layer.threshold.min() <= layer.threshold.max() < 2**17
+        assert 0 <= layer.decay.min() <= layer.decay.max() <= 4095
+    for trace in chip.trace(x):
+        assert trace.membranes.abs().max() < STATE_MAX
+
+
+def test_scaling_a_row_changes_no_integer():
+    net = conv_net()
+    scaled = conv_net()
+    scaled[5].weight.data[3] *= 8
+    scaled[5].bias.data[3] *= 8
+    threshold = torch.full((12,), 0.3)
+    net[6] = sk.LIF(0.9, threshold.clone())
+    threshold[3] *= 8
+    scaled[6] = sk.LIF(0.9, threshold)
+    a, b = (to_loihi(n, frames()).layers[1] for n in (net, scaled))
+    assert np.array_equal(a.synapses.weight, b.synapses.weight)
+    assert np.array_equal(a.threshold, b.threshold)
+    assert np.array_equal(a.bias, b.bias)
+
+
+def test_a_row_without_weights_and_a_large_bias_are_kept():
+    net = conv_net()
+    net[5].weight.data[0] = 0
+    net[5].bias.data[0] = 50.0
+    net[5].bias.data[1] = 0
+    net[5].weight.data[1] = 0
+    chip = to_loihi(net, frames())
+    layer = chip.layers[1]
+    assert abs(layer.bias[0] / layer.unit[0] / 50.0 - 1) < 1e-2
+    spikes = chip.trace(frames())[1].spikes
+    assert spikes[..., 0].all()
+    assert not spikes[..., 1].any()
+
+
+def test_a_threshold_below_half_a_unit_is_refused():
+    with pytest.raises(ExportError, match=r"layer 1: the threshold 1e-0?6 of neuron 0"):
+        to_loihi(one_neuron(1e3, threshold=1e-6), torch.ones(2, 1, 1))
+
+
+@pytest.mark.parametrize("calibration", [torch.ones(2, 3), torch.ones(0, 1, 2, 8, 7), torch.ones(2, 0, 2, 8, 7)])
+def test_calibration_needs_data(calibration):
+    with pytest.raises(InputError, match=r"calibration must be \[T, B"):
+        to_loihi(conv_net(), calibration)
+
+
+def test_fractions_are_refused():
+    with pytest.raises(InputError, match="fractions"):
+        to_loihi(conv_net(), frames() * 0.5)
+
+
+def test_headroom_lowers_the_exponent():
+    layers = to_loihi(conv_net(), frames()).plan
+    traces = run_plan(layers, frames())
+    near, far = (quantise(layers, traces, headroom=h)[1].exponent for h in (1.0, 64.0))
+    assert far < near
+
+
+def test_quantum_apart_from_the_threshold_is_kept():
+    net = conv_net(reset_quantum=0.4)
+    chip = to_loihi(net, frames())
+    for layer, exact in zip(chip.layers[:2], chip.plan[:2], strict=True):
+        np.testing.assert_allclose(layer.quantum / layer.unit, exact.quantum, rtol=1e-3)
+        assert replace(layer).reset == "soft"

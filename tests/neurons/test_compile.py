@@ -1,0 +1,121 @@
+"""torch.compile with fullgraph=True: the same numbers, forward and backward, alone and inside `run`."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import spikekit as sk
+
+# Inductor imports torch's own deprecated scripting.
+TORCH_INTERNAL = pytest.mark.filterwarnings("ignore:.torch.jit.*is deprecated:DeprecationWarning")
+
+
+class Residual(nn.Module):
+    """A user's module: a convolution over folded time, a neuron, a short cut."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(2, 2, 3, padding=1)
+        self.lif = sk.LIF(torch.tensor([0.5, 0.8]), reset="hard", learn="threshold")
+
+    def forward(self, x):
+        return x + self.lif(sk.fold_time(self.conv)(x))
+
+
+class Recurrent(nn.Module):
+    """A loop over time of a user's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.feed, self.back, self.lif = nn.Linear(4, 5), nn.Linear(5, 5), sk.LIF(learn="beta")
+
+    def forward(self, x):
+        def step(h, x_t):
+            y = self.lif(self.feed(x_t) + self.back(h).unsqueeze(0))
+            return y[0], y
+
+        return sk.scan(self, step, x, x.new_zeros(x.shape[1], 5))[0]
+
+
+def feedforward():
+    lif = sk.LIF(torch.full((3,), 0.8), learn=("beta", "threshold"))
+    return sk.Sequential(nn.Conv2d(2, 3, 3), lif, nn.Flatten(), nn.Linear(48, 4), sk.LI(0.7))
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def check(net, x, backend):
+    compiled = copy.deepcopy(net)
+    compiled.compile(fullgraph=True, backend=backend)
+    for one in (net, compiled):
+        one(x).square().sum().backward()
+    torch.testing.assert_close(compiled(x), net(x), rtol=1e-5, atol=1e-6)
+    for (name, p), q in zip(net.named_parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(q.grad, p.grad, rtol=1e-4, atol=1e-5, msg=name)
+
+    run = torch.compile(sk.run, fullgraph=True, backend=backend)
+    first, state = run(net, x[:2])
+    state = sk.map_state(torch.detach, state)
+    second, last = run(net, x[2:], state)
+    expected, expected_state = sk.run(net, x)
+    torch.testing.assert_close(torch.cat([first, second]), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(last, expected_state, rtol=1e-5, atol=1e-6)
+
+
+def test_a_small_network():
+    x = torch.randn(5, 2, 2, 6, 6).to(memory_format=torch.contiguous_format)
+    check(feedforward(), x, "aot_eager")
+
+
+def test_a_loop_of_a_users_own():
+    """The first call of a session in a fresh thread-local was once a compiler error."""
+    check(Recurrent(), torch.randn(4, 2, 4), "aot_eager")
+
+
+def test_the_state_of_a_compiled_network_is_the_state_of_the_network():
+    net = sk.Sequential(nn.Linear(4, 5), sk.LIF(), nn.Linear(5, 2), sk.LI()).requires_grad_(False)
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    x = torch.randn(6, 2, 4)
+    first, state = sk.run(compiled, x[:3])
+    assert set(state) == {"1", "3"}
+    second, _ = sk.run(net, x[3:], state)
+    third, _ = sk.run(compiled, x[3:], state)
+    whole, recorded = sk.record(compiled, x, ["1.spikes"])
+    assert torch.equal(torch.cat([first, second]), whole)
+    assert torch.equal(second, third)
+    assert set(recorded) == {"1.spikes"}
+
+
+@pytest.mark.slow
+@TORCH_INTERNAL
+@pytest.mark.parametrize("make", [feedforward, Residual, Recurrent])
+@pytest.mark.parametrize("layout", ["contiguous", "channels last"])
+def test_inductor(make, layout):
+    if make is Recurrent:
+        if layout == "channels last":
+            pytest.skip("no channels")
+        x = torch.randn(4, 2, 4)
+    else:
+        x = torch.randn(5, 2, 2, 6, 6)
+        if layout == "channels last":
+            x = x.movedim(2, -1).contiguous().movedim(-1, 2)
+    check(make(), x, "inductor")
+
+
+@pytest.mark.slow
+@TORCH_INTERNAL
+def test_other_lengths_and_batches_of_a_compiled_network():
+    net = feedforward()
+    compiled = torch.compile(net, fullgraph=True, dynamic=True)
+    for steps, batch in ((5, 2), (3, 4), (8, 3)):
+        x = torch.randn(steps, batch, 2, 6, 6)
+        torch.testing.assert_close(compiled(x), net(x), rtol=1e-5, atol=1e-6)

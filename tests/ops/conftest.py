@@ -1,0 +1,49 @@
+"""One way to set a fast path beside its reference: same inputs, forward bit for bit, every gradient close."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+# Relative to the largest gradient; half precision rounds the gradient of x once more, on the way out.
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
+
+
+def gradients(function, inputs, weights):
+    """Outputs of `function`, and the gradients of a weighted sum of all of them for every input that wants one."""
+    leaves = [None if a is None else a.detach().requires_grad_() for a in inputs]
+    outputs = function(*leaves)
+    outputs = (outputs,) if isinstance(outputs, torch.Tensor) else outputs
+    loss = sum((y.double() * w).sum() for y, w in zip(outputs, weights, strict=True) if w is not None)
+    wanted = [leaf for leaf in leaves if leaf is not None]
+    return outputs, torch.autograd.grad(loss, wanted, allow_unused=True)
+
+
+@pytest.fixture
+def equal_to_reference():
+    """Check `fast` against `reference`: both take `inputs`; `use` says which outputs the loss reads."""
+
+    def check(fast, reference, inputs, use=(True, True, True)):
+        with torch.no_grad():
+            shapes = reference(*inputs)
+        shapes = (shapes,) if isinstance(shapes, torch.Tensor) else shapes
+        weights = [
+            torch.randn(y.shape, dtype=torch.float64) if used else None
+            for y, used in zip(shapes, use, strict=False)
+        ]
+        outputs, grads = gradients(fast, inputs, weights)
+        expected, expected_grads = gradients(reference, inputs, weights)
+        for y, z in zip(outputs, expected, strict=True):
+            assert y.dtype == z.dtype
+            assert torch.equal(y, z)
+        tolerance = TOLERANCE[inputs[0].dtype]
+        for index, (g, h) in enumerate(zip(grads, expected_grads, strict=True)):
+            # A reference that does not use an input at all says None where a kernel says zero.
+            h = torch.zeros_like(g) if h is None else h
+            assert g.dtype == h.dtype
+            assert g.shape == h.shape
+            scale = max(float(h.abs().max()), 1e-3)
+            assert float((g - h).abs().max()) <= tolerance * scale, f"gradient of input {index}"
+        return outputs, grads
+
+    return check

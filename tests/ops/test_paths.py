@@ -1,0 +1,67 @@
+"""Which path runs, and how to force one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from spikekit import surrogate
+from spikekit.errors import InputError
+from spikekit.ops import paths
+from spikekit.ops.li import li
+from spikekit.ops.lif import LIFRule, lif
+
+RULE = LIFRule("soft", False, False, surrogate.ATan())
+
+
+@pytest.fixture
+def auto():
+    yield
+    paths.set_path("auto")
+
+
+def node(x):
+    """The name of the autograd node behind the spikes: the sequence path leaves one node, the reference a loop."""
+    scalars = [torch.tensor(v) for v in (0.9, 1.0, 1.0)]
+    return type(lif(x, None, *scalars, RULE)[0].grad_fn).__name__
+
+
+def test_auto_takes_the_sequence_path():
+    assert "spikekit_lif" in node(torch.randn(3, 2, 4, requires_grad=True))
+
+
+def test_reference_can_be_forced(auto):
+    x = torch.randn(3, 2, 4, requires_grad=True)
+    paths.set_path("reference")
+    assert paths.forced_path() == "reference"
+    assert "Stack" in node(x)
+    assert "Stack" in type(li(x, None, torch.tensor(0.9)).grad_fn).__name__
+
+
+def test_unknown_path_is_refused(auto):
+    with pytest.raises(InputError, match="'auto', 'reference'.*got 'fast'.*SPIKEKIT_PATH"):
+        paths.set_path("fast")
+    assert paths.forced_path() == "auto"
+
+
+def test_environment_variable_is_checked_at_import():
+    done = subprocess.run(
+        [sys.executable, "-c", "import spikekit"],
+        env=os.environ | {"SPIKEKIT_PATH": "quick"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode != 0
+    assert "got 'quick' (check $SPIKEKIT_PATH)" in done.stderr
+
+
+def test_functorch_is_seen():
+    seen = []
+    torch.func.vmap(lambda x: (seen.append(paths.functorch_active()), x)[1])(torch.zeros(2))
+    assert seen == [True]
+    assert not paths.functorch_active()
