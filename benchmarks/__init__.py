@@ -1,1 +1,1 @@
-"""Side by side with the peers: `python -m benchmarks.lif`. See benchmarks/README.md."""
+"""Measurements: accuracy that anyone can rerun, and speed beside the peers."""

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+from spikekit.export.lava import worker_python
+from spikekit.export.lava.install import install
 
 settings.register_profile(
     "spikekit",
@@ -35,3 +41,11 @@ def poison(monkeypatch):
 
     for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
         monkeypatch.setattr(owner, name, poisoned(getattr(owner, name)))
+
+
+@pytest.fixture(scope="session")
+def worker() -> Path:
+    """An interpreter with Lava, installed on first use; only SPIKEKIT_NO_LAVA=1 goes without."""
+    if os.environ.get("SPIKEKIT_NO_LAVA") == "1":
+        pytest.skip("SPIKEKIT_NO_LAVA=1: the tests that run Lava itself are switched off")
+    return worker_python() or install()

@@ -1,8 +1,13 @@
-"""Augmentation of frames: what a shaky hand or another crop would have done to a recording."""
+"""Augmentation of frames: what a shaky hand, another distance or another hand's slant would have recorded.
+
+Both draw from torch's generator, which a Trainer seeds and restores. They take the frames [T, C, H, W] of one recording
+and return frames of the same shape and dtype, all steps moved alike.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -13,11 +18,7 @@ from spikekit.errors import InputError
 
 @dataclass(frozen=True)
 class RandomShift:
-    """Shift a whole recording by up to `pixels` in x and y; what leaves the sensor is lost, what enters is empty.
-
-    Called with frames [T, C, H, W], returns frames of the same shape and dtype. Draws from torch's generator, which a
-    Trainer seeds and restores.
-    """
+    """Shift by up to `pixels` in x and y; what leaves the sensor is lost, what enters is empty."""
 
     pixels: int = 2
 
@@ -29,3 +30,42 @@ class RandomShift:
         reach, (height, width) = self.pixels, frames.shape[-2:]
         dy, dx = torch.randint(0, 2 * reach + 1, (2,)).tolist()
         return F.pad(frames, (reach, reach, reach, reach))[..., dy : dy + height, dx : dx + width]
+
+
+@dataclass(frozen=True)
+class RandomAffine:
+    """Rotate, scale, shear and shift about the centre, each uniformly within its range.
+
+    degrees: of rotation. scale: relative change of size, below 1. shear: slant in x per y. pixels: of shift.
+    Takes the nearest pixel, so that binary frames stay binary.
+    """
+
+    degrees: float = 10.0
+    scale: float = 0.1
+    shear: float = 0.1
+    pixels: float = 2.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not 0 <= value < (1 if field.name == "scale" else math.inf):
+                raise InputError(
+                    f"RandomAffine: {field.name} must be 0 or more{' and below 1' * (field.name == 'scale')}, got {value}"
+                )
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        height, width = frames.shape[-2:]
+        turn, size, slant, dx, dy = (2 * torch.rand(5) - 1).tolist()
+        angle, size = math.radians(self.degrees) * turn, 1 + self.scale * size
+        cos, sin = size * math.cos(angle), size * math.sin(angle)
+        # affine_grid works on [-1, 1] in both axes: rotations of a sensor that is not square need its aspect.
+        matrix = torch.tensor(
+            [
+                [cos, -sin * height / width + self.shear * slant, 2 * self.pixels * dx / width],
+                [sin * width / height, cos, 2 * self.pixels * dy / height],
+            ]
+        )
+        image = frames.flatten(0, 1)[None].float()
+        grid = F.affine_grid(matrix[None], list(image.shape), align_corners=False)
+        moved = F.grid_sample(image, grid, mode="nearest", align_corners=False)
+        return moved.reshape(frames.shape).to(frames.dtype)

@@ -49,7 +49,8 @@ def load(path: str | Path) -> Contents:
     """Read what `save` wrote."""
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: np.load leaves its own file open when the archive is damaged.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(str(arrays["meta"]))
         if meta["format"] != FORMAT:

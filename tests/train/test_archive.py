@@ -55,16 +55,17 @@ def test_one_flipped_bit_anywhere_is_noticed(tmp_path):
     path = tmp_path / "x.safetensors"
     write_archive(path, {"a": torch.rand(16)}, {"text": "abc"})
     data = path.read_bytes()
+    unnoticed = []
     for position in range(len(data)):
         path.write_bytes(data[:position] + bytes([data[position] ^ 4]) + data[position + 1 :])
         try:
             tensors, info = read_archive(path)
-        except CheckpointError as error:
-            assert "x.safetensors" in str(error)
-        else:
-            # Blanks that pad the header carry nothing.
-            assert info == {"text": "abc"}
-            assert tensors.keys() == {"a"}
+        except CheckpointError:
+            continue
+        # Blanks that pad the header carry nothing.
+        if data[position : position + 1] != b" " or info != {"text": "abc"} or tensors.keys() != {"a"}:
+            unnoticed.append(position)
+    assert unnoticed == []
 
 
 @pytest.mark.parametrize(

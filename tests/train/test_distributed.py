@@ -55,7 +55,7 @@ def test_their_dropout_differs(run):
 
 def test_metrics_are_those_of_one_process(toy, run):
     """71 samples do not divide by two: none may be counted twice."""
-    folder, (first, second) = run
+    first, second = run[1]
     net = toy.network()
     net.load_state_dict({name: torch.tensor(value) for name, value in first["weights"].items()})
     metrics = toy.trainer(net).evaluate(toy.loader(shuffle=False, augment=False, samples=71))

@@ -63,5 +63,5 @@ def test_optimizers_go_on_exactly(make):
 
 @pytest.mark.parametrize("value", [object(), {"a": {1, 2}}, [lambda: 0], {(1, 2): 3}, 1j])
 def test_anything_else_is_refused_by_its_place(value):
-    with pytest.raises(CheckpointError, match="^x"):
+    with pytest.raises(CheckpointError, match=r"^x"):
         pack(value, {}, "x")

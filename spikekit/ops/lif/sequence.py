@@ -4,14 +4,14 @@ It saves the membranes u and nothing else; spikes and resets are recomputed from
 
     d = surrogate'(u[t] - threshold),  r = d·dv/ds: soft -d·quantum, hard -d·u, none or a detached reset 0
 
-the backward recursion over g_u = dL/du[t] and g_v = dL/dv[t], from the last step to the first, is linear:
+the backward recursion over g_u = dL/du[t], from the last step to the first, is linear, one operation a step:
 
-    g_u[t] = d·dL/ds[t] + k·g_v[t]      k = dv/du: soft 1 + r, hard 1 - s + r, none 1
-    g_v[t-1] = beta·g_u[t]
-    dL/dx[t] = g_u[t]                   dL/dbeta = Σ g_u[t]·v[t-1]
-    dL/dquantum = -Σ g_v[t]·s[t]        dL/dthreshold = -Σ (d·dL/ds[t] + r·g_v[t])
+    g_u[t] = d·dL/ds[t] + beta·k·g_u[t+1]      k = dv/du: soft 1 + r, hard 1 - s + r, none 1
 
-so that two operations a step are in sequence; all else is done for blocks of steps that fit the cache.
+and all else is done for blocks of steps that fit the cache. With g_v[t] = beta·g_u[t+1]
+
+    dL/dx[t] = g_u[t]                          dL/dbeta = Σ g_u[t]·v[t-1]
+    dL/dquantum = -Σ g_v[t]·s[t]               dL/dthreshold = -Σ (d·dL/ds[t] + r·g_v[t])
 """
 
 from __future__ import annotations
@@ -113,23 +113,24 @@ def lif_inference(
     return spikes, v
 
 
-def _keep(
+def _feedback(
     u: Tensor,
     slope: Tensor,
+    beta: Tensor,
     threshold: Tensor,
     quantum: Tensor,
     reset: str,
     inclusive: bool,
     detach_reset: bool,
     out: Tensor,
-) -> Tensor | None:
-    """How much of u reaches v, k in the equations, into `out`; None for one."""
+) -> Tensor | float:
+    """The factor beta·k of the recursion, into `out`; a float where it is one number that is at hand."""
     if reset == "hard":
         lost = _spike(u, threshold, inclusive, out)
-        return torch.sub(1, lost if detach_reset else lost.addcmul_(u, slope), out=out)
-    if reset == "none" or detach_reset:
-        return None
-    return _after_reset(u.new_ones(()), slope, quantum, reset, out)
+        return _after_reset(beta, lost if detach_reset else lost.addcmul_(u, slope), beta, "soft", out)
+    if reset == "soft" and not detach_reset:
+        return _after_reset(beta, slope, beta * quantum, "soft", out)
+    return float(beta) if beta.ndim == 0 and beta.device.type == "cpu" else out.copy_(beta)
 
 
 @torch.library.custom_op("spikekit::lif_backward", mutates_args=())
@@ -153,60 +154,60 @@ def lif_backward(
     curve = decode(surrogate, list(surrogate_numbers))
     _, _, need_beta, need_threshold, need_quantum = needs
     g_x = torch.empty_like(membranes, dtype=grad_spikes.dtype)
-    g_v = torch.zeros_like(membranes[0])
-    if grad_v is not None:
-        g_v.copy_(grad_v)
-    g_beta, g_threshold, g_quantum = (
-        torch.zeros_like(g_v) if need else g_v.new_empty(0) for need in needs[2:]
-    )
-    rows = max(1, _BLOCK // max(1, g_v.numel()))
-    buffers = [torch.empty_like(membranes[:rows]) for _ in range(2)]
+    later = torch.zeros_like(membranes[0])
+    g_beta, g_threshold, g_quantum = (torch.zeros_like(later) if need else later.new_empty(0) for need in needs[2:])
+    rule = (threshold, quantum, reset, inclusive, detach_reset)
+    rows = max(1, _BLOCK // max(1, later.numel()))
+    buffer = torch.empty_like(membranes[:rows])
     for stop in range(len(membranes), 0, -rows):
         start = max(0, stop - rows)
-        u = membranes[start:stop]
-        work, g_after = (buffer[: stop - start] for buffer in buffers)
+        u, work = membranes[start:stop], buffer[: min(rows, stop)]
         slope = curve.derivative(u - threshold)
-        keep = _keep(u, slope, threshold, quantum, reset, inclusive, detach_reset, out=work)
-        if need_threshold and not detach_reset and reset != "none":
-            by_reset = slope * (quantum if reset == "soft" else u)
+        # A carried state has its gradient at the last step only, where no decay comes between v and it.
+        end = grad_v if stop == len(membranes) else None
+        if end is not None:
+            from_end = end * _feedback(u[-1], slope[-1], torch.ones_like(beta), *rule, work[-1])
+        if need_threshold:
+            r = 0 if detach_reset or reset == "none" else slope * (quantum if reset == "soft" else u)
+        factor = _feedback(u, slope, beta, *rule, work)
         local = slope.mul_(grad_spikes[start:stop])
         if need_threshold:
             g_threshold.sub_(local.sum(0))
         if grad_membranes is not None:
             local.add_(grad_membranes[start:stop])
+        if end is not None:
+            local[-1].add_(from_end)
         g_u = g_x[start:stop] if g_x.dtype == u.dtype else torch.empty_like(u)
-        if need_threshold or need_quantum:
-            g_after[-1].copy_(g_v)
-        # A step reads dL/dv[t] and leaves dL/dv[t-1]; the first step of a block leaves it for the next block.
-        carried = g_v
-        leave = (g_v, *g_after[:-1].unbind(0))
-        steps = (a.unbind(0) for a in (local, g_u, local if keep is None else keep))
-        for add, g, k, left in reversed([*zip(*steps, leave, strict=True)]):
-            if keep is None:
-                torch.add(add, carried, out=g)
+        after = later
+        for t in reversed(range(stop - start)):
+            if isinstance(factor, float):
+                later = torch.add(local[t], later, alpha=factor, out=g_u[t])
             else:
-                torch.addcmul(add, k, carried, out=g)
-            carried = torch.mul(g, beta, out=left)
+                later = torch.addcmul(local[t], factor[t], later, out=g_u[t])
         if g_x.dtype != u.dtype:
             g_x[start:stop] = g_u
-        if need_threshold and not detach_reset and reset != "none":
-            g_threshold.add_((by_reset * g_after).sum(0))
+        if need_threshold or need_quantum:
+            g_v = torch.cat((g_u[1:], after.unsqueeze(0))).mul_(beta)
+            if end is not None:
+                g_v[-1].add_(end)
+        if need_threshold:
+            g_threshold.add_((r * g_v).sum(0))
         if need_quantum and reset == "soft":
-            g_quantum.sub_((g_after * _spike(u, threshold, inclusive, work)).sum(0))
+            g_quantum.sub_((_spike(u, threshold, inclusive, work) * g_v).sum(0))
         if need_beta:
             before = membranes[max(start, 1) - 1 : stop - 1]
-            s, v = work[: len(before)], local[: len(before)]
-            _spike(before, threshold, inclusive, s)
-            g_beta.add_((g_u[-len(before) :] * _after_reset(before, s, quantum, reset, v)).sum(0))
+            s = _spike(before, threshold, inclusive, torch.empty_like(before))
+            v = _after_reset(before, s, quantum, reset, torch.empty_like(before))
+            g_beta.add_((g_u[-len(before) :] * v).sum(0))
             if start == 0 and v0 is not None:
-                g_beta.addcmul_(g_u[0], v0)
+                g_beta.addcmul_(later, v0)
 
     def reduced(total: Tensor, like: Tensor, need: bool) -> Tensor:
         return total.sum_to_size(like.shape).to(like.dtype).contiguous() if need else total
 
     return (
         g_x,
-        torch.empty_like(membranes[0]).copy_(g_v) if needs[1] else g_v.new_empty(0),
+        torch.empty_like(later).copy_(later * beta) if needs[1] else later.new_empty(0),
         reduced(g_beta, beta, need_beta),
         reduced(g_threshold, threshold, need_threshold),
         reduced(g_quantum, quantum, need_quantum),
@@ -256,9 +257,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
     ctx.spike_dtype = x.dtype
 
 
-def _backward(
-    ctx: Any, grad_spikes: Tensor | None, grad_membranes: Tensor | None, grad_v: Tensor | None
-) -> Any:
+def _backward(ctx: Any, grad_spikes: Tensor | None, grad_membranes: Tensor | None, grad_v: Tensor | None) -> Any:
     membranes, v0, beta, threshold, quantum = ctx.saved_tensors
     if grad_spikes is None:
         grad_spikes = torch.zeros_like(membranes, dtype=ctx.spike_dtype)

@@ -1,7 +1,8 @@
-"""Run in the worker interpreter: Lava's own Dense and LIF in fixed point, without anything of ours but the shim.
+"""Run in the worker interpreter: Lava's own Dense and LIF in fixed point, without anything of ours but the
+shim.
 
-`python builtin_lif.py WORKER_FOLDER CASE.npz OUT.npz`: the case holds inputs [T, n_in], weights, weight_exp, and
-scalars dv, vth, bias_mant, bias_exp; the answer holds spikes [T, n] and the final membranes v [n].
+`python builtin_lif.py WORKER_FOLDER CASE.npz OUT.npz`: the case holds inputs [T, n_in], weights, weight_exp,
+and scalars dv, vth, bias_mant, bias_exp; the answer holds spikes [T, n] and the final membranes v [n].
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def main(folder: str, case: str, out: str) -> None:
     from lava.proc.dense.process import Dense
     from lava.proc.io.sink import RingBuffer as Sink
     from lava.proc.io.source import RingBuffer as Source
-    from lava.proc.lif.process import LIF
+    from lava.proc.lif.process import LIFReset
 
     with np.load(case) as file:
         given = {key: file[key] for key in file.files}
@@ -31,7 +32,10 @@ def main(folder: str, case: str, out: str) -> None:
     # The synapse delays by one step: one empty frame more at the end, one unused answer at the start.
     source = Source(data=np.vstack([inputs, np.zeros_like(inputs[:1])]).T)
     dense = Dense(weights=weights, weight_exp=int(given.pop("weight_exp")))
-    lif = LIF(shape=(n,), du=4095, **{key: int(value) for key, value in given.items()})
+    # The bias acts from the first step on, the input from the second: cleared between the two.
+    lif = LIFReset(
+        shape=(n,), du=4095, reset_interval=2 * steps, reset_offset=2, **{key: int(given[key]) for key in given}
+    )
     sink = Sink(shape=(n,), buffer=steps + 1)
     source.s_out.connect(dense.s_in)
     dense.a_out.connect(lif.a_in)

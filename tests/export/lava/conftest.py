@@ -3,26 +3,15 @@ numpy."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from spikekit.export.lava import LavaJob, LavaLayer, LavaResult
-from spikekit.export.lava.install import install, worker_python
 
 Array = np.ndarray
-
-
-@pytest.fixture(scope="session")
-def worker() -> Path:
-    """An interpreter with Lava, installed on first use; only SPIKEKIT_NO_LAVA=1 goes without."""
-    if os.environ.get("SPIKEKIT_NO_LAVA") == "1":
-        pytest.skip("SPIKEKIT_NO_LAVA=1: the tests that run Lava itself are switched off")
-    return worker_python() or install()
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""Where Lava's own LIF can do the same, ours gives the same: the arithmetic is Lava's, not our reading of it."""
+"""Where Lava's own LIF can do the same, ours gives the same: the arithmetic is Lava's, not our reading of
+it."""
 
 from __future__ import annotations
 

@@ -68,9 +68,7 @@ def test_fixed_current_wraps_and_membrane_saturates_as_on_loihi(worker, make_lay
         reset="none",
     )
     full = make_layer(rng, "fixed", 16, 32, name="full", weight_exp=7, decay=np.zeros(16, int), reset="hard")
-    job = LavaJob(
-        "fixed", (wrapping, full), np.concatenate([np.ones((1, 12, 8)), spikes(rng, 3, 12, 8, 0.9)]) > 0
-    )
+    job = LavaJob("fixed", (wrapping, full), np.concatenate([np.ones((1, 12, 8)), spikes(rng, 3, 12, 8, 0.9)]) > 0)
     result = run_job(job, python=worker)
     current = (job.inputs.astype(np.int64) @ weights.T) << 13
     assert (current > 2**23).any()

@@ -126,9 +126,7 @@ def test_a_frozen_worker_runs_out_of_time(worker, scratch, long_job):
         for process in processes(scratch):
             os.kill(process, signal.SIGSTOP)
 
-    with pytest.raises(
-        WorkerError, match=r"not done after 2.5 s at step .* of 300000. Pass a larger timeout"
-    ):
+    with pytest.raises(WorkerError, match=r"not done after 2.5 s at step .* of 300000. Pass a larger timeout"):
         run_job(long_job, python=worker, timeout=2.5, progress=at_first_progress(freeze))
 
 
@@ -139,9 +137,7 @@ def test_a_timeout_before_lava_is_even_imported(worker, scratch, long_job):
 
 def test_an_interrupt_ends_the_worker(worker, scratch, long_job):
     with pytest.raises(KeyboardInterrupt):
-        run_job(
-            long_job, python=worker, progress=at_first_progress(lambda: os.kill(os.getpid(), signal.SIGINT))
-        )
+        run_job(long_job, python=worker, progress=at_first_progress(lambda: os.kill(os.getpid(), signal.SIGINT)))
 
 
 def test_a_failing_callback_ends_the_worker(worker, scratch, long_job):
@@ -193,9 +189,7 @@ def test_two_at_once_do_not_meet(worker, scratch, make_layer, assert_same):
         assert_same(job, result)
 
 
-def test_the_result_is_safe_from_a_worker_that_outlives_its_report(
-    scratch, make_layer, monkeypatch, tmp_path
-):
+def test_the_result_is_safe_from_a_worker_that_outlives_its_report(scratch, make_layer, monkeypatch, tmp_path):
     """A worker cleans up when its stdin closes: not while its result is still to be read."""
     monkeypatch.setattr(group, "GRACE", 0.3)
     LavaResult((), (), "0.10.0", "3.10.1", 0.5).save(tmp_path / "prepared.npz")

@@ -1,0 +1,55 @@
+"""Draws docs/architecture.png: python docs/make_architecture.py"""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+
+ROOMS = {
+    "cli · commands · doctor · task": (6.0, 5.8, 3.8, "#e8e8e8"),
+    "train": (1.0, 4.4, 1.5, "#d7e8f7"),
+    "export": (3.2, 4.4, 1.7, "#f7e3d0"),
+    "models": (5.3, 4.4, 1.5, "#dff0d8"),
+    "viz": (7.1, 4.4, 1.2, "#e6dcf2"),
+    "datasets": (8.9, 4.4, 1.5, "#dff0d8"),
+    "measure": (1.0, 3.3, 1.5, "#d7e8f7"),
+    "events": (8.9, 3.3, 1.5, "#dff0d8"),
+    "neurons · Sequential": (3.6, 2.3, 2.8, "#fff3c4"),
+    "state": (1.6, 1.2, 1.5, "#fff3c4"),
+    "ops/lif · ops/li": (4.8, 1.2, 2.2, "#fff3c4"),
+    "surrogate": (4.8, 0.2, 1.8, "#fff3c4"),
+    "Lava worker\n(own interpreter)": (1.3, 5.8, 2.0, "#ffffff"),
+}
+IMPORTS = [
+    ("cli · commands · doctor · task", "train"),
+    ("cli · commands · doctor · task", "export"),
+    ("cli · commands · doctor · task", "viz"),
+    ("train", "measure"),
+    ("measure", "neurons · Sequential"),
+    ("export", "neurons · Sequential"),
+    ("models", "neurons · Sequential"),
+    ("cli · commands · doctor · task", "models"),
+    ("cli · commands · doctor · task", "datasets"),
+    ("datasets", "events"),
+    ("neurons · Sequential", "state"),
+    ("neurons · Sequential", "ops/lif · ops/li"),
+    ("ops/lif · ops/li", "surrogate"),
+]
+
+figure = Figure(figsize=(9, 6.2), layout="constrained")
+ax = figure.subplots()
+for name, (x, y, width, colour) in ROOMS.items():
+    style = "--" if "worker" in name else "-"
+    box = FancyBboxPatch((x - width / 2, y - 0.28), width, 0.56, "round,pad=0.06", fc=colour, ec="#444", ls=style)
+    ax.add_patch(box)
+    ax.text(x, y, name, ha="center", va="center", fontsize=10)
+for upper, lower in IMPORTS:
+    (x0, y0, *_), (x1, y1, *_) = ROOMS[upper], ROOMS[lower]
+    ax.annotate(
+        "", (x1, y1 + 0.36), (x0, y0 - 0.36), arrowprops={"arrowstyle": "->", "color": "#666"}
+    )
+ax.annotate("", (1.7, 5.44), (2.8, 4.76), arrowprops={"arrowstyle": "<->", "color": "#666", "linestyle": "--"})
+ax.text(2.35, 5.15, "jobs as files", fontsize=8, color="#666")
+ax.set(xlim=(0, 10), ylim=(-0.1, 6.5))
+ax.axis("off")
+figure.savefig(Path(__file__).with_name("architecture.png"), dpi=110)

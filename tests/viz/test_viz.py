@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from spikekit.errors import InputError
+from spikekit.viz import events, membranes, overview, raster
+
+
+def test_events_show_each_polarity_in_its_colour():
+    frames = torch.zeros(3, 2, 4, 5)
+    frames[0, 0, 1, 2] = 1
+    frames[2, 1, 3, 4] = 1
+    image = np.asarray(events(frames).images[0].get_array())
+    assert image[0, 0].tolist() == [1, 1, 1]
+    assert image[1, 2].tolist() == [0, 0, 1]
+    assert image[3, 4].tolist() == [1, 0, 0]
+
+
+def test_raster_draws_the_spikes_into_the_given_axes():
+    spikes = torch.eye(4, 6).bool()
+    ax = raster(spikes)
+    assert raster(spikes, ax) is ax
+    drawn = np.asarray(ax.images[0].get_array())
+    assert np.array_equal(drawn, spikes.T.float().numpy())
+
+
+def test_membranes_draw_the_winner_bold():
+    trace = torch.tensor([[0.0, 1.0, 0.5], [0.0, 2.0, 0.5]])
+    widths = [line.get_linewidth() for line in membranes(trace).lines]
+    assert np.argmax(widths) == 1
+
+
+def test_overview_can_be_saved(tmp_path):
+    spikes = {"layer 1": torch.rand(5, 7) < 0.5}
+    figure = overview(torch.zeros(5, 2, 4, 4), spikes, torch.rand(5, 3), "title")
+    figure.savefig(tmp_path / "picture.png")
+    assert len(figure.axes) == 3
+
+
+def test_a_batch_is_refused():
+    with pytest.raises(InputError, match="index the batch first"):
+        events(torch.zeros(5, 8, 2, 4, 4))
