@@ -50,6 +50,6 @@ for upper, lower in IMPORTS:
     )
 ax.annotate("", (1.7, 5.44), (2.8, 4.76), arrowprops={"arrowstyle": "<->", "color": "#666", "linestyle": "--"})
 ax.text(2.35, 5.15, "jobs as files", fontsize=8, color="#666")
-ax.set(xlim=(0, 10), ylim=(-0.1, 6.5))
+ax.set(xlim=(0, 10), ylim=(-0.3, 6.3))
 ax.axis("off")
 figure.savefig(Path(__file__).with_name("architecture.png"), dpi=110)

@@ -40,9 +40,7 @@ def active() -> Session | None:
 class Session:
     """One pass through a network: hands out the old state, collects the new one and the recordings."""
 
-    def __init__(
-        self, names: dict[int, str], old: State | None, wanted: dict[str, set[str]] | None = None
-    ) -> None:
+    def __init__(self, names: dict[int, str], old: State | None, wanted: dict[str, set[str]] | None = None) -> None:
         if not (old is None or isinstance(old, dict)):
             raise StateError(f"the state must be None or what run() returned, got {type(old).__name__}")
         self.names = names

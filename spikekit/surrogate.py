@@ -42,7 +42,7 @@ class Surrogate:
                 )
 
     def encode(self) -> tuple[str, list[float]]:
-        """This surrogate as a name and numbers, the inverse of `decode`."""
+        """Name and numbers of this surrogate, the inverse of `decode`."""
         return self._key, [float(value) for value in astuple(self)]
 
     def derivative(self, m: Tensor) -> Tensor:

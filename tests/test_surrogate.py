@@ -160,9 +160,9 @@ def test_own_curve_on_both_paths(attached):
     x = torch.randn(5, 2, 3, requires_grad=True)
     lif = sk.LIF(surrogate=Cosine(1.5), detach_reset=not attached)
     (grad,) = torch.autograd.grad(lif(x).sum(), x)
-    per_sample = torch.func.vmap(
-        torch.func.grad(lambda one: lif(one.unsqueeze(1)).sum()), in_dims=1, out_dims=1
-    )(x.detach())
+    per_sample = torch.func.vmap(torch.func.grad(lambda one: lif(one.unsqueeze(1)).sum()), in_dims=1, out_dims=1)(
+        x.detach()
+    )
     torch.testing.assert_close(grad, per_sample)
     with pytest.raises(NotImplementedError, match="Cosine must define antiderivative"):
         lif.rule.surrogate.antiderivative(x)

@@ -65,9 +65,7 @@ class Neuron(nn.Module):
 
     def _check_drive(self, x: Tensor) -> None:
         if not isinstance(x, Tensor):
-            raise InputError(
-                f"{self}: the drive must be a tensor, got {type(x).__name__}; use torch.as_tensor(x)"
-            )
+            raise InputError(f"{self}: the drive must be a tensor, got {type(x).__name__}; use torch.as_tensor(x)")
         if x.ndim < 2:
             raise InputError(
                 f"{self}: the drive must have the axes [T, B, ...], got shape {tuple(x.shape)}. "

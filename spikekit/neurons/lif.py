@@ -23,7 +23,7 @@ class LIF(Neuron):
     beta: decay in [0, 1]. threshold: > 0. Each a number, a tensor [C] for one value a channel (axis 2 of the drive),
     or a tensor of the shape of one sample's neurons.
     reset: "soft" subtracts the quantum, "hard" sets to zero, "none" does nothing (snnTorch's names "subtract" and
-    "zero" are understood, also as `reset_mechanism`). reset_quantum: what soft reset subtracts; None means the threshold.
+    "zero" are understood, also as `reset_mechanism`). reset_quantum: what soft reset subtracts; None: the threshold.
     surrogate: the derivative of the spike in the backward pass. detach_reset: keep the reset out of the graph.
     inclusive: fire at u >= threshold too. learn: names among "beta" and "threshold" that are trained.
     Raises InputError for values outside these ranges and for drives that are not finite.
@@ -45,14 +45,10 @@ class LIF(Neuron):
         super().__init__()
         asked = reset if reset_mechanism is None else reset_mechanism
         if asked not in RESETS:
-            raise InputError(
-                f"{type(self).__name__}: unknown reset {asked!r}; choose 'soft', 'hard' or 'none'"
-            )
+            raise InputError(f"{type(self).__name__}: unknown reset {asked!r}; choose 'soft', 'hard' or 'none'")
         learn = (learn,) if isinstance(learn, str) else tuple(learn)
         if unknown := set(learn) - {"beta", "threshold"}:
-            raise InputError(
-                f"{type(self).__name__}: cannot learn {sorted(unknown)}; choose 'beta', 'threshold'"
-            )
+            raise InputError(f"{type(self).__name__}: cannot learn {sorted(unknown)}; choose 'beta', 'threshold'")
         surrogate = ATan() if surrogate is None else surrogate
         if not isinstance(surrogate, Surrogate):
             raise InputError(
@@ -75,7 +71,7 @@ class LIF(Neuron):
 
     @property
     def reset(self) -> str:
-        """ "soft", "hard" or "none"."""
+        """The kind of reset: "soft", "hard" or "none"."""
         return self.rule.reset
 
     def integrate(
@@ -87,9 +83,7 @@ class LIF(Neuron):
             broadcast(self, name, value, x).to(dtype) for name, value in self._tensors().items()
         )
         v0 = None if state is None else state["v"]
-        spikes, membranes, v = lif(
-            x, v0, beta, threshold, quantum, self.rule, keep_membranes="membrane" in keep
-        )
+        spikes, membranes, v = lif(x, v0, beta, threshold, quantum, self.rule, keep_membranes="membrane" in keep)
         traces = {"drive": x, "spikes": spikes} | ({} if membranes is None else {"membrane": membranes})
         return spikes, {"v": v}, {what: traces[what] for what in keep}
 

@@ -28,9 +28,7 @@ def add_parameter(module: nn.Module, name: str, value: float | Tensor, learn: bo
     if not tensor.is_floating_point():
         tensor = tensor.to(torch.get_default_dtype())
     if not _legal(name, tensor):
-        shown = (
-            value if not isinstance(value, Tensor) else f"values from {tensor.min():g} to {tensor.max():g}"
-        )
+        shown = value if not isinstance(value, Tensor) else f"values from {tensor.min():g} to {tensor.max():g}"
         raise InputError(f"{type(module).__name__}: {name} must be {RANGES[name]}, got {shown}")
     if not learn:
         module.register_buffer(name, tensor)
@@ -56,13 +54,14 @@ def broadcast(module: nn.Module, name: str, value: Tensor, x: Tensor) -> Tensor:
     """Shape `value` to broadcast with a state [B, ...] of drive x [T, B, ...]; one axis means one value a channel."""
     if value.ndim == 0:
         return value
+    given = tuple(value.shape)
     if value.ndim == 1 and x.ndim > 3:
         value = value.reshape(-1, *([1] * (x.ndim - 3)))
     neurons = tuple(x.shape[2:])
     fits = value.ndim == len(neurons) and all(a in (1, b) for a, b in zip(value.shape, neurons, strict=True))
     if not fits:
         raise InputError(
-            f"{type(module).__name__}: {name} has the shape {tuple(value.shape)}, which does not fit the drive "
+            f"{type(module).__name__}: {name} has the shape {given}, which does not fit the drive "
             f"{tuple(x.shape)}: give one number, one a channel (axis 2: {x.shape[2] if x.ndim > 2 else 'absent'}), or "
             f"one a neuron {neurons}"
         )

@@ -105,7 +105,7 @@ def jobs() -> dict[str, LavaJob]:
         "fixed",
         (
             layer("fixed", "positive", rng.integers(0, 256, (12, 8)), rng, bias=rng.integers(-9000, 0, 12)),
-            layer("fixed", "negative", -rng.integers(0, 256, (8, 12)), rng, bias=rng.integers(9000, 30000, 8)),
+            layer("fixed", "negative", -rng.integers(0, 256, (8, 12)), rng, bias=rng.integers(30000, 90000, 8)),
         ),
         rng.random((3, 10, 8)) < 0.3,
     )

@@ -90,7 +90,7 @@ def test_two_networks_share_nothing(x):
     net = network()
     twin = copy.deepcopy(net)
     alone = twin(x)
-    first, state = sk.run(net, x)
+    _, state = sk.run(net, x)
     assert torch.equal(twin(x), alone)
     with torch.no_grad():
         for parameter in net.parameters():
@@ -139,7 +139,7 @@ def test_a_state_of_inference_mode_is_refused_in_training(x):
     net = network()
     with torch.inference_mode():
         _, state = sk.run(net, x)
-    with pytest.raises(sk.errors.InputError, match="(?i)layer 1: .*inference tensors cannot be saved"):
+    with pytest.raises(sk.errors.InputError, match=r"(?i)layer 1: .*inference tensors cannot be saved"):
         sk.run(net, x, state)
 
 

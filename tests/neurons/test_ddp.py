@@ -37,8 +37,7 @@ def test_gradients_of_two_processes(tmp_path):
     torch.save((net, x), tmp_path / "task.pt")
     command = [sys.executable, "-c", textwrap.dedent(WORKER)]
     workers = [
-        subprocess.Popen([*command, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
+        subprocess.Popen([*command, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True) for rank in range(2)
     ]
     errors = [worker.communicate(timeout=200)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], errors

@@ -99,7 +99,7 @@ def test_the_quantum_follows_a_learned_threshold_unless_it_is_given():
 def test_a_learned_parameter_cannot_be_hidden_by_an_attribute(neuron):
     """An attribute of its name would read back as the new value while the neuron went on with the old one."""
     with pytest.raises(
-        sk.errors.InputError, match="beta is learned and cannot be assigned.*beta_raw under torch.no_grad"
+        sk.errors.InputError, match=r"beta is learned and cannot be assigned.*beta_raw under torch.no_grad"
     ):
         neuron.beta = torch.tensor(0.1)
     assert neuron.beta.item() == pytest.approx(0.9)

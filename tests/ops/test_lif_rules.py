@@ -67,9 +67,7 @@ def test_rules_where_the_membrane_meets_the_threshold(curve, reset, inclusive, d
 
 @pytest.mark.usefixtures("poison")
 @pytest.mark.parametrize("reset", ["soft", "hard", "none"])
-@pytest.mark.parametrize(
-    "use", [(True, False, False), (False, True, False), (False, False, True), (True, False, True)]
-)
+@pytest.mark.parametrize("use", [(True, False, False), (False, True, False), (False, False, True), (True, False, True)])
 @pytest.mark.parametrize("rest", [True, False])
 def test_gradients_from_each_output_alone(reset, use, rest, equal_to_reference):
     rule = LIFRule(reset, False, False, surrogate.ATan())

@@ -43,7 +43,7 @@ def test_reference_can_be_forced(auto):
 
 
 def test_unknown_path_is_refused(auto):
-    with pytest.raises(InputError, match="'auto', 'reference'.*got 'fast'.*SPIKEKIT_PATH"):
+    with pytest.raises(InputError, match=r"'auto', 'reference'.*got 'fast'.*SPIKEKIT_PATH"):
         paths.set_path("fast")
     assert paths.forced_path() == "auto"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -71,7 +73,7 @@ NETS = {
 
 def lengths(cuts):
     edges = [0, *sorted(cuts), STEPS]
-    return [stop - start for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+    return [stop - start for start, stop in pairwise(edges)]
 
 
 def in_pieces(net, x, cuts):

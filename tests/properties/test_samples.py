@@ -51,9 +51,7 @@ def test_memory_order_does_not_change_a_bit(neuron, dtype, axes, seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_a_convolutional_network_is_equivariant(seed):
     torch.manual_seed(seed)
-    net = sk.Sequential(
-        nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), sk.LIF(0.8), nn.Flatten(), nn.Linear(64, 5), sk.LI()
-    )
+    net = sk.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), sk.LIF(0.8), nn.Flatten(), nn.Linear(64, 5), sk.LI())
     net = net.double().eval()
     x = torch.randn(7, 6, 2, 6, 6, dtype=torch.float64)
     order = torch.randperm(6)

@@ -19,8 +19,6 @@ KILLS = {
     "in an epoch": '{"epochs": 3, "every": 2, "at": [2, 5], "action": "kill"}',
     # The checkpoint after batch 4 of epoch 2 gets half its bytes.
     "while writing": '{"epochs": 3, "every": 2, "at": [2, 3], "action": "kill_while_writing"}',
-    # Without checkpoints inside epochs: back to the end of epoch 1.
-    "between checkpoints": '{"epochs": 3, "at": [2, 8], "action": "kill"}',
 }
 
 
@@ -68,13 +66,25 @@ def test_killed_and_resumed_is_bit_identical(toy, whole, killed, kill):
     folder = killed[kill]
     view, net = toy.At(), toy.network(seed=99)
     history = toy.trainer(net, folder, progress=view, checkpoint_every=2).fit(toy.loader(), val(toy), epochs=3)
-    start = {"in an epoch": (1, 4), "while writing": (1, 2), "between checkpoints": (1, 0)}[kill]
+    start = {"in an epoch": (1, 4), "while writing": (1, 2)}[kill]
     assert view.started == (3, 9, *start)
     assert_same(whole[0], folder)
     assert [replace(e, seconds=0) for e in history] == [replace(e, seconds=0) for e in whole[1]]
     with (folder / "metrics.csv").open(newline="") as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
     assert not list(folder.glob(".*"))
+
+
+def test_a_crash_falls_back_to_the_last_epoch(toy, whole, tmp_path):
+    def crash():
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        toy.trainer(toy.network(), tmp_path, progress=toy.At(2, 8, crash)).fit(toy.loader(), val(toy), epochs=3)
+    view = toy.At()
+    toy.trainer(toy.network(seed=9), tmp_path, progress=view).fit(toy.loader(), val(toy), epochs=3)
+    assert view.started == (3, 9, 1, 0)
+    assert_same(whole[0], tmp_path)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

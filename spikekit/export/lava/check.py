@@ -50,9 +50,7 @@ class WorkerReport:
 
     def __str__(self) -> str:
         known = ", ".join(f"{name} {version or 'missing'}" for name, version in self.versions.items())
-        state = (
-            f"a trial network ran in {self.seconds:.2f} s" if self.ok else f"does not work: {self.problem}"
-        )
+        state = f"a trial network ran in {self.seconds:.2f} s" if self.ok else f"does not work: {self.problem}"
         return f"Lava worker {self.python}: {state}" + (f" ({known})" if known else "")
 
 

@@ -37,9 +37,7 @@ def _interpreter(python: str | os.PathLike[str] | None) -> Path:
     if path is None:
         raise WorkerError(f"no Lava worker is installed. {_INSTALL}")
     if not path.is_file() or not os.access(path, os.X_OK):
-        raise WorkerError(
-            f"{path}: no interpreter to run Lava with. {_INSTALL}, or set SPIKEKIT_LAVA_PYTHON."
-        )
+        raise WorkerError(f"{path}: no interpreter to run Lava with. {_INSTALL}, or set SPIKEKIT_LAVA_PYTHON.")
     return path
 
 

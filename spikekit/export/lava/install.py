@@ -66,13 +66,9 @@ def _candidates(python: str | os.PathLike[str] | None) -> list[tuple[str, tuple[
         wanted = shutil.which(os.fspath(python))
         version = _version(wanted) if wanted else None
         if wanted is None or version is None:
-            raise WorkerError(
-                f"{python}: not a Python that runs. Give the path of one, 3.10 if there is a choice."
-            )
+            raise WorkerError(f"{python}: not a Python that runs. Give the path of one, 3.10 if there is a choice.")
         if version not in _STEPS:
-            raise WorkerError(
-                f"{python}: Python {version[0]}.{version[1]} cannot run Lava. Give 3.10 to 3.13."
-            )
+            raise WorkerError(f"{python}: Python {version[0]}.{version[1]} cannot run Lava. Give 3.10 to 3.13.")
         return [(wanted, version)]
     found = []
     running = (sys.version_info[0], sys.version_info[1])
@@ -174,9 +170,7 @@ def install(python: str | os.PathLike[str] | None = None, force: bool = False) -
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command `spikekit lava install`; returns the exit code."""
     parser = argparse.ArgumentParser(prog="spikekit lava install", description="Install the Lava worker.")
-    parser.add_argument(
-        "--python", help="interpreter to build on (default: python3.10 on PATH, else this one)"
-    )
+    parser.add_argument("--python", help="interpreter to build on (default: python3.10 on PATH, else this one)")
     parser.add_argument("--force", action="store_true", help="build it anew even if it is there")
     given = parser.parse_args(arguments)
     try:

@@ -86,9 +86,7 @@ class LavaLayer:
         for field in _PER_NEURON:
             found = getattr(self, field).shape
             if found != (n_out,):
-                raise validate.refuse(
-                    self.name, field, f"shape {found}", f"Give one value per neuron: ({n_out},)."
-                )
+                raise validate.refuse(self.name, field, f"shape {found}", f"Give one value per neuron: ({n_out},).")
         if self.rows.ndim != 1 or not self.rows.shape == self.cols.shape == self.values.shape:
             found = f"shapes {self.rows.shape}, {self.cols.shape}, {self.values.shape}"
             raise validate.refuse(self.name, "rows, cols, values", found, "Give three vectors of one length.")
@@ -122,9 +120,7 @@ class LavaJob:
         object.__setattr__(self, "layers", tuple(self.layers))
         object.__setattr__(self, "inputs", np.asarray(self.inputs))
         largest = validate.check_inputs(self)
-        narrow = (
-            np.uint8 if not self.input_bits else np.float64 if self.inputs.dtype.kind == "f" else np.int32
-        )
+        narrow = np.uint8 if not self.input_bits else np.float64 if self.inputs.dtype.kind == "f" else np.int32
         object.__setattr__(self, "inputs", self.inputs.astype(narrow))
         self.inputs.setflags(write=False)
         validate.check_chain(self)
@@ -133,9 +129,7 @@ class LavaJob:
             for field in ("values", *_PER_NEURON):
                 dtype = getattr(layer, field).dtype
                 if dtype.kind != kind:
-                    raise validate.refuse(
-                        layer.name, field, f"{dtype} in {self.mode} mode", f"Give {wanted}."
-                    )
+                    raise validate.refuse(layer.name, field, f"{dtype} in {self.mode} mode", f"Give {wanted}.")
             if self.mode == "fixed":
                 validate.check_fixed(layer, largest if index == 0 else 1)
             else:
@@ -204,9 +198,7 @@ class LavaResult:
             )
 
 
-def _write(
-    path: str | os.PathLike[str], meta: dict[str, Any], arrays: Mapping[str, Array], compress: bool
-) -> None:
+def _write(path: str | os.PathLike[str], meta: dict[str, Any], arrays: Mapping[str, Array], compress: bool) -> None:
     target = Path(path)
     part = target.with_name(target.name + ".part")
     with part.open("wb") as file:
@@ -222,13 +214,9 @@ def _reading(path: str | os.PathLike[str]) -> Iterator[tuple[dict[str, Any], Map
         with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             meta = json.loads(str(file["meta"]))
             if meta["format"] != _FORMAT:
-                raise ExportError(
-                    f"{path}: format {meta['format']} is not {_FORMAT}. Use the spikekit that wrote it."
-                )
+                raise ExportError(f"{path}: format {meta['format']} is not {_FORMAT}. Use the spikekit that wrote it.")
             yield meta, file
     except ExportError:
         raise
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ExportError(
-            f"{path}: not a whole Lava job or result ({error}). Write it again with save()."
-        ) from error
+        raise ExportError(f"{path}: not a whole Lava job or result ({error}). Write it again with save().") from error

@@ -98,9 +98,7 @@ class Listener:
         """One error: what happened, what to do, and the end of the log."""
         reached = "" if self._step is None else f" at step {self._step} of {self._total}"
         log = "".join(f"\n  {line}" for line in self._log)
-        return WorkerError(
-            f"Lava worker: {what}{reached}. {fix}" + (f"\nIts log ends with:{log}" if log else "")
-        )
+        return WorkerError(f"Lava worker: {what}{reached}. {fix}" + (f"\nIts log ends with:{log}" if log else ""))
 
     def raise_for(self, timeout: float | None) -> None:
         """Raise the WorkerError of a run that did not report success."""
@@ -113,9 +111,7 @@ class Listener:
             if where == "import":
                 fix = "No working lava-nc there: run `spikekit lava install`, or set SPIKEKIT_LAVA_PYTHON"
                 raise self.error(f"Lava could not be imported: {what}", fix + ".")
-            raise self.error(
-                f"{where}: {what}", "See the traceback below; `spikekit doctor` tries a known network."
-            )
+            raise self.error(f"{where}: {what}", "See the traceback below; `spikekit doctor` tries a known network.")
         if self._late:
             fix = "Pass a larger timeout, or fewer samples; `spikekit doctor` tells whether Lava runs at all."
             raise self.error(f"not done after {timeout:g} s", fix)

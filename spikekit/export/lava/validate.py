@@ -89,15 +89,11 @@ def check_fixed(layer: LavaLayer, largest_input: int) -> None:
 def check_float(layer: LavaLayer) -> None:
     """Ranges of a floating-point layer."""
     if layer.weight_exp:
-        raise refuse(
-            layer.name, "weight_exp", f"{layer.weight_exp} has no meaning in float mode", "Set it to 0 there."
-        )
+        raise refuse(layer.name, "weight_exp", f"{layer.weight_exp} has no meaning in float mode", "Set it to 0 there.")
     for field in ("values", "decay", "bias", "threshold", "quantum"):
         bad = np.flatnonzero(~np.isfinite(getattr(layer, field)))
         if bad.size:
-            raise refuse(
-                layer.name, field, f"entry {bad[0]} is not finite", "Check the network for NaN or inf."
-            )
+            raise refuse(layer.name, field, f"entry {bad[0]} is not finite", "Check the network for NaN or inf.")
     outside = np.flatnonzero((layer.decay < 0) | (layer.decay > 1))
     if outside.size:
         found = f"{layer.decay[outside[0]]} of neuron {outside[0]} is not in [0, 1]"

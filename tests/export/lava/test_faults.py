@@ -19,6 +19,7 @@ from spikekit.errors import WorkerError
 from spikekit.export.lava import LavaJob, LavaResult, client, group, run_job
 
 LONG = 300_000
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 
 
 def processes(marker: str) -> list[int]:
@@ -101,7 +102,7 @@ def test_an_exception_in_a_process_model_comes_back_at_once(worker, scratch, mak
     assert "in integrate" in str(caught.value)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@SIGNALS
 def test_a_lava_process_that_is_killed_is_named(number, worker, scratch, long_job):
     with pytest.raises(WorkerError, match=rf"(layer '|the input|service).*killed by signal {number:d}"):
         run_job(
@@ -111,7 +112,7 @@ def test_a_lava_process_that_is_killed_is_named(number, worker, scratch, long_jo
         )
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@SIGNALS
 def test_a_worker_that_is_killed_is_an_error(number, worker, scratch, long_job):
     with pytest.raises(WorkerError, match=rf"Lava worker: killed by signal {number:d}.* at step [1-9]"):
         run_job(
@@ -154,7 +155,7 @@ run_job(LavaJob.load(sys.argv[1]), python=sys.argv[3], progress=lambda step, tot
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@SIGNALS
 def test_the_worker_ends_when_its_caller_is_killed(number, worker, scratch, long_job, tmp_path):
     long_job.save(tmp_path / "long.npz")
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "long.npz"), scratch, str(worker)]

@@ -36,9 +36,7 @@ class Network:
     progress: np.ndarray
 
 
-def _synapses(
-    file: Mapping[str, np.ndarray], layer: Mapping[str, Any], key: str, fixed: bool, bits: int
-) -> Any:
+def _synapses(file: Mapping[str, np.ndarray], layer: Mapping[str, Any], key: str, fixed: bool, bits: int) -> Any:
     """Lava's own connection process for the weights of one layer."""
     kind = np.int32 if fixed else np.float64
     values = file[f"{key}_values"].astype(kind)

@@ -66,7 +66,5 @@ def prepare() -> None:
     if sys.version_info >= (3, 11) and _VAR_MODEL not in sys.modules:
         with _replaced(dataclasses, "dataclass", _hashable_dataclass(dataclasses.dataclass)):
             importlib.import_module(_VAR_MODEL)
-    with _replaced(
-        multiprocessing, "set_start_method", _lenient_start_method(multiprocessing.set_start_method)
-    ):
+    with _replaced(multiprocessing, "set_start_method", _lenient_start_method(multiprocessing.set_start_method)):
         importlib.import_module(_MESSAGES)

@@ -172,9 +172,7 @@ class SoftResetModelFixed(_SoftResetModel):
             )
         u = current << 6
         # Lava wraps once, at 2^24, and keeps +2^23 but not -2^23: not two's complement.
-        u = np.where(
-            u > STATE_LIMIT, u - 2 * STATE_LIMIT, np.where(u <= -STATE_LIMIT, u + 2 * STATE_LIMIT, u)
-        )
+        u = np.where(u > STATE_LIMIT, u - 2 * STATE_LIMIT, np.where(u <= -STATE_LIMIT, u + 2 * STATE_LIMIT, u))
         product = self.v.astype(np.int64) * (4096 - self.decay)
         decayed = np.sign(product) * (np.abs(product) >> 12)
         self.v[:] = np.clip(decayed + u + self.bias, 1 - STATE_LIMIT, STATE_LIMIT - 1)

@@ -1,0 +1,78 @@
+"""Settings that make no neuron: refused when the neuron is made, by class and by name."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import spikekit as sk
+from spikekit.errors import InputError
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("neuron", [sk.LIF, sk.LI])
+@pytest.mark.parametrize("learn", [(), ("beta",)])
+@pytest.mark.parametrize("beta", [-0.1, 1.1, NAN, INF, torch.tensor([0.5, 1.5]), torch.tensor([0.5, NAN])], ids=str)
+def test_beta(neuron, learn, beta):
+    with pytest.raises(InputError, match=rf"^{neuron.__name__}: beta must be between 0 and 1, got "):
+        neuron(beta, learn=learn)
+
+
+@pytest.mark.parametrize("neuron", [sk.LIF, sk.IF])
+@pytest.mark.parametrize("learn", [(), ("threshold",)])
+@pytest.mark.parametrize(
+    "threshold", [0, 0.0, -1.0, NAN, INF, torch.tensor([1.0, -1.0]), torch.tensor([1.0, NAN])], ids=str
+)
+def test_threshold(neuron, learn, threshold):
+    with pytest.raises(InputError, match=rf"^{neuron.__name__}: threshold must be greater than 0, got "):
+        neuron(threshold=threshold, learn=learn)
+
+
+@pytest.mark.parametrize("quantum", [0.0, -1.0, NAN, torch.tensor([1.0, 0.0])], ids=str)
+def test_quantum(quantum):
+    with pytest.raises(InputError, match=r"^LIF: reset_quantum must be greater than 0, got "):
+        sk.LIF(reset_quantum=quantum)
+
+
+def test_the_range_of_a_tensor_is_told():
+    with pytest.raises(InputError, match=r"got values from -0\.5 to 2$"):
+        sk.LIF(torch.tensor([0.3, -0.5, 2.0]))
+
+
+@pytest.mark.parametrize("value", ["0.9", None, [0.5, 0.5], True, 1j])
+@pytest.mark.parametrize("name", ["beta", "threshold"])
+def test_not_a_number(name, value):
+    with pytest.raises(InputError, match=f"^LIF: {name} must be a number or a tensor, got "):
+        sk.LIF(**{name: value})
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0, torch.tensor([0.5, 1.0])], ids=str)
+def test_a_learnable_beta_needs_room(beta):
+    for neuron in (sk.LIF, sk.LI):
+        with pytest.raises(InputError, match=rf"^{neuron.__name__}: a learnable beta must start strictly between"):
+            neuron(beta, learn="beta")
+
+
+@pytest.mark.parametrize("reset", ["Soft", "", "zero ", None, "detach"])
+def test_unknown_reset(reset):
+    if reset is not None:
+        with pytest.raises(InputError, match=rf"^LIF: unknown reset {reset!r}; choose 'soft', 'hard' or 'none'"):
+            sk.LIF(reset_mechanism=reset)
+    with pytest.raises(InputError, match=rf"^IF: unknown reset {reset!r}"):
+        sk.IF(reset=reset)
+
+
+def test_unknown_learn():
+    with pytest.raises(InputError, match=r"^LIF: cannot learn \['reset_quantum'\]; choose 'beta', 'threshold'"):
+        sk.LIF(learn=("beta", "reset_quantum"))
+    with pytest.raises(InputError, match=r"^LI: cannot learn \['threshold'\]; choose 'beta'"):
+        sk.LI(learn="threshold")
+
+
+@pytest.mark.parametrize(
+    "surrogate", [sk.surrogate.ATan, "atan", torch.sigmoid, 2.0], ids=["class", "text", "function", "number"]
+)
+def test_not_a_surrogate(surrogate):
+    with pytest.raises(InputError, match=r"^LIF: surrogate must be one of spikekit.surrogate.*ATan\(2\.0\)"):
+        sk.LIF(surrogate=surrogate)

@@ -1,0 +1,66 @@
+"""Our simulators against traces recorded from Lava: what CI proves without Lava."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spikekit.export.float_run import run_plan
+from spikekit.export.integer import run_integers
+from spikekit.export.lava import LavaJob, LavaResult
+from spikekit.export.plan import FloatLayer
+from spikekit.export.quantise import IntegerLayer
+from spikekit.export.synapses import Synapses
+from spikekit.export.verify import compare
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def synapses(layer):
+    matrix = np.zeros(layer.shape, layer.values.dtype)
+    matrix[layer.rows, layer.cols] = layer.values
+    return Synapses("dense", matrix, layer.shape[1:], layer.shape[:1])
+
+
+def integer_layer(layer):
+    return IntegerLayer(
+        name=layer.name,
+        synapses=synapses(layer),
+        exponent=layer.weight_exp,
+        scale=np.ones(layer.shape[0]),
+        bias_mantissa=layer.bias.copy(),
+        bias_exponent=np.zeros_like(layer.bias),
+        decay=layer.decay.copy(),
+        threshold=layer.threshold.copy(),
+        quantum=layer.quantum.copy(),
+        reset=layer.reset,
+        inclusive=layer.inclusive,
+        fires=layer.fires,
+    )
+
+
+def float_layer(layer):
+    return FloatLayer(
+        layer.name, synapses(layer), layer.bias.copy(), layer.decay.copy(), layer.threshold.copy(),
+        layer.quantum.copy(), layer.reset, layer.inclusive, layer.fires,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.job.npz")), ids=lambda path: path.name.split(".")[0])
+def test_our_simulator_repeats_lava(path):
+    job = LavaJob.load(path)
+    result = LavaResult.load(path.with_name(path.name.replace(".job.", ".result.")))
+    x = torch.from_numpy(job.inputs.copy()).double().transpose(0, 1)
+    fixed = job.mode == "fixed"
+    traces = run_integers([*map(integer_layer, job.layers)], x) if fixed else run_plan([*map(float_layer, job.layers)], x)
+    proof = compare([layer.name for layer in job.layers], traces, result, f"lava-{job.mode}")
+    assert proof.identical, str(proof)
+    assert any(spikes.any() for spikes in result.spikes)
+
+
+def test_there_are_recordings_of_both_kinds():
+    names = {path.name for path in GOLDEN.glob("*.job.npz")}
+    assert {name.split("_")[0] for name in names} == {"fixed", "float"}
