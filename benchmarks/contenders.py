@@ -152,9 +152,7 @@ OURS_ATTACHED = Contender(
     attached=True,
 )
 PEERS = (
-    Contender(
-        "plain PyTorch loop", _plain, lambda: sk.LIF(BETA, detach_reset=True), "hand-written, x.unbind(0)"
-    ),
+    Contender("plain PyTorch loop", _plain, lambda: sk.LIF(BETA, detach_reset=True), "hand-written, x.unbind(0)"),
     Contender(
         "snntorch",
         _snntorch,

@@ -37,9 +37,7 @@ def main() -> None:
     for fold, (train, test) in enumerate(kfold(frames.labels.numpy(), given.folds)):
         start = time.monotonic()
         seed_all(fold)
-        trainer = sk.Trainer(
-            task.build(), loss=CrossEntropy(label_smoothing=0.1), lr=4e-3, seed=fold, progress=False
-        )
+        trainer = sk.Trainer(task.build(), loss=CrossEntropy(label_smoothing=0.1), lr=4e-3, seed=fold, progress=False)
 
         def shifted(samples: list[tuple[torch.Tensor, int]]) -> tuple[torch.Tensor, torch.Tensor]:
             return collate_time_first([(shift(x), y) for x, y in samples])
@@ -48,7 +46,8 @@ def main() -> None:
             DataLoader(Subset(frames, train.tolist()), 20, shuffle=True, collate_fn=shifted),
             epochs=given.epochs,
         )
-        accuracy = trainer.evaluate(DataLoader(Subset(frames, test.tolist()), 100, collate_fn=collate_time_first)).accuracy
+        held_out = DataLoader(Subset(frames, test.tolist()), 100, collate_fn=collate_time_first)
+        accuracy = trainer.evaluate(held_out).accuracy
         scores.append(accuracy)
         right += accuracy * len(test)
         print(f"fold {fold}: {accuracy:.2%} of {len(test)} in {time.monotonic() - start:.0f} s", flush=True)

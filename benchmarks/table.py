@@ -44,9 +44,7 @@ def _times(report: dict[str, Any], mode: str, clock: str) -> list[str]:
         else:
             shown = [_ratio(c["results"][peer.name], c["results"][base], clock) for c in cells]
         lines.append(_row([f"faster than {peer.name}", *shown]))
-    failures = sorted(
-        {f"{name}: {r}" for c in cells for name, r in c["results"].items() if isinstance(r, str)}
-    )
+    failures = sorted({f"{name}: {r}" for c in cells for name, r in c["results"].items() if isinstance(r, str)})
     return [*lines, "", *(f"- {failure}" for failure in failures)]
 
 
@@ -59,9 +57,7 @@ def _agreement(report: dict[str, Any]) -> list[str]:
         check = report["agreement"][peer.name]
         fine = check["spikes_differ"] < SPIKES_DIFFER and check["gradient_error"] < GRADIENT_ERROR
         note = peer.note if fine else f"DISAGREES with its twin, do not compare; {peer.note}"
-        lines.append(
-            _row([peer.name, f"{check['spikes_differ']:.1e}", f"{check['gradient_error']:.1e}", note])
-        )
+        lines.append(_row([peer.name, f"{check['spikes_differ']:.1e}", f"{check['gradient_error']:.1e}", note]))
     return lines
 
 

@@ -62,9 +62,7 @@ def _download(url: str, target: Path, md5: str, max_bytes: int, open_url: Callab
         while chunk := response.read(_CHUNK):
             size += len(chunk)
             if size > max_bytes:
-                raise EventError(
-                    f"{url} is larger than {max_bytes} bytes: not the published archive, refused."
-                )
+                raise EventError(f"{url} is larger than {max_bytes} bytes: not the published archive, refused.")
             digest.update(chunk)
             file.write(chunk)
     if digest.hexdigest() != md5:
@@ -85,9 +83,7 @@ def unpack_folder(archive: Path, target: Path, member_folder: str, *, suffix: st
             for member in members:
                 parts = PurePosixPath(member.filename.replace("\\", "/")).parts
                 if ".." in parts or parts[0] == "/" or ":" in parts[0]:
-                    raise EventError(
-                        f"{archive.name} holds {member.filename!r}, which leads outside it: refused."
-                    )
+                    raise EventError(f"{archive.name} holds {member.filename!r}, which leads outside it: refused.")
                 if parts[0] != member_folder:
                     continue
                 path = target.joinpath(*parts[1:])

@@ -54,9 +54,7 @@ def load_or_build(
         _write(path, text, arrays)
     except OSError as error:
         if cache is not True:
-            raise InputError(
-                f"cache: cannot write {path} ({error}). Give a folder that can be written."
-            ) from error
+            raise InputError(f"cache: cannot write {path} ({error}). Give a folder that can be written.") from error
         _log.warning(
             "cannot keep %s in %s (%s): it will be rebuilt each time. Set SPIKEKIT_CACHE to a folder that "
             "can be written, or pass cache=False.",
@@ -71,9 +69,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(
-            f"cache: cannot make {folder} ({error}). Give a folder that can be written."
-        ) from error
+        raise InputError(f"cache: cannot make {folder} ({error}). Give a folder that can be written.") from error
 
 
 def _read(path: Path, key: str) -> Arrays | None:
@@ -92,9 +88,7 @@ def _read(path: Path, key: str) -> Arrays | None:
         return None
     except Exception as error:
         # A damaged file may fail anywhere inside zipfile or numpy, and the cure is the same.
-        _log.warning(
-            "the cache file %s is damaged (%s: %s): rebuilding it.", path, type(error).__name__, error
-        )
+        _log.warning("the cache file %s is damaged (%s: %s): rebuilding it.", path, type(error).__name__, error)
         return None
 
 

@@ -66,9 +66,7 @@ class FrameDataset(Dataset[tuple[Tensor, int]]):
         if not isinstance(n_bins, int) or n_bins < 1:
             raise InputError(f"FrameDataset: n_bins must be a whole number, 1 or more; got {n_bins!r}.")
         if not len(source):
-            raise InputError(
-                f"FrameDataset: {source.name} has no recordings. Check its split and its folder."
-            )
+            raise InputError(f"FrameDataset: {source.name} has no recordings. Check its split and its folder.")
         self.name = source.name
         key: dict[str, object] = {"dataset": source.name, "version": _VERSION}
         key |= {"n_bins": n_bins, "binary": bool(binary), "by": by}
@@ -122,9 +120,7 @@ def _build(source: EventSource, n_bins: int, binary: bool, by: str) -> Arrays:
     for i in range(len(source)):
         stream, labels[i] = source[i]
         if stream.sensor != source.sensor:
-            raise EventError(
-                f"{stream.source}: sensor {stream.sensor}, but {source.name} has {source.sensor}."
-            )
+            raise EventError(f"{stream.source}: sensor {stream.sensor}, but {source.name} has {source.sensor}.")
         made = _BINNINGS[by](stream, n_bins, binary=binary)
         if made.max() > 255:
             raise EventError(

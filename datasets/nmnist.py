@@ -47,9 +47,7 @@ class NMNIST:
     name = "N-MNIST"
     sensor = (34, 34)
 
-    def __init__(
-        self, split: Split, root: str | os.PathLike[str] | None = None, download: bool = False
-    ) -> None:
+    def __init__(self, split: Split, root: str | os.PathLike[str] | None = None, download: bool = False) -> None:
         self.split = checked_split(split)
         self.root = _home(root)
         found: list[tuple[Path, int]] = []
@@ -114,12 +112,8 @@ def read_recording(path: Path) -> EventStream:
     markers = len(content) // _EVENT_BYTES - len(events)
     if markers:
         # The reader takes row 240 for a clock overflow and drops it; 0.3 s cannot overflow a clock of 8 s.
-        raise EventError(
-            f"{path}: {markers} events are in row 240, outside the 34x34 sensor: a damaged file."
-        )
-    return EventStream.checked(
-        events["t"], events["x"], events["y"], events["p"], NMNIST.sensor, source=str(path)
-    )
+        raise EventError(f"{path}: {markers} events are in row 240, outside the 34x34 sensor: a damaged file.")
+    return EventStream.checked(events["t"], events["x"], events["y"], events["p"], NMNIST.sensor, source=str(path))
 
 
 def _home(root: str | os.PathLike[str] | None) -> Path:

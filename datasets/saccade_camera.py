@@ -119,7 +119,5 @@ def _noise(numbers: npt.NDArray[np.int64], seed: int) -> Arrays:
     draws = [np.random.default_rng([seed, 1, int(number)]) for number in numbers]
     sizes = [int(draw.integers(_NOISE_EVENTS // 2, _NOISE_EVENTS * 3 // 2 + 1)) for draw in draws]
     limits = (_DURATION_US, SENSOR[0], SENSOR[1], 2)
-    values = np.concatenate(
-        [draw.integers(0, limits, size=(size, 4)) for draw, size in zip(draws, sizes, strict=True)]
-    )
+    values = np.concatenate([draw.integers(0, limits, size=(size, 4)) for draw, size in zip(draws, sizes, strict=True)])
     return {"i": np.repeat(np.arange(len(numbers)), sizes)} | dict(zip("txyp", values.T, strict=True))

@@ -77,9 +77,7 @@ class SaccadeDigits:
 
 
 def _names(arrays: Arrays) -> bytes:
-    return ",".join(
-        f"{name}:{arrays[name].dtype.str}:{arrays[name].shape}" for name in sorted(arrays)
-    ).encode()
+    return ",".join(f"{name}:{arrays[name].dtype.str}:{arrays[name].shape}" for name in sorted(arrays)).encode()
 
 
 def _simulate(split: Split, seed: int) -> Arrays:
@@ -99,8 +97,6 @@ def _simulate(split: Split, seed: int) -> Arrays:
 
 def split_numbers(labels: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.int64]]:
     """Positions in the source of each split, in the source's order: test is the last 36 of each class."""
-    test = np.sort(
-        np.concatenate([np.flatnonzero(labels == c)[-_TEST_PER_CLASS:] for c in np.unique(labels)])
-    )
+    test = np.sort(np.concatenate([np.flatnonzero(labels == c)[-_TEST_PER_CLASS:] for c in np.unique(labels)]))
     train = np.setdiff1d(np.arange(len(labels)), test)
     return {"train": train, "test": test, "all": np.concatenate([train, test])}

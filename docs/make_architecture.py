@@ -45,9 +45,7 @@ for name, (x, y, width, colour) in ROOMS.items():
     ax.text(x, y, name, ha="center", va="center", fontsize=10)
 for upper, lower in IMPORTS:
     (x0, y0, *_), (x1, y1, *_) = ROOMS[upper], ROOMS[lower]
-    ax.annotate(
-        "", (x1, y1 + 0.36), (x0, y0 - 0.36), arrowprops={"arrowstyle": "->", "color": "#666"}
-    )
+    ax.annotate("", (x1, y1 + 0.36), (x0, y0 - 0.36), arrowprops={"arrowstyle": "->", "color": "#666"})
 ax.annotate("", (1.7, 5.44), (2.8, 4.76), arrowprops={"arrowstyle": "<->", "color": "#666", "linestyle": "--"})
 ax.text(2.35, 5.15, "jobs as files", fontsize=8, color="#666")
 ax.set(xlim=(0, 10), ylim=(-0.3, 6.3))

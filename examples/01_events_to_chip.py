@@ -42,23 +42,17 @@ def train(task: Task, seed: int, epochs: int, folder: Path) -> tuple[sk.Sequenti
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="networks to train (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=20, help="(default: %(default)s)")
-    parser.add_argument(
-        "--lava-samples", type=int, default=10, help="recordings run on Lava (default: %(default)s)"
-    )
+    parser.add_argument("--lava-samples", type=int, default=10, help="recordings run on Lava (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="(default: %(default)s)")
     given = parser.parse_args()
     start = time.monotonic()
 
     task = Task().resolved()
     test = task.frames("test")
-    print(
-        f"data: {test.name}, {len(task.frames('train'))} training and {len(test)} test recordings", flush=True
-    )
+    print(f"data: {test.name}, {len(task.frames('train'))} training and {len(test)} test recordings", flush=True)
     networks = []
     for seed in range(given.seeds):
         print(f"\ntraining, seed {seed}", flush=True)
@@ -96,17 +90,11 @@ def main() -> int:
     print("\n" + layer_table(report))
 
     trace = chip.trace(x[:, :1])
-    spikes = {
-        f"layer {layer.name}": t.spikes[:, 0]
-        for layer, t in zip(chip.layers, trace, strict=True)
-        if layer.fires
-    }
+    spikes = {f"layer {layer.name}": t.spikes[:, 0] for layer, t in zip(chip.layers, trace, strict=True) if layer.fires}
     picture = given.out / "demo.png"
     title = f"{test.name}: a {int(labels[0])}, in the 8-bit integer network"
     overview(x[:, 0], spikes, chip.simulate(x[:, :1])[:, 0], title).savefig(picture, dpi=110)
-    print(
-        f"\npicture: {picture}   network: {given.out / 'net.npz'}   {time.monotonic() - start:.0f} s in all"
-    )
+    print(f"\npicture: {picture}   network: {given.out / 'net.npz'}   {time.monotonic() - start:.0f} s in all")
     return 0 if all(proof.identical for proof in proofs) else 1
 
 

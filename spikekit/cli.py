@@ -48,26 +48,20 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--no-lava", action="store_true", help="do not run the trial network in Lava")
 
     train = commands.add_parser("train", help="train a network on event recordings")
-    train.add_argument(
-        "--out", type=Path, required=True, help="run folder for checkpoints, metrics.csv, TensorBoard"
-    )
+    train.add_argument("--out", type=Path, required=True, help="run folder for checkpoints, metrics.csv, TensorBoard")
     train.add_argument(
         "--data",
         default="auto",
         help="auto, nmnist or saccade-digits (synthetic); auto: N-MNIST where it is found",
     )
     train.add_argument("--model", default="event_conv", help="event_conv or mlp (default: %(default)s)")
-    train.add_argument(
-        "--bins", type=_positive, default=10, help="frames a recording, T (default: %(default)s)"
-    )
+    train.add_argument("--bins", type=_positive, default=10, help="frames a recording, T (default: %(default)s)")
     train.add_argument("--epochs", type=_positive, default=20, help="(default: %(default)s)")
     train.add_argument("--batch-size", type=_positive, default=20, help="(default: %(default)s)")
     train.add_argument("--lr", type=float, default=4e-3, help="peak learning rate (default: %(default)s)")
     train.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     train.add_argument("--devices", default="1", help="number of devices, or auto (default: %(default)s)")
-    train.add_argument(
-        "--precision", default="32-true", help="32-true, bf16-mixed, 16-mixed (default: %(default)s)"
-    )
+    train.add_argument("--precision", default="32-true", help="32-true, bf16-mixed, 16-mixed (default: %(default)s)")
     train.add_argument("--fresh", action="store_true", help="start again instead of resuming from --out")
 
     evaluate = commands.add_parser("evaluate", help="accuracy and firing rates of a trained network")
@@ -76,9 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="fold and quantise a trained network to Loihi-style integers")
     export.add_argument("run", type=Path, help="run folder, or a .safetensors file of it")
     export.add_argument("--out", type=Path, help="file to write (default: net.npz in the run folder)")
-    export.add_argument(
-        "--calibration", type=_positive, default=200, help="recordings (default: %(default)s)"
-    )
+    export.add_argument("--calibration", type=_positive, default=200, help="recordings (default: %(default)s)")
 
     verify = commands.add_parser("verify", help="run an exported network on Intel Lava, compare every spike")
     _network(verify)

@@ -48,9 +48,7 @@ def train(given: Namespace) -> int:
     history = trainer.fit(train_loader, test_loader, epochs=given.epochs, resume=not given.fresh)
     last = history[-1].val
     if last is not None:
-        print(
-            f"after epoch {history[-1].epoch}: test accuracy {last.accuracy:.2%}; checkpoints in {given.out}"
-        )
+        print(f"after epoch {history[-1].epoch}: test accuracy {last.accuracy:.2%}; checkpoints in {given.out}")
     return 0
 
 
@@ -61,7 +59,8 @@ def evaluate(given: Namespace) -> int:
     task, net = _trained(given.run)
     metrics = Trainer(net, loss=CrossEntropy(), progress=False).evaluate(task.frames("test").loader(100))
     print(
-        f"{task.source('test').name}: accuracy {metrics.accuracy:.2%}, loss {metrics.loss:.4f}, {metrics.samples} samples"
+        f"{task.source('test').name}: accuracy {metrics.accuracy:.2%}, loss {metrics.loss:.4f}, "
+        f"{metrics.samples} samples"
     )
     for layer in metrics.layers:
         print(f"  layer {layer.name} ({layer.kind}): {layer.rate:.4f} spikes per neuron and step")
@@ -149,9 +148,7 @@ def _trained(run: Path) -> tuple[Task, Sequential]:
 
     path = run / "last.safetensors" if run.is_dir() else run
     if not path.exists():
-        raise CheckpointError(
-            f"{path}: no such checkpoint; train one with: spikekit train --out {_folder(run)}"
-        )
+        raise CheckpointError(f"{path}: no such checkpoint; train one with: spikekit train --out {_folder(run)}")
     task = Task.from_config(read_config(path), path)
     net = task.build()
     load_weights(net, path)
@@ -167,9 +164,7 @@ def _first(task: Task, split: str, samples: int) -> tuple[Tensor, Tensor]:
 def _data_for(chip: LoihiNet, given: Namespace) -> tuple[Tensor, Tensor]:
     x, labels = _first(Task(given.data), "test", given.samples)
     if tuple(x.shape[2:]) != chip.in_shape:
-        raise InputError(
-            f"{given.network} takes frames {chip.in_shape}, {given.data} gives {tuple(x.shape[2:])}"
-        )
+        raise InputError(f"{given.network} takes frames {chip.in_shape}, {given.data} gives {tuple(x.shape[2:])}")
     return x, labels
 
 

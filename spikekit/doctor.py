@@ -1,4 +1,4 @@
-"""`spikekit doctor`: what is installed, which path runs, where data is found, whether Lava works, what to type if not."""
+"""`spikekit doctor`: what is installed, which path runs, where data is found, whether Lava works, and what to type."""
 
 from __future__ import annotations
 
@@ -49,9 +49,7 @@ def examine(*, lava: bool = True) -> Iterator[Finding]:
         found = {package: _version(package) for package in packages}
         missing = [package for package, version in found.items() if version is None]
         text = ", ".join(f"{package} {version or 'missing'}" for package, version in found.items())
-        yield Finding(
-            f"extra {extra}", text, not missing, f"pip install 'spikekit[{extra}]'" if missing else ""
-        )
+        yield Finding(f"extra {extra}", text, not missing, f"pip install 'spikekit[{extra}]'" if missing else "")
     yield from _data()
     if lava:
         yield _lava()
@@ -70,9 +68,7 @@ def _data() -> Iterator[Finding]:
     there = NMNIST.available()
     yield Finding(
         "N-MNIST",
-        f"found in {data_home()}"
-        if there
-        else f"not in {data_home()}; Saccade-Digits (synthetic) serves instead",
+        f"found in {data_home()}" if there else f"not in {data_home()}; Saccade-Digits (synthetic) serves instead",
         there,
         "" if there else "set SPIKEKIT_DATA to the folder that holds NMNIST/Train and NMNIST/Test",
     )

@@ -48,10 +48,9 @@ class RandomAffine:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not 0 <= value < (1 if field.name == "scale" else math.inf):
-                raise InputError(
-                    f"RandomAffine: {field.name} must be 0 or more{' and below 1' * (field.name == 'scale')}, got {value}"
-                )
+            limit, text = (1.0, " and below 1") if field.name == "scale" else (math.inf, "")
+            if not 0 <= value < limit:
+                raise InputError(f"RandomAffine: {field.name} must be 0 or more{text}, got {value}")
 
     def __call__(self, frames: Tensor) -> Tensor:
         height, width = frames.shape[-2:]

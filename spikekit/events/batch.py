@@ -43,6 +43,4 @@ def _label(label: int | Tensor, i: int) -> int:
     try:
         return operator.index(label)
     except TypeError:
-        raise InputError(
-            f"collate_time_first: the label of sample {i} is not a whole number: {label!r}."
-        ) from None
+        raise InputError(f"collate_time_first: the label of sample {i} is not a whole number: {label!r}.") from None

@@ -126,9 +126,7 @@ class EventStream:
                 f"{_where(self.source)}a stream is indexed with a slice, got {type(events).__name__}. "
                 "For one event read stream.t[i], stream.x[i], stream.y[i], stream.p[i]."
             )
-        return EventStream(
-            self.t[events], self.x[events], self.y[events], self.p[events], self.sensor, self.source
-        )
+        return EventStream(self.t[events], self.x[events], self.y[events], self.p[events], self.sensor, self.source)
 
 
 def _where(source: str) -> str:

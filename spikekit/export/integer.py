@@ -71,11 +71,7 @@ def _current(layer: IntegerLayer, activity: Tensor) -> Tensor:
     # A float sum of whole numbers is exact while it stays within the mantissa, whatever the order of its terms.
     exact32 = 254.0 * layer.synapses.fan_in * max(largest_input, 1.0) < 2**24
     dtype = torch.float32 if exact32 else torch.float64
-    a = (
-        layer.synapses.apply(activity.flatten(0, 1).to(dtype))
-        .unflatten(0, activity.shape[:2])
-        .to(torch.int64)
-    )
+    a = layer.synapses.apply(activity.flatten(0, 1).to(dtype)).unflatten(0, activity.shape[:2]).to(torch.int64)
     u = a << (layer.exponent + STATE_SHIFT)
     u = torch.where(u > _WRAP, u - 2 * _WRAP, u)
     return torch.where(u <= -_WRAP, u + 2 * _WRAP, u)

@@ -24,7 +24,8 @@ class LoihiNet:
     """A network in Loihi-style integers, beside the float plan it came from.
 
     layers: what the chip computes. plan: the same layers in float64, batch normalisation folded in.
-    in_shape: shape of one step of one sample, for example (2, 34, 34). Inputs are whole numbers: spikes or event counts.
+    in_shape: shape of one step of one sample, for example (2, 34, 34). Inputs are whole numbers: spikes or
+    event counts.
     """
 
     layers: tuple[IntegerLayer, ...]
@@ -66,8 +67,8 @@ class LoihiNet:
         """Run x [T, B, ...] here and on `backend`, and compare every spike and every last membrane.
 
         backend: "lava-fixed" (against the integer simulator) or "lava-float" (against the float64 plan).
-        python: the worker's interpreter; None finds the one of `spikekit lava install`. timeout: seconds. progress: called
-        with (steps done, steps in all).
+        python: the worker's interpreter; None finds the one of `spikekit lava install`. timeout: seconds.
+        progress: called with (steps done, steps in all).
         Returns a `Proof`. Raises WorkerError when Lava is missing or fails.
         """
         return verify(self, x, backend, python=python, timeout=timeout, progress=progress)
@@ -103,9 +104,7 @@ def to_loihi(net: nn.Module, calibration: Tensor, *, headroom: float = 2.0) -> L
     if sessions.active() is not None:
         raise ExportError("to_loihi was called inside run() or record(); call it outside")
     if calibration.ndim < 3 or 0 in calibration.shape:
-        raise InputError(
-            f"to_loihi: calibration must be [T, B, ...], not empty, got {tuple(calibration.shape)}"
-        )
+        raise InputError(f"to_loihi: calibration must be [T, B, ...], not empty, got {tuple(calibration.shape)}")
     if not headroom >= 1:
         raise InputError(f"to_loihi: headroom must be at least 1, got {headroom}")
     calibration = calibration.detach().cpu()

@@ -47,8 +47,8 @@ class FloatLayer:
 def plan(net: nn.Module, sample: Tensor) -> tuple[FloatLayer, ...]:
     """Read a network as a chain of layers.
 
-    net: an `sk.Sequential` (nested ones too) of Conv2d, Linear, BatchNorm, Flatten, Dropout, Identity and our LIF, IF, LI,
-    in eval mode. sample: any valid input [T, B, ...], for its shape. Raises ExportError with the reason and the way out
+    net: an `sk.Sequential` (nested ones too) of Conv2d, Linear, BatchNorm, Flatten, Dropout, Identity and our LIF,
+    IF, LI, in eval mode. sample: any valid input [T, B, ...], for its shape. Raises ExportError with the reason and the way out
     for anything else, before anything is written.
     """
     layers: list[FloatLayer] = []
@@ -78,16 +78,12 @@ def plan(net: nn.Module, sample: Tensor) -> tuple[FloatLayer, ...]:
                     "Start the network with nn.Conv2d or nn.Linear and put one before every neuron."
                 )
             if layers and not layers[-1].fires:
-                raise ExportError(
-                    f"layer {layers[-1].name} (LI) does not fire, so nothing can follow it; use sk.LIF"
-                )
+                raise ExportError(f"layer {layers[-1].name} (LI) does not fire, so nothing can follow it; use sk.LIF")
             layers.append(_layer(name, pending[1], module, source, shape))
             pending = None
         else:
             kind = type(module).__name__
-            way = _WAYS_OUT.get(
-                kind, "replace it by Conv2d, Linear, BatchNorm, Flatten and LIF, IF or LI layers"
-            )
+            way = _WAYS_OUT.get(kind, "replace it by Conv2d, Linear, BatchNorm, Flatten and LIF, IF or LI layers")
             raise ExportError(f"layer {name} ({kind}) cannot be exported: {way}.")
     if pending is not None:
         raise ExportError(
@@ -115,9 +111,7 @@ def _flat(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
 
 def _output_shape(name: str, module: nn.Conv2d | nn.Linear, shape: tuple[int, ...]) -> tuple[int, ...]:
     if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
-        raise ExportError(
-            f"layer {name}: padding_mode {module.padding_mode!r} cannot be exported; use 'zeros'"
-        )
+        raise ExportError(f"layer {name}: padding_mode {module.padding_mode!r} cannot be exported; use 'zeros'")
     if len(shape) != (3 if isinstance(module, nn.Conv2d) else 1):
         raise ExportError(
             f"layer {name} ({type(module).__name__}) sees the shape {shape}; put nn.Flatten before Linear"
@@ -130,7 +124,8 @@ def _output_shape(name: str, module: nn.Conv2d | nn.Linear, shape: tuple[int, ..
 
 def _refuse_norm(name: str) -> Any:
     raise ExportError(
-        f"layer {name} (BatchNorm) does not follow Conv2d or Linear directly, so it has no weights to fold into; move it there"
+        f"layer {name} (BatchNorm) does not follow Conv2d or Linear directly, so it has no weights to "
+        "fold into; move it there"
     )
 
 
@@ -138,13 +133,9 @@ def _fold(
     name: str, norm: nn.modules.batchnorm._BatchNorm, pending: tuple[str, nn.Conv2d | nn.Linear]
 ) -> nn.Conv2d | nn.Linear:
     if norm.training:
-        raise ExportError(
-            f"layer {name} ({type(norm).__name__}) is in train mode; call net.eval() before exporting"
-        )
+        raise ExportError(f"layer {name} ({type(norm).__name__}) is in train mode; call net.eval() before exporting")
     if norm.running_mean is None:
-        raise ExportError(
-            f"layer {name} ({type(norm).__name__}) keeps no running statistics, so it cannot be folded"
-        )
+        raise ExportError(f"layer {name} ({type(norm).__name__}) keeps no running statistics, so it cannot be folded")
     # In float64: folding in float32 would round the weights a second time.
     linear, exact_norm = deepcopy(pending[1]).double().eval(), deepcopy(norm).double().eval()
     if isinstance(linear, nn.Conv2d):
@@ -176,9 +167,7 @@ def _layer(
     bias = np.zeros(len(weight)) if linear.bias is None else linear.bias.detach().double().cpu().numpy()
     for what, values in (("weight", weight), ("bias", bias)):
         if not np.isfinite(values).all():
-            raise ExportError(
-                f"layer {name}: the {what} before it holds NaN or Inf; was the training stable?"
-            )
+            raise ExportError(f"layer {name}: the {what} before it holds NaN or Inf; was the training stable?")
 
     def per_neuron(what: str, value: Tensor) -> Floats:
         shaped = broadcast(neuron, what, value.detach().cpu(), torch.empty(1, 1, *out_shape, device="meta"))

@@ -105,8 +105,8 @@ def _quantise(layer: FloatLayer, trace: LayerTrace, headroom: float) -> IntegerL
     threshold = np.rint(layer.threshold * unit / 2**STATE_SHIFT).astype(np.int64)
     if layer.fires and (lost := np.flatnonzero(threshold < 1)).size:
         raise ExportError(
-            f"layer {layer.name}: the threshold {layer.threshold[lost[0]]:.3g} of neuron {lost[0]} is below half a unit "
-            f"of its 8-bit weights (largest weight {largest.max():.3g}). Raise the threshold or limit the weights."
+            f"layer {layer.name}: the threshold {layer.threshold[lost[0]]:.3g} of neuron {lost[0]} is below half a "
+            f"unit of its 8-bit weights (largest weight {largest.max():.3g}). Raise the threshold or limit the weights."
         )
     quantum = np.where(
         layer.quantum == layer.threshold,

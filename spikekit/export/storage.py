@@ -54,12 +54,8 @@ def load(path: str | Path) -> Contents:
             arrays = {name: file[name] for name in file.files}
         meta = json.loads(str(arrays["meta"]))
         if meta["format"] != FORMAT:
-            raise ExportError(
-                f"{path}: format {meta['format']!r} is not {FORMAT!r}; export the network again"
-            )
-        layers = tuple(
-            _unpack(IntegerLayer, item, f"layers.{i}", arrays) for i, item in enumerate(meta["layers"])
-        )
+            raise ExportError(f"{path}: format {meta['format']!r} is not {FORMAT!r}; export the network again")
+        layers = tuple(_unpack(IntegerLayer, item, f"layers.{i}", arrays) for i, item in enumerate(meta["layers"]))
         plan = tuple(_unpack(FloatLayer, item, f"plan.{i}", arrays) for i, item in enumerate(meta["plan"]))
         return layers, plan, tuple(meta["in_shape"])
     except FileNotFoundError:

@@ -84,9 +84,7 @@ class Synapses:
         c_out, pixels = self.weight.shape[0], self.n_out // self.weight.shape[0]
         posts, pres, weights = [], [], []
         for group, part in enumerate(numbers.chunk(self.groups, dim=1)):
-            seen = (
-                F.unfold(part, kernel, self.dilation, self.padding, self.stride)[0].numpy().astype(np.int64)
-            )
+            seen = F.unfold(part, kernel, self.dilation, self.padding, self.stride)[0].numpy().astype(np.int64)
             channels = np.arange(group * c_out // self.groups, (group + 1) * c_out // self.groups)
             weight = self.weight[channels].reshape(len(channels), -1, 1)
             post = channels[:, None, None] * pixels + np.arange(pixels)

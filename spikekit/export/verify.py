@@ -125,9 +125,7 @@ def compare(names: Sequence[str], traces: Sequence[LayerTrace], result: LavaResu
     """Hold the traces of our simulator against what Lava returned."""
     layers, first = [], None
     exact = backend == "lava-fixed"
-    for name, trace, found_spikes, found_last in zip(
-        names, traces, result.spikes, result.membranes, strict=True
-    ):
+    for name, trace, found_spikes, found_last in zip(names, traces, result.spikes, result.membranes, strict=True):
         spikes = trace.spikes.transpose(0, 1).bool().cpu().numpy()
         last = trace.last.cpu().numpy()
         wrong_spikes = spikes != found_spikes
@@ -148,9 +146,7 @@ def compare(names: Sequence[str], traces: Sequence[LayerTrace], result: LavaResu
         if first is None and wrong_spikes.any():
             step, sample, neuron = np.argwhere(wrong_spikes.transpose(1, 0, 2))[0]
             at = (sample, step, neuron)
-            first = Divergence(
-                name, int(sample), int(step), int(neuron), float(spikes[at]), float(found_spikes[at])
-            )
+            first = Divergence(name, int(sample), int(step), int(neuron), float(spikes[at]), float(found_spikes[at]))
         elif first is None and wrong_last.any():
             sample, neuron = np.argwhere(wrong_last)[0]
             first = Divergence(

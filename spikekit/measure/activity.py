@@ -71,9 +71,7 @@ class _Counter:
         if self.per_neuron is not None:
             self.total, self.per_neuron = self.per_neuron.sum(), None
         elif self.total is None:
-            self.total = like.new_zeros(
-                (), dtype=torch.float64 if like.device.type != "mps" else torch.float32
-            )
+            self.total = like.new_zeros((), dtype=torch.float64 if like.device.type != "mps" else torch.float32)
         return self.total
 
 
@@ -132,9 +130,7 @@ class ActivityMeter:
     def _row(self, name: str, counter: _Counter) -> LayerActivity:
         kind, steps, counts = type(self._layers[name]).__name__, counter.neuron_steps, counter.per_neuron
         if counts is None:
-            return LayerActivity(
-                name, kind, 0 if counter.total is None else round(counter.total.item()), steps
-            )
+            return LayerActivity(name, kind, 0 if counter.total is None else round(counter.total.item()), steps)
         silent, spikes = torch.stack([(counts == 0).sum().to(counts.dtype), counts.sum()]).tolist()
         return LayerActivity(name, kind, round(spikes), steps, counts.numel(), round(silent))
 

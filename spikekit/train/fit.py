@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,6 +35,7 @@ from spikekit.train.snapshot import TrainingState
 
 # Processes agree on an interrupt by a message; asking at every batch would make each wait for the slowest.
 _AGREE_EVERY = 16
+_LOOK_EVERY = 50
 
 
 @dataclass
@@ -54,6 +55,7 @@ class FitLoop:
     run_dir: Path | None
     progress: Progress
     logs: Sequence[Log]
+    _watch: LossWatch = field(init=False)
 
     def run(self) -> list[Epoch]:
         """Train until `epochs` are finished; returns the history of all of them."""
@@ -75,21 +77,22 @@ class FitLoop:
     def _epoch(self, interrupt: Interrupt) -> None:
         state, position = self.state, self.state.position
         started, before = time.monotonic(), position.seconds
-        watch = LossWatch()
+        # On the CPU there is nothing to wait for.
+        self._watch = LossWatch(1 if state.engine.device.type == "cpu" else _LOOK_EVERY)
         state.net.train()
         with state.meter:
             for batch in self._batches(interrupt):
-                self._step(batch, watch)
+                self._step(batch)
                 position.seconds = before + time.monotonic() - started
                 self.progress.batch(position.epoch + 1, position.batch, self._measure)
-                self._stop_if_asked(interrupt, watch)
+                self._stop_if_asked(interrupt)
                 if self.checkpoint_every and position.batch % self.checkpoint_every == 0:
-                    self._save(watch)
+                    self._save()
         if position.batch == 0:
             raise InputError(f"epoch {position.epoch + 1}: the train_loader yielded no batches")
-        self._check(watch)
+        self._check()
         record = self._finish_epoch(before + time.monotonic() - started)
-        self._save(watch)
+        self._save()
         for log in self.logs:
             log.write(record)
         self.progress.epoch(record)
@@ -117,12 +120,12 @@ class FitLoop:
             except RuntimeError:
                 # Ctrl-C reaches loader processes too; where they do not ignore it, they are gone now.
                 if interrupt.requested and state.engine.world == 1:
-                    self._save(LossWatch())
+                    self._save()
                     self._interrupted()
                 raise
             yield batch
 
-    def _step(self, batch: Any, watch: LossWatch) -> None:
+    def _step(self, batch: Any) -> None:
         state, engine, position = self.state, self.state.engine, self.state.position
         where = f"epoch {position.epoch + 1}, batch {position.batch + 1}"
         x, y = check_batch(batch, where)
@@ -136,7 +139,7 @@ class FitLoop:
         loss = self.loss(output, target)
         if not isinstance(loss, Tensor) or loss.ndim != 0:
             raise InputError(f"{where}: the loss must be one number (a tensor of no axes), got {loss!r}")
-        bad = watch.add(loss, position.step + 1)
+        bad = self._watch.add(loss, position.step + 1)
         if bad == position.step + 1:
             self._explain(x, where, f"the loss is {loss.item()}")
         elif bad is not None:
@@ -187,18 +190,18 @@ class FitLoop:
         state.start_epoch_counts()
         return record
 
-    def _save(self, watch: LossWatch) -> None:
+    def _save(self) -> None:
         if self._last is not None:
-            self._check(watch)
+            self._check()
             self.state.engine.share_buffers(self.state.net)
             self.state.save(self._last)
 
-    def _stop_if_asked(self, interrupt: Interrupt, watch: LossWatch) -> None:
+    def _stop_if_asked(self, interrupt: Interrupt) -> None:
         engine = self.state.engine
         if engine.world > 1 and self.state.position.batch % _AGREE_EVERY:
             return
         if engine.agree(interrupt.requested):
-            self._save(watch)
+            self._save()
             self._interrupted()
 
     def _interrupted(self) -> NoReturn:
@@ -211,8 +214,8 @@ class FitLoop:
         self.progress.note(text)
         raise KeyboardInterrupt(text)
 
-    def _check(self, watch: LossWatch) -> None:
-        if (bad := watch.look()) is not None:
+    def _check(self) -> None:
+        if (bad := self._watch.look()) is not None:
             self._diverged(f"epoch {self.state.position.epoch + 1}, step {bad}: the loss is not finite")
 
     def _explain(self, x: Tensor, where: str, what: str, error: Exception | None = None) -> NoReturn:

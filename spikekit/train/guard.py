@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ def check_loader(loader: Any, name: str) -> int | None:
     """The number of batches of `loader`, None if it has no length; InputError when it cannot be used."""
     if not isinstance(loader, Iterable):
         raise InputError(f"{name} must yield (x, y) batches, got {type(loader).__name__}")
-    if iter(loader) is loader:
+    if isinstance(loader, Iterator):
         raise InputError(f"{name} is an iterator, empty after one epoch; use a DataLoader or a list of batches")
     try:
         length = len(loader)  # type: ignore[arg-type]
@@ -67,23 +66,20 @@ def check_classes(output: Any, y: Tensor, where: str) -> None:
 
 
 class LossWatch:
-    """Notices the first loss that is NaN or infinite, without waiting for the device at every step."""
+    """Notices the first loss that is not finite. A look waits for the device, so there is one in `every` steps."""
 
-    EVERY = 50
-
-    def __init__(self) -> None:
+    def __init__(self, every: int) -> None:
+        self.every = every
         self._first: Tensor | None = None
 
     def add(self, loss: Tensor, step: int) -> int | None:
-        """Look at the loss of `step`; returns the first bad step once it is known."""
-        if loss.device.type == "cpu":
-            return None if math.isfinite(loss.item()) else step
+        """Take note of the loss of `step`; returns the first bad step when it is time to look."""
         now = torch.where(torch.isfinite(loss.detach()), -1, step)
         self._first = now if self._first is None else torch.where(self._first >= 0, self._first, now)
-        return self.look() if step % self.EVERY == 0 else None
+        return self.look() if step % self.every == 0 else None
 
     def look(self) -> int | None:
-        """The first bad step so far, or None; waits for the device."""
+        """The first bad step so far, or None."""
         first = -1 if self._first is None else int(self._first.item())
         return first if first >= 0 else None
 

@@ -99,11 +99,13 @@ class Trainer:
     ) -> list[Epoch]:
         """Train until `epochs` epochs are finished, and return what each of them measured.
 
-        resume=True goes on from run_dir's last checkpoint if there is one, to bit-identical weights; a
-        finished run is only loaded. resume=False starts again and overwrites it. Ctrl-C saves a checkpoint
-        and raises KeyboardInterrupt. Raises InputError for batches that do not fit, DivergedError (an
-        ArithmeticError) for a loss that is not finite, CheckpointError for a checkpoint that is damaged or of
-        another network or setting.
+        Every epoch seeds the generators of Python, NumPy and torch; randomness in a dataset must come from them.
+        resume=True goes on from run_dir's last checkpoint if there is one, to weights bit-identical to those of
+        a run never stopped, on the same device (a loader with persistent_workers repeats its order, but not its
+        augmentation); a finished run is only loaded. resume=False starts again and overwrites it.
+        Ctrl-C saves a checkpoint and raises KeyboardInterrupt. Raises InputError for batches that do not fit,
+        DivergedError (an ArithmeticError) for a loss that is not finite, CheckpointError for a checkpoint that
+        is damaged or of another network or setting.
         """
         if epochs < 1:
             raise InputError(f"fit: epochs must be at least 1, got {epochs}")

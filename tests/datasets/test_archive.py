@@ -8,9 +8,9 @@ import urllib.error
 import zipfile
 
 import pytest
+
 from spikekit.datasets import NMNIST, nmnist
 from spikekit.datasets.archive import fetch_folder
-
 from spikekit.errors import EventError, InputError
 
 URL = "https://example.org/train.zip"

@@ -7,8 +7,8 @@ import os
 
 import numpy as np
 import pytest
-from spikekit.datasets.cache import load_or_build
 
+from spikekit.datasets.cache import load_or_build
 from spikekit.errors import InputError
 
 KEY = {"dataset": "d", "n": 3}

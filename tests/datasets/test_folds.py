@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from spikekit.datasets import kfold
 
+from spikekit.datasets import kfold
 from spikekit.errors import InputError
 
 LABELS = np.repeat([0, 1, 2], [10, 15, 20])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from spikekit.datasets import NMNIST, FrameDataset, frames
 from torch.utils.data import DataLoader, Subset
 
+from spikekit.datasets import NMNIST, FrameDataset, frames
 from spikekit.errors import EventError, InputError
 from spikekit.events import EventStream, collate_time_first, frames_by_count, frames_by_time
 
@@ -95,9 +95,7 @@ def test_a_subset_works():
 
 
 def test_counts_above_a_byte_are_refused_not_wrapped():
-    with pytest.raises(
-        EventError, match=r"small 0: \d+ events in one pixel .* more than 1 bins, or binary=True"
-    ):
+    with pytest.raises(EventError, match=r"small 0: \d+ events in one pixel .* more than 1 bins, or binary=True"):
         FrameDataset(Source(n=2, crowd=20), n_bins=1, binary=False)
     assert FrameDataset(Source(n=2, crowd=20), n_bins=1).frames.max() == 1
 

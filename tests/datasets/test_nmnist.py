@@ -6,8 +6,8 @@ import os
 
 import numpy as np
 import pytest
-from spikekit.datasets import NMNIST
 
+from spikekit.datasets import NMNIST
 from spikekit.errors import EventError, InputError
 
 REAL = bool(os.environ.get("SPIKEKIT_DATA")) and NMNIST.available()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from spikekit.datasets import SaccadeDigits
 from spikekit.datasets.saccade_camera import positions, record
 from spikekit.datasets.saccade_digits import split_numbers
-
 from spikekit.errors import InputError
 from spikekit.events import frames_by_time
 

@@ -40,8 +40,7 @@ def sections(page: str) -> list[Section]:
     for start, end in zip(starts, starts[1:], strict=False):
         title = text[start:end].splitlines()[0].lstrip("# ")
         blocks = tuple(
-            Block(match[2], match[1], text.count("\n", 0, match.start(2)))
-            for match in FENCE.finditer(text, start, end)
+            Block(match[2], match[1], text.count("\n", 0, match.start(2))) for match in FENCE.finditer(text, start, end)
         )
         if blocks:
             found.append(Section(title, blocks))

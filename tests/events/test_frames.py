@@ -17,9 +17,7 @@ BOTH = [frames_by_time, frames_by_count]
 @st.composite
 def streams(draw):
     longest = draw(st.sampled_from([5, 30, 400_000]))  # short ones put many events on the edges of bins
-    event = st.tuples(
-        st.integers(0, longest), st.integers(0, WIDTH - 1), st.integers(0, HEIGHT - 1), st.integers(0, 1)
-    )
+    event = st.tuples(st.integers(0, longest), st.integers(0, WIDTH - 1), st.integers(0, HEIGHT - 1), st.integers(0, 1))
     events = np.array(sorted(draw(st.lists(event, max_size=60))), dtype=np.int64).reshape(-1, 4)
     return EventStream.checked(*events.T, (WIDTH, HEIGHT))
 
@@ -102,9 +100,7 @@ def test_duration_fixes_the_bins_and_refuses_later_events():
     stream = one([10, 150, 299], [0, 0, 0], [0, 0, 0], [0, 0, 0])
     assert frames_by_time(stream, 3, duration=300).sum(axis=(1, 2, 3)).tolist() == [1, 1, 1]
     assert frames_by_time(stream, 3, duration=3000).sum(axis=(1, 2, 3)).tolist() == [3, 0, 0]
-    with pytest.raises(
-        EventError, match=r"rec: 2 events lie at or after duration 150 us, the last at 299.*slice"
-    ):
+    with pytest.raises(EventError, match=r"rec: 2 events lie at or after duration 150 us, the last at 299.*slice"):
         frames_by_time(stream, 3, duration=150)
 
 

@@ -15,7 +15,5 @@ def test_import_needs_no_extra(package):
         "found = {'tonic', 'sklearn', 'scipy', 'matplotlib', 'lightning_fabric'} & set(sys.modules); "
         "sys.exit(f'imported {found}' if found else 0)"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -55,7 +55,10 @@ def test_our_simulator_repeats_lava(path):
     result = LavaResult.load(path.with_name(path.name.replace(".job.", ".result.")))
     x = torch.from_numpy(job.inputs.copy()).double().transpose(0, 1)
     fixed = job.mode == "fixed"
-    traces = run_integers([*map(integer_layer, job.layers)], x) if fixed else run_plan([*map(float_layer, job.layers)], x)
+    if fixed:
+        traces = run_integers([*map(integer_layer, job.layers)], x)
+    else:
+        traces = run_plan([*map(float_layer, job.layers)], x)
     proof = compare([layer.name for layer in job.layers], traces, result, f"lava-{job.mode}")
     assert proof.identical, str(proof)
     assert any(spikes.any() for spikes in result.spikes)

@@ -16,9 +16,7 @@ def test_connections_of_a_convolution_are_its_matrix(stride, padding, dilation, 
     weight = torch.randint(-3, 4, (4, 4 // groups, 3, 2), generator=generator, dtype=torch.float64)
     x = torch.randint(0, 2, (5, 4, 9, 8), generator=generator, dtype=torch.float64)
     expected = torch.nn.functional.conv2d(x, weight, None, stride, padding, dilation, groups)
-    synapses = Synapses(
-        "conv", weight.numpy(), (4, 9, 8), tuple(expected.shape[1:]), stride, padding, dilation, groups
-    )
+    synapses = Synapses("conv", weight.numpy(), (4, 9, 8), tuple(expected.shape[1:]), stride, padding, dilation, groups)
     post, pre, values = synapses.connections
     matrix = np.zeros((synapses.n_out, synapses.n_in))
     matrix[post, pre] = values

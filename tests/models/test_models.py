@@ -30,7 +30,7 @@ def test_every_model_builds_from_plain_values_and_trains():
 
 
 def test_unknown_names_and_arguments_are_refused():
-    with pytest.raises(InputError, match="unknown model 'resnet'.*event_conv"):
+    with pytest.raises(InputError, match=r"unknown model 'resnet'.*event_conv"):
         build("resnet")
-    with pytest.raises(InputError, match="'mlp'.*width"):
+    with pytest.raises(InputError, match=r"'mlp'.*width"):
         build("mlp", {"width": 3})

@@ -9,8 +9,8 @@ from torch import nn
 import spikekit as sk
 from spikekit.errors import CheckpointError, InputError, SpikekitError
 from spikekit.measure.activity import LayerActivity
-from spikekit.train import DivergedError
-from spikekit.train.guard import LossWatch, advice
+from spikekit.train import DivergedError, load_weights
+from spikekit.train.guard import LossWatch, advice, check_loader
 
 
 def batch(toy, x=None, y=None):
@@ -129,16 +129,35 @@ def test_weights_that_blew_up_are_named(toy):
         toy.trainer(net).fit(toy.loader(), epochs=1)
 
 
-def test_loss_watch_without_waiting():
-    """On a device the look is put off; the first bad step is remembered all the same."""
-    watch = LossWatch()
-    losses = [torch.tensor(v, device="meta") for v in (1.0,)]
-    assert losses[0].device.type != "cpu"
-    watch = LossWatch()
-    for step, value in enumerate([1.0, float("nan"), 2.0, float("inf")], start=1):
-        now = torch.where(torch.isfinite(torch.tensor(value)), -1, step)
-        watch._first = now if watch._first is None else torch.where(watch._first >= 0, watch._first, now)
+def test_loss_watch_remembers_the_first_bad_step_until_it_looks():
+    watch = LossWatch(every=5)
+    answers = [watch.add(torch.tensor(v), k) for k, v in enumerate([1, float("nan"), 2, float("inf"), 3], start=1)]
+    assert answers == [None, None, None, None, 2]
     assert watch.look() == 2
+    assert LossWatch(every=5).look() is None
+
+
+def test_a_late_look_stops_before_a_checkpoint_is_written(toy, tmp_path, monkeypatch):
+    """As on a GPU: the weights are gone when the loss is looked at, the checkpoint of epoch 1 is not."""
+    monkeypatch.setattr("spikekit.train.fit.LossWatch", lambda every: LossWatch(1000))
+    loss, calls = toy.sk.train.CrossEntropy(), []
+
+    def breaks(output, target):
+        calls.append(1)
+        return loss(output, target) * (float("nan") if len(calls) == 18 else 1.0)
+
+    with pytest.raises(DivergedError, match="epoch 2, step 18: the loss is not finite.*holds NaN"):
+        toy.trainer(toy.network(), tmp_path, loss=breaks).fit(toy.loader(), epochs=3)
+    net = toy.network()
+    load_weights(net, tmp_path / "last.safetensors")
+    assert all(torch.isfinite(p).all() for p in net.parameters())
+
+
+def test_checking_a_loader_starts_no_workers(toy):
+    loader = toy.loader(workers=1)
+    state = torch.get_rng_state()
+    assert check_loader(loader, "train_loader") == 9
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_an_unwritable_run_dir_is_refused_before_training(toy, tmp_path):
