@@ -10,13 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import spikekit as sk
 
-Layer = Callable[[Tensor], Tensor]
+# What a contender makes: a drive in its own layout to spikes; peers are untyped, so it returns Any.
+Layer = Callable[[Tensor], Any]
 BETA = 0.9
 
 
@@ -41,13 +43,13 @@ class _Step(torch.autograd.Function):
     """The spike of the plain loop: a step forward, the derivative of ATan(2) backward."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, m: Tensor) -> Tensor:
+    def forward(ctx: Any, m: Tensor) -> Tensor:
         ctx.save_for_backward(m)
         return (m > 0).to(m.dtype)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:  # type: ignore[override]
-        (m,) = ctx.saved_tensors  # type: ignore[attr-defined]
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (m,) = ctx.saved_tensors
         return grad / (1 + (math.pi * m).square())
 
 
@@ -92,7 +94,7 @@ def _spikingjelly() -> Layer:
         step_mode="m",
     )
 
-    def run(x: Tensor) -> Tensor:
+    def run(x: Tensor) -> Any:
         functional.reset_net(node)
         return node(x)
 
@@ -131,7 +133,7 @@ def _sinabs() -> Layer:
     )
     layer.alpha_mem.requires_grad_(False).fill_(BETA)
 
-    def run(x: Tensor) -> Tensor:
+    def run(x: Tensor) -> Any:
         layer.reset_states()
         return layer(x)
 

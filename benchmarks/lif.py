@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.contenders import OURS, OURS_ATTACHED, PEERS, Contender, Layer
-from benchmarks.measure import Timing, alternate, machine
+from benchmarks.measure import Timing, alternate, keep_freed_memory, machine
 from benchmarks.table import show
 
 BATCH = 32
@@ -127,16 +127,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=11)
     parser.add_argument("--budget", type=float, default=20.0, help="CPU seconds a contender and size")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--allocator", choices=("default", "keep"), default="default", help="keep: see README.md")
     parser.add_argument("--clock", choices=("cpu", "wall"), help="default: cpu at one thread, else wall")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
     asked = parser.parse_args(arguments)
     torch.set_num_threads(asked.threads)
+    if asked.allocator == "keep":
+        keep_freed_memory()
     report = run(
         steps=asked.steps or (4, 16, 100),
         neurons=asked.neurons or ((1 << 16,) if asked.quick else (1 << 16, 1 << 18, 1 << 20)),
         repeats=min(asked.repeats, 7) if asked.quick else asked.repeats,
         budget=min(asked.budget, 5.0) if asked.quick else asked.budget,
     )
+    report["allocator"] = asked.allocator
     print(show(report, asked.clock or ("cpu" if asked.threads == 1 else "wall")))
     if asked.json:
         asked.json.write_text(json.dumps(report, default=vars, indent=1) + "\n", encoding="utf-8")

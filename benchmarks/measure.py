@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import random
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from importlib import metadata
 
 import torch
+
+import spikekit
 
 PEERS = ("snntorch", "spikingjelly", "norse", "sinabs")
 
@@ -75,10 +78,24 @@ def _cpu_name() -> str:
         return platform.processor() or platform.machine()
 
 
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed memory instead of giving it back to the system; raises OSError where there is no glibc.
+
+    Otherwise every tensor over 32 MiB is mapped anew at each call, and its first use costs a page fault every 4 KiB.
+    """
+    trim_threshold, mmap_threshold = -1, -3
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, TypeError) as error:
+        raise OSError("--allocator keep needs glibc's mallopt, which this platform does not have") from error
+    if not (mallopt(mmap_threshold, 1 << 30) and mallopt(trim_threshold, (1 << 31) - 1)):
+        raise OSError("--allocator keep: mallopt refused the thresholds")
+
+
 def machine() -> dict[str, object]:
-    """What the numbers depend on: processor, threads, load, versions, allocator settings."""
-    versions = {"python": platform.python_version(), "torch": torch.__version__}
-    for name in ("spikekit", *PEERS):
+    """What the numbers depend on: processor, threads, load, versions."""
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "spikekit": spikekit.__version__}
+    for name in PEERS:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -89,6 +106,5 @@ def machine() -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "load": [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None,
-        "huge_pages": os.environ.get("THP_MEM_ALLOC_ENABLE", "0") == "1",
         "versions": versions,
     }

@@ -68,7 +68,7 @@ def show(report: dict[str, Any], clock: str) -> str:
     return "\n".join(
         [
             f"{machine['cpu']}, {machine['cores']} cores ({machine['capability']}), {machine['threads']} thread(s), "
-            f"load {machine['load']}, huge pages {'on' if machine['huge_pages'] else 'off'}",
+            f"load {machine['load']}, allocator {report['allocator']}",
             versions,
             f"Median {clock} time of a call; 5.0x: spikekit takes a fifth of the peer's time; *: one call only.",
             "",

@@ -18,15 +18,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from spikekit.errors import ExportError
 from spikekit.export.float_run import LayerTrace
 from spikekit.export.quantise import DECAY_ONE, STATE_MAX, STATE_SHIFT, IntegerLayer
 
 _WRAP = 2**23
+_SHIFT_LIMIT = 2**25
 
 
 @torch.no_grad()
 def run_integers(layers: Sequence[IntegerLayer], x: Tensor) -> list[LayerTrace]:
-    """Run integer layers on x [T, B, ...] of whole numbers; spikes bool, membranes int64, on x's device."""
+    """Run integer layers on x [T, B, ...] of whole numbers; spikes bool, membranes int64, on x's device.
+
+    Raises ExportError for a synaptic sum that Lava's own arithmetic cannot hold.
+    """
     activity = x.flatten(2)
     traces = []
     for layer in layers:
@@ -72,6 +77,12 @@ def _current(layer: IntegerLayer, activity: Tensor) -> Tensor:
     exact32 = 254.0 * layer.synapses.fan_in * max(largest_input, 1.0) < 2**24
     dtype = torch.float32 if exact32 else torch.float64
     a = layer.synapses.apply(activity.flatten(0, 1).to(dtype)).unflatten(0, activity.shape[:2]).to(torch.int64)
+    most = int(a.abs().max()) << layer.exponent
+    if most >= _SHIFT_LIMIT:
+        raise ExportError(
+            f"layer {layer.name}: a synaptic sum of {most:,} is beyond 2^25, where Lava's 32-bit shift would lose it. "
+            "Send smaller counts, or export with more headroom."
+        )
     u = a << (layer.exponent + STATE_SHIFT)
     u = torch.where(u > _WRAP, u - 2 * _WRAP, u)
     return torch.where(u <= -_WRAP, u + 2 * _WRAP, u)

@@ -48,7 +48,8 @@ def plan(net: nn.Module, sample: Tensor) -> tuple[FloatLayer, ...]:
     """Read a network as a chain of layers.
 
     net: an `sk.Sequential` (nested ones too) of Conv2d, Linear, BatchNorm, Flatten, Dropout, Identity and our LIF,
-    IF, LI, in eval mode. sample: any valid input [T, B, ...], for its shape. Raises ExportError with the reason and the way out
+    IF, LI, in eval mode.
+    sample: any valid input [T, B, ...], for its shape. Raises ExportError with the reason and the way out
     for anything else, before anything is written.
     """
     layers: list[FloatLayer] = []

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-FENCE = re.compile(r"^```python(?: needs=(\w+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"(?:^<!-- needs: (\w+) -->\n)?^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^#{2,3} (.+)$", re.MULTILINE)
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -37,7 +38,7 @@ def sections(page: str) -> list[Section]:
     text = (DOCS / page).read_text(encoding="utf-8")
     starts = [match.start() for match in HEADING.finditer(text)] + [len(text)]
     found = []
-    for start, end in zip(starts, starts[1:], strict=False):
+    for start, end in pairwise(starts):
         title = text[start:end].splitlines()[0].lstrip("# ")
         blocks = tuple(
             Block(match[2], match[1], text.count("\n", 0, match.start(2))) for match in FENCE.finditer(text, start, end)

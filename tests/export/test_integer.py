@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spikekit.errors import ExportError
 from spikekit.export.integer import run_integers
 from spikekit.export.quantise import IntegerLayer
 from spikekit.export.synapses import Synapses
@@ -92,7 +93,15 @@ def test_currents_wrap_and_membranes_saturate():
     assert int(one.last) == min(u - 2**24, 2**23 - 1) == 2**23 - 1
 
 
-@pytest.mark.parametrize("largest", [1.0, 1e6])
+def test_a_sum_that_lava_would_lose_is_refused():
+    layer = random_layer(np.random.default_rng(0), 40, 1, "soft", exponent=7)
+    wide = Synapses("dense", np.full((1, 40), 254), (40,), (1,))
+    layer = IntegerLayer(**{**vars(layer), "synapses": wide})
+    with pytest.raises(ExportError, match=r"layer random: .*beyond 2\^25"):
+        run_integers([layer], torch.full((1, 1, 40), 26.0))
+
+
+@pytest.mark.parametrize("largest", [1.0, 1e3])
 def test_graded_input_is_exact(largest):
     rng = np.random.default_rng(1)
     layer = random_layer(rng, 40, 5, "soft", exponent=0)

@@ -25,7 +25,7 @@ def one_neuron(weight: float, bias: float = 0.0, threshold: float = 1.0, beta: f
 def test_one_neuron_by_hand():
     x = torch.ones(2, 1, 1)
     layer = to_loihi(one_neuron(0.5, 0.25), x).layers[0]
-    # scale = 254/0.5 = 508. The largest state is 0.75·0.75 + 0.75 = 1.3125, doubled for headroom: 2^23/64/508/2.625 is 98,
+    # scale = 254/0.5 = 508. The largest state is 0.75·0.75 + 0.75 = 1.3125, doubled: 2^23/64/508/2.625 is 98,
     # room for 2^6; the threshold fits 17 bits up to 2^8; the bias 0.25·508·64·2^6 = 520,192 fits 4,095·2^7.
     assert layer.scale[0] == 508
     assert layer.exponent == 6
