@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Subset
 
 import spikekit as sk
 from spikekit.datasets import kfold
-from spikekit.events import RandomShift, collate_time_first
+from spikekit.events import RandomAffine, collate_time_first
 from spikekit.task import Task
 from spikekit.train import CrossEntropy, seed_all
 
@@ -25,25 +25,25 @@ from spikekit.train import CrossEntropy, seed_all
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folds", type=int, default=5, help="(default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=20, help="(default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=40, help="(default: %(default)s)")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     given = parser.parse_args()
 
     task = Task().resolved()
     frames = task.frames("all")
     print(f"{frames.name}: {len(frames)} recordings, {given.folds} folds, {given.epochs} epochs each", flush=True)
-    shift = RandomShift(2)
+    augment = RandomAffine()
     scores, right = [], 0.0
     for fold, (train, test) in enumerate(kfold(frames.labels.numpy(), given.folds)):
         start = time.monotonic()
         seed_all(fold)
         trainer = sk.Trainer(task.build(), loss=CrossEntropy(label_smoothing=0.1), lr=4e-3, seed=fold, progress=False)
 
-        def shifted(samples: list[tuple[torch.Tensor, int]]) -> tuple[torch.Tensor, torch.Tensor]:
-            return collate_time_first([(shift(x), y) for x, y in samples])
+        def augmented(samples: list[tuple[torch.Tensor, int]]) -> tuple[torch.Tensor, torch.Tensor]:
+            return collate_time_first([(augment(x), y) for x, y in samples])
 
         trainer.fit(
-            DataLoader(Subset(frames, train.tolist()), 20, shuffle=True, collate_fn=shifted),
+            DataLoader(Subset(frames, train.tolist()), 20, shuffle=True, collate_fn=augmented),
             epochs=given.epochs,
         )
         held_out = DataLoader(Subset(frames, test.tolist()), 100, collate_fn=collate_time_first)

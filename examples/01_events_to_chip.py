@@ -44,7 +44,7 @@ def train(task: Task, seed: int, epochs: int, folder: Path) -> tuple[sk.Sequenti
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="networks to train (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=20, help="(default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=30, help="(default: %(default)s)")
     parser.add_argument("--lava-samples", type=int, default=10, help="recordings run on Lava (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="(default: %(default)s)")
     given = parser.parse_args()

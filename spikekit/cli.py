@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.add_argument("--model", default="event_conv", help="event_conv or mlp (default: %(default)s)")
     train.add_argument("--bins", type=_positive, default=10, help="frames a recording, T (default: %(default)s)")
-    train.add_argument("--epochs", type=_positive, default=20, help="(default: %(default)s)")
+    train.add_argument("--epochs", type=_positive, default=30, help="(default: %(default)s)")
     train.add_argument("--batch-size", type=_positive, default=20, help="(default: %(default)s)")
     train.add_argument("--lr", type=float, default=4e-3, help="peak learning rate (default: %(default)s)")
     train.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from spikekit.errors import CheckpointError, InputError
-from spikekit.events import RandomShift
+from spikekit.events import RandomAffine
 from spikekit.models import build
 from spikekit.sequential import Sequential
 
@@ -62,8 +62,8 @@ class Task:
     def loaders(
         self, batch_size: int, seed: int = 0
     ) -> tuple[DataLoader[tuple[Tensor, int]], DataLoader[tuple[Tensor, int]]]:
-        """Training batches (shuffled, shifted by up to 2 pixels) and test batches."""
-        train = self.frames("train").loader(batch_size, shuffle=True, seed=seed, transform=RandomShift(2))
+        """Training batches (shuffled; rotated, scaled, sheared and shifted a little) and test batches."""
+        train = self.frames("train").loader(batch_size, shuffle=True, seed=seed, transform=RandomAffine())
         return train, self.frames("test").loader(100)
 
     def build(self) -> Sequential:

@@ -1,1 +1,5 @@
-"""Measuring networks: activity, operations."""
+"""Measuring networks: how much each layer fires."""
+
+from spikekit.measure.activity import ActivityMeter, LayerActivity
+
+__all__ = ["ActivityMeter", "LayerActivity"]

@@ -55,7 +55,7 @@ def test_our_side_runs(section: Section):
 def test_peer_agrees(section: Section):
     (peer,) = section.peers()
     if importlib.util.find_spec(peer) is None:
-        pytest.skip(f"{peer} is not installed: `make bench-env` makes an environment that has it")
+        pytest.skip(f"{peer} is not installed: `make bench` makes an environment that has it")
     names: dict[str, object] = {}
     for block in section.blocks:
         # What a peer's import or call deprecates is not ours to fail on.
