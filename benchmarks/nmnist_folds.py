@@ -19,7 +19,7 @@ import spikekit as sk
 from spikekit.datasets import kfold
 from spikekit.events import RandomAffine, collate_time_first
 from spikekit.task import Task
-from spikekit.train import CrossEntropy, seed_all
+from spikekit.train import seed_all
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
     for fold, (train, test) in enumerate(kfold(frames.labels.numpy(), given.folds)):
         start = time.monotonic()
         seed_all(fold)
-        trainer = sk.Trainer(task.build(), loss=CrossEntropy(label_smoothing=0.1), lr=4e-3, seed=fold, progress=False)
+        trainer = sk.Trainer(task.build(), **task.recipe(), seed=fold, progress=False)
 
         def augmented(samples: list[tuple[torch.Tensor, int]]) -> tuple[torch.Tensor, torch.Tensor]:
             return collate_time_first([(augment(x), y) for x, y in samples])

@@ -21,7 +21,7 @@ from spikekit.errors import SpikekitError
 from spikekit.export import layer_reports, to_loihi
 from spikekit.export.tables import layer_table, table
 from spikekit.task import Task
-from spikekit.train import CrossEntropy, decode, seed_all
+from spikekit.train import decode, seed_all
 from spikekit.viz import overview
 
 
@@ -32,8 +32,7 @@ def train(task: Task, seed: int, epochs: int, folder: Path) -> tuple[sk.Sequenti
     trainer = sk.Trainer(
         task.build(),
         run_dir=folder / f"seed{seed}",
-        loss=CrossEntropy(label_smoothing=0.1),
-        lr=4e-3,
+        **task.recipe(),
         seed=seed,
         config=task.config(),
     )

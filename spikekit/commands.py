@@ -29,7 +29,7 @@ def doctor(given: Namespace) -> int:
 
 def train(given: Namespace) -> int:
     """Train, or go on from the last checkpoint in the run folder."""
-    from spikekit.train import CrossEntropy, Trainer, seed_all
+    from spikekit.train import Trainer, seed_all
 
     task = Task(given.data, given.bins, given.model).resolved()
     train_loader, test_loader = task.loaders(given.batch_size, given.seed)
@@ -38,8 +38,7 @@ def train(given: Namespace) -> int:
     trainer = Trainer(
         task.build(),
         run_dir=given.out,
-        loss=CrossEntropy(label_smoothing=0.1),
-        lr=given.lr,
+        **task.recipe(given.lr),
         seed=given.seed,
         devices=int(given.devices) if given.devices.isdigit() else given.devices,
         precision=given.precision,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
+from torch.optim import AdamW
 from torch.utils.data import DataLoader
 
 from spikekit.errors import CheckpointError, InputError
@@ -69,6 +71,17 @@ class Task:
     def build(self) -> Sequential:
         """The network, with random weights."""
         return build(self.model, self.arguments)
+
+    @staticmethod
+    def recipe(lr: float = 4e-3) -> dict[str, Any]:
+        """How a network of this task is trained: keyword arguments of `Trainer`."""
+        from spikekit.train import CrossEntropy, WarmCosine
+
+        return {
+            "loss": CrossEntropy(label_smoothing=0.1),
+            "optimizer": partial(AdamW, lr=lr, weight_decay=1e-2),
+            "schedule": WarmCosine(),
+        }
 
     def config(self) -> dict[str, Any]:
         """Plain values for a checkpoint; `from_config` is the inverse."""

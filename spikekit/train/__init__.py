@@ -5,7 +5,7 @@ from spikekit.train.guard import DivergedError
 from spikekit.train.loss import TET, CrossEntropy, decode, pool_time
 from spikekit.train.metrics import Epoch, Metrics
 from spikekit.train.progress import Progress
-from spikekit.train.schedule import cosine
+from spikekit.train.schedule import WarmCosine, cosine
 from spikekit.train.seeding import seed_all
 from spikekit.train.trainer import Trainer
 
@@ -17,6 +17,7 @@ __all__ = [
     "Metrics",
     "Progress",
     "Trainer",
+    "WarmCosine",
     "cosine",
     "decode",
     "load_weights",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
@@ -20,6 +21,27 @@ def cosine(optimizer: Optimizer, total_steps: int) -> LRScheduler:
         return 0.5 * (1 + math.cos(math.pi * min(step, total_steps) / total_steps))
 
     return LambdaLR(optimizer, factor)
+
+
+@dataclass(frozen=True)
+class WarmCosine:
+    """A straight rise to the full learning rate over the first part `warmup` of all steps, then a cosine to zero."""
+
+    warmup: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup < 1:
+            raise InputError(f"WarmCosine: warmup is a part of all steps, 0 or more and below 1; got {self.warmup}")
+
+    def __call__(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
+        rise = self.warmup * total_steps
+
+        def factor(step: int) -> float:
+            if step < rise:
+                return (step + 1) / (rise + 1)
+            return 0.5 * (1 + math.cos(math.pi * min((step - rise) / (total_steps - rise), 1)))
+
+        return LambdaLR(optimizer, factor)
 
 
 def make_schedule(schedule: str | Schedule | None, optimizer: Optimizer, total_steps: int | None) -> LRScheduler | None:
