@@ -12,7 +12,7 @@ export SPIKEKIT_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: demo test test-slow check format folds bench docs setup clean
+.PHONY: demo test test-slow check format folds bench bench-check docs setup clean
 
 demo: setup
 	$(BIN)/python examples/01_events_to_chip.py
@@ -43,9 +43,14 @@ folds: setup
 bench: .venv-bench/ready
 	.venv-bench/bin/python -m benchmarks.lif
 
+# The migration page's equalities, with the peers themselves.
+bench-check: .venv-bench/ready
+	.venv-bench/bin/python -m pytest -q tests/docs/test_migration.py tests/benchmarks
+
 .venv-bench/ready: benchmarks/requirements.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/pip install -q -c constraints.txt torch numpy safetensors
+	.venv-bench/bin/pip install -q -c constraints.txt torch
+	.venv-bench/bin/pip install -q -c constraints.txt numpy safetensors matplotlib h5py pytest pytest-timeout hypothesis
 	.venv-bench/bin/pip install -q -c constraints.txt --no-deps -e .
 	.venv-bench/bin/pip install -q --no-deps -r benchmarks/requirements.txt
 	touch $@
