@@ -201,7 +201,7 @@ def test_threads_have_sessions_of_their_own(net):
     """Two streams through one network at once, in small pieces, each in its own thread."""
     streams = torch.randn(2, 40, 2, 3)
     expected = [net(stream) for stream in streams]
-    results, barrier, foreign = [None, None], threading.Barrier(2, timeout=60), []
+    results, barrier, foreign = [None, None], threading.Barrier(2, timeout=15), []
 
     def work(index):
         state, outputs = None, []
