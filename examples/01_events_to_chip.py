@@ -62,7 +62,8 @@ def main() -> int:
     # The first network goes to the chip: folded, quantised, simulated in integers, and run on Lava.
     net, accuracy = networks[0]
     x, labels = test.frames.to(torch.float32).transpose(0, 1), test.labels
-    chip = to_loihi(net, calibration=task.frames("train").frames[:200].to(torch.float32).transpose(0, 1))
+    calibration = task.frames("train").frames[:200].to(torch.float32).transpose(0, 1)
+    chip = to_loihi(net, calibration, notes=task.config())
     chip.save(given.out / "net.npz")
     folded = chip.trace_float(x)[-1].membranes
     integer = chip.simulate(x)

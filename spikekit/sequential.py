@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,7 @@ class FoldTime(nn.Module):
         """X [T, B, ...] -> [T, B, ...]."""
         _check_axes(x, "fold_time")
         y: Tensor = self.module(x.flatten(0, 1))
+        _check_folded(y, self.module, "fold_time", x.shape[:2])
         return y.unflatten(0, x.shape[:2])
 
 
@@ -46,11 +47,17 @@ def fold_time(module: nn.Module) -> FoldTime:
     """Let a stateless module (nn.Conv2d, nn.BatchNorm2d, ...) work on [T, B, ...], in a forward of your own.
 
     `sk.fold_time(self.conv)(x)` for x [T, B, C, H, W] sees a batch of T·B images. Batch statistics are taken over time
-    and batch together; dropout draws a new mask every step. Raises InputError for a module that holds neurons.
+    and batch together; dropout draws a new mask every step. Raises InputError for a module that holds neurons, that
+    takes the first axis for a sequence, or that returns anything but T·B samples.
     """
     if is_temporal(module):
         raise InputError(
             f"fold_time: {type(module).__name__} holds neurons, which need the time axis; call it directly"
+        )
+    if any(getattr(part, "batch_first", True) is False for part in module.modules()):
+        raise InputError(
+            f"fold_time: {type(module).__name__} takes axis 0 for its sequence, where T·B samples stand; "
+            "build it with batch_first=True"
         )
     return FoldTime(module)
 
@@ -63,32 +70,32 @@ class Sequential(nn.Sequential):
 
     temporal: ClassVar[bool] = True
 
-    def __init__(self, *layers: nn.Module) -> None:
-        super().__init__(*layers)
-        for name, layer in self.named_children():
-            chain = layer.modules() if type(layer) is nn.Sequential else (layer,)
-            if found := [type(part).__name__ for part in chain if isinstance(part, _SEQUENCE_LAYERS)]:
-                raise InputError(
-                    f"Sequential: layer {name} ({found[0]}) has a time axis of its own; call it in the forward of "
-                    "your own module, or wrap it in sk.fold_time if it works on another axis at every time step"
-                )
-            if isinstance(layer, nn.Sequential) and not isinstance(layer, Sequential) and is_temporal(layer):
-                raise InputError(
-                    f"Sequential: layer {name} is an nn.Sequential that holds neurons; make it an sk.Sequential"
-                )
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """Add a layer; the constructor, `append` and `extend` come through here."""
+        _check_layer(name, module)
+        super().add_module(name, module)
+
+    def insert(self, index: int, module: nn.Module) -> Sequential:
+        """Insert a layer before the layer `index`."""
+        _check_layer(str(index), module)
+        super().insert(index, module)
+        return self
+
+    def __setitem__(self, index: int, module: nn.Module) -> None:
+        _check_layer(str(index), module)
+        super().__setitem__(index, module)
 
     def forward(self, x: Tensor) -> Tensor:
         """X [T, B, ...] -> [T, B, ...]."""
         _check_axes(x, "Sequential")
         steps, folded = x.shape[:2], False
-        for name, layer in self.named_children():
+        for name, layer in self._modules.items():
             temporal = is_temporal(layer)
             if temporal and folded:
                 x, folded = x.unflatten(0, steps), False
             elif not temporal and not folded:
                 steps = x.shape[:2]
                 x, folded = x.flatten(0, 1), True
-            samples = x.shape[0]
             try:
                 x = layer(x)
             except torch.OutOfMemoryError:
@@ -101,13 +108,38 @@ class Sequential(nn.Sequential):
                     f"layer {name}: {layer} refused [{', '.join(map(str, shape))}] of {x.dtype}: "
                     f"{_explain(layer, x) or error}"
                 ) from error
-            if folded and (not isinstance(x, Tensor) or x.shape[:1] != (samples,)):
-                shape = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
-                raise InputError(
-                    f"layer {name}: {layer} was given T·B = {steps[0]}·{steps[1]} samples on its first axis and "
-                    f"returned {shape}. The input may lack an axis; a layer that needs time says so by temporal = True."
-                )
+            if folded:
+                _check_folded(x, layer, f"layer {name}", steps)
         return x.unflatten(0, steps) if folded else x
+
+
+def _check_layer(name: str, layer: nn.Module | None) -> None:
+    if layer is None:
+        raise InputError(f"Sequential: layer {name} is None; leave it out, or use nn.Identity()")
+    chain = layer.modules() if type(layer) is nn.Sequential else (layer,)
+    for part in chain:
+        if isinstance(part, _SEQUENCE_LAYERS):
+            raise InputError(
+                f"Sequential: layer {name} ({type(part).__name__}) has a time axis of its own; call it in the forward "
+                "of your own module, or wrap it in sk.fold_time if it works on another axis at every time step"
+            )
+        if getattr(part, "dim", None) == 0 and not is_temporal(part):
+            raise InputError(
+                f"Sequential: layer {name} ({part}) works on axis 0, where time and batch are folded together; "
+                "count its dim from the end, such as dim=-1"
+            )
+    if isinstance(layer, nn.Sequential) and not isinstance(layer, Sequential) and is_temporal(layer):
+        raise InputError(f"Sequential: layer {name} is an nn.Sequential that holds neurons; make it an sk.Sequential")
+
+
+def _check_folded(y: Any, layer: nn.Module, where: str, steps: torch.Size) -> None:
+    """Refuse what a stateless layer returned for T·B samples unless it is as many samples."""
+    if not isinstance(y, Tensor) or y.shape[:1] != (steps[0] * steps[1],):
+        shape = list(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise InputError(
+            f"{where}: {layer} was given T·B = {steps[0]}·{steps[1]} samples on its first axis and "
+            f"returned {shape}. The input may lack an axis; a layer that needs time says so by temporal = True."
+        )
 
 
 def _check_axes(x: Tensor, who: str) -> None:

@@ -132,16 +132,17 @@ def run(net: nn.Module, x: Any, state: State | None = None) -> tuple[Any, State]
 
 
 def record(
-    net: nn.Module, x: Any, names: Iterable[str] | None = None, state: State | None = None
+    net: nn.Module, x: Any, names: str | Iterable[str] | None = None, state: State | None = None
 ) -> tuple[Any, dict[str, Tensor]]:
     """Run `net` and keep what happens inside.
 
-    names: "layer.what" entries, where what is "spikes", "membrane" (before the spike decision) or "drive", for
-    example ["1.spikes", "1.membrane"]; None records the spikes of every spiking layer. A network that is itself one
-    neuron is recorded as "spikes". Returns the output and {name: tensor [T, B, ...]}, part of the autograd graph. A
+    names: one "layer.what" or several, where what is "spikes", "membrane" (before the spike decision) or "drive",
+    for example ["1.spikes", "1.membrane"]; None records the spikes of every spiking layer. A network that is itself
+    one neuron is recorded as "spikes". Returns the output and {name: tensor [T, B, ...]}, part of the autograd graph. A
     layer called again in the same forward is recorded as "layer#2.what". Raises InputError for a name that the
     network does not have or, when names are given, that its forward did not produce.
     """
+    names = [names] if isinstance(names, str) else names
     modules = _modules(net)
     known = {
         f"{path}.{what}".lstrip("."): (path, what)

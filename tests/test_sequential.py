@@ -77,6 +77,15 @@ def test_a_module_that_says_it_is_temporal_sees_time():
     assert y.shape == (1, 2, 2)
 
 
+def test_a_layer_used_twice_is_applied_twice():
+    linear, lif = nn.Linear(3, 3), sk.LIF(0.8, 0.2)
+    x = torch.randn(5, 2, 3)
+    net = sk.Sequential(linear, lif, linear, lif, linear)
+    torch.testing.assert_close(net(x), linear(lif(linear(lif(linear(x))))))
+    _, state = sk.run(net, x)
+    assert set(state) == {"1", "1#2"}
+
+
 def test_names_of_layers():
     net = sk.Sequential(OrderedDict(up=nn.Linear(3, 4), fire=sk.LIF(), out=sk.LI()))
     _, state = sk.run(net, torch.randn(5, 2, 3))

@@ -72,7 +72,7 @@ def _decay(v: Tensor, keep: Tensor) -> Tensor:
 
 def _current(layer: IntegerLayer, activity: Tensor) -> Tensor:
     """The synaptic current u [T, B, n], int64."""
-    largest_input = float(activity.max()) if activity.dtype != torch.bool and activity.numel() else 1.0
+    largest_input = 1.0 if activity.dtype == torch.bool else float(activity.abs().max())
     # A float sum of whole numbers is exact while it stays within the mantissa, whatever the order of its terms.
     exact32 = 254.0 * layer.synapses.fan_in * max(largest_input, 1.0) < 2**24
     dtype = torch.float32 if exact32 else torch.float64

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +21,9 @@ from spikekit.export.plan import FloatLayer, plan
 from spikekit.export.quantise import IntegerLayer, quantise
 from spikekit.export.verify import Proof, verify
 
+# Calibration samples on which the plan is held against the network: enough to notice, and cheap.
+_COMPARED = 8
+
 
 @dataclass(frozen=True, eq=False)
 class LoihiNet:
@@ -25,12 +31,13 @@ class LoihiNet:
 
     layers: what the chip computes. plan: the same layers in float64, batch normalisation folded in.
     in_shape: shape of one step of one sample, for example (2, 34, 34). Inputs are whole numbers: spikes or
-    event counts.
+    event counts. notes: plain JSON values kept with the network, such as the data it was trained on.
     """
 
     layers: tuple[IntegerLayer, ...]
     plan: tuple[FloatLayer, ...]
     in_shape: tuple[int, ...]
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     def simulate(self, x: Tensor) -> Tensor:
         """The integer network's output for x [T, B, ...], in the trained network's units.
@@ -75,7 +82,7 @@ class LoihiNet:
 
     def save(self, path: str | Path) -> Path:
         """Write the network to one .npz file, without pickle; returns its path."""
-        return storage.save((self.layers, self.plan, self.in_shape), path)
+        return storage.save((self.layers, self.plan, self.in_shape, self.notes), path)
 
     @staticmethod
     def load(path: str | Path) -> LoihiNet:
@@ -84,9 +91,13 @@ class LoihiNet:
 
     def check_input(self, x: Tensor) -> None:
         """Raise InputError unless x is [T, B, *in_shape], not empty, and holds whole numbers."""
+        if not isinstance(x, Tensor):
+            raise InputError(f"LoihiNet: the input must be a torch.Tensor, got {type(x).__name__}")
         if x.ndim < 3 or tuple(x.shape[2:]) != self.in_shape or 0 in x.shape:
             wanted = ", ".join(map(str, ("T", "B", *self.in_shape)))
             raise InputError(f"LoihiNet: the input must be [{wanted}] with T, B > 0, got {tuple(x.shape)}")
+        if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+            raise InputError("LoihiNet: the input holds NaN or Inf; look at the data it was made from")
         if x.is_floating_point() and not bool((x == x.round()).all()):
             raise InputError(
                 "LoihiNet: the input holds fractions; a chip receives spikes or counts. "
@@ -94,21 +105,46 @@ class LoihiNet:
             )
 
 
-def to_loihi(net: nn.Module, calibration: Tensor, *, headroom: float = 2.0) -> LoihiNet:
+def to_loihi(
+    net: nn.Module, calibration: Tensor, *, headroom: float = 2.0, notes: Mapping[str, Any] | None = None
+) -> LoihiNet:
     """Quantise a trained network for a Loihi-style chip.
 
     net: an `sk.Sequential` of Conv2d, Linear, BatchNorm, Flatten, Dropout and LIF, IF, LI, in eval mode.
     calibration: real input [T, B, ...], whole numbers; it sets the size of the states. headroom: how many times larger
-    they may become before they saturate. Needs no Lava. Raises ExportError with the layer, the reason and the way out.
+    they may become before they saturate. notes: plain JSON values kept with the network. Needs no Lava. Raises
+    ExportError with the layer, the reason and the way out.
     """
     if sessions.active() is not None:
         raise ExportError("to_loihi was called inside run() or record(); call it outside")
+    if not isinstance(calibration, Tensor):
+        raise InputError(f"to_loihi: calibration must be a torch.Tensor, got {type(calibration).__name__}")
     if calibration.ndim < 3 or 0 in calibration.shape:
         raise InputError(f"to_loihi: calibration must be [T, B, ...], not empty, got {tuple(calibration.shape)}")
-    if not headroom >= 1:
-        raise InputError(f"to_loihi: headroom must be at least 1, got {headroom}")
+    if not 1 <= headroom < math.inf:
+        raise InputError(f"to_loihi: headroom must be a number of at least 1, got {headroom}")
     calibration = calibration.detach().cpu()
     layers = plan(net, calibration)
     in_shape = tuple(calibration.shape[2:])
-    chip = LoihiNet((), layers, in_shape)
-    return LoihiNet(quantise(layers, chip.trace_float(calibration), headroom=headroom), layers, in_shape)
+    traces = LoihiNet((), layers, in_shape).trace_float(calibration)
+    _check_plan(net, layers, traces, calibration)
+    return LoihiNet(quantise(layers, traces, headroom=headroom), layers, in_shape, dict(notes or {}))
+
+
+@torch.no_grad()
+def _check_plan(net: nn.Module, layers: Sequence[FloatLayer], traces: Sequence[LayerTrace], x: Tensor) -> None:
+    """Hold the plan against the network itself, in float64: whatever was misread must not reach the chip."""
+    few = x[:, :_COMPARED].double()
+    expected = deepcopy(net).cpu().double().eval()(few).flatten(2)
+    found = (traces[-1].spikes if layers[-1].fires else traces[-1].membranes)[:, :_COMPARED]
+    # Where a membrane meets its threshold, the order of a sum decides, and the two may differ by right.
+    tied = torch.zeros(few.shape[1], dtype=torch.bool)
+    for layer, trace in zip(layers, traces, strict=True):
+        if layer.fires:
+            margin = (trace.membranes[:, :_COMPARED] - torch.from_numpy(layer.threshold)).abs()
+            tied |= (margin < 1e-9).any(dim=2).any(dim=0)
+    if not torch.allclose(expected[:, ~tied], found[:, ~tied], rtol=1e-6, atol=1e-6):
+        raise ExportError(
+            f"the plan does not repeat the network: outputs differ by up to {(expected - found).abs().max():.3g}. "
+            "Something in it, such as a hook, changes what its weights alone would compute."
+        )

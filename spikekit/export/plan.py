@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -14,19 +13,12 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from spikekit.errors import ExportError
+from spikekit.export.chain import flat
 from spikekit.export.synapses import Synapses
 from spikekit.neurons import LI, LIF
 from spikekit.neurons.parameters import broadcast, read_parameter
-from spikekit.sequential import FoldTime, Sequential
 
 Floats = NDArray[np.float64]
-
-_WAYS_OUT = {
-    "MaxPool2d": "use a strided convolution: the maximum of spikes is not a sum of synapses",
-    "AvgPool2d": "use a strided convolution until pooling is exported",
-    "ReLU": "remove it: spikes are the non-linearity",
-    "LayerNorm": "use BatchNorm, which folds into the weights",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +48,9 @@ def plan(net: nn.Module, sample: Tensor) -> tuple[FloatLayer, ...]:
     shape = tuple(sample.shape[2:])
     source: tuple[int, ...] = shape
     pending: tuple[str, nn.Conv2d | nn.Linear] | None = None
-    for name, module in _flat(net, ""):
-        if isinstance(module, (nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d)):
-            if isinstance(module, nn.Flatten):
-                shape = tuple(module(torch.empty(1, *shape, device="meta")).shape[1:])
-                if pending is None:
-                    source = shape
+    for name, module in flat(net):
+        if isinstance(module, nn.Flatten):
+            shape = _flattened(name, module, shape)
         elif isinstance(module, (nn.Conv2d, nn.Linear)):
             if pending is not None:
                 raise ExportError(
@@ -82,10 +71,6 @@ def plan(net: nn.Module, sample: Tensor) -> tuple[FloatLayer, ...]:
                 raise ExportError(f"layer {layers[-1].name} (LI) does not fire, so nothing can follow it; use sk.LIF")
             layers.append(_layer(name, pending[1], module, source, shape))
             pending = None
-        else:
-            kind = type(module).__name__
-            way = _WAYS_OUT.get(kind, "replace it by Conv2d, Linear, BatchNorm, Flatten and LIF, IF or LI layers")
-            raise ExportError(f"layer {name} ({kind}) cannot be exported: {way}.")
     if pending is not None:
         raise ExportError(
             f"the network ends in layer {pending[0]} without a neuron. Append sk.LI() to read its membrane on the chip."
@@ -95,19 +80,10 @@ def plan(net: nn.Module, sample: Tensor) -> tuple[FloatLayer, ...]:
     return tuple(layers)
 
 
-def _flat(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
-    if isinstance(module, FoldTime):
-        module = module.module
-    if isinstance(module, nn.Sequential):
-        for name, child in module.named_children():
-            yield from _flat(child, f"{prefix}.{name}".lstrip("."))
-    elif prefix or isinstance(module, (LIF, LI)):
-        yield prefix or "0", module
-    else:
-        raise ExportError(
-            f"{type(module).__name__} has a forward of its own, which cannot be read as a chain of layers. "
-            f"Build the network as an sk.Sequential ({Sequential.__module__})."
-        )
+def _flattened(name: str, flatten: nn.Flatten, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if flatten.start_dim in (0, -1 - len(shape)):
+        raise ExportError(f"layer {name} ({flatten}) joins time and batch; use nn.Flatten()")
+    return tuple(flatten(torch.empty(1, *shape, device="meta")).shape[1:])
 
 
 def _output_shape(name: str, module: nn.Conv2d | nn.Linear, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -135,6 +111,12 @@ def _fold(
 ) -> nn.Conv2d | nn.Linear:
     if norm.training:
         raise ExportError(f"layer {name} ({type(norm).__name__}) is in train mode; call net.eval() before exporting")
+    channels = len(pending[1].weight)
+    if norm.num_features != channels:
+        raise ExportError(
+            f"layer {name} ({type(norm).__name__}) normalises {norm.num_features} features, layer {pending[0]} has "
+            f"{channels} channels; put it before nn.Flatten, as BatchNorm2d"
+        )
     if norm.running_mean is None:
         raise ExportError(f"layer {name} ({type(norm).__name__}) keeps no running statistics, so it cannot be folded")
     # In float64: folding in float32 would round the weights a second time.

@@ -89,6 +89,7 @@ def _quantise(layer: FloatLayer, trace: LayerTrace, headroom: float) -> IntegerL
         limits = np.minimum.reduce(
             [
                 _row_limit(STATE_MAX, np.maximum(state, np.abs(layer.bias)), per_row),
+                _row_limit(STATE_MAX, layer.quantum, per_row),
                 _row_limit(BIAS_MANTISSA_MAX << BIAS_EXPONENT_MAX, np.abs(layer.bias), per_row),
                 _row_limit(THRESHOLD_MAX << STATE_SHIFT, layer.threshold, per_row),
             ]

@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,14 +22,14 @@ FORMAT = "spikekit.LoihiNet/1"
 Layer = TypeVar("Layer", FloatLayer, IntegerLayer)
 
 
-Contents = tuple[tuple[IntegerLayer, ...], tuple[FloatLayer, ...], tuple[int, ...]]
+Contents = tuple[tuple[IntegerLayer, ...], tuple[FloatLayer, ...], tuple[int, ...], Mapping[str, Any]]
 
 
 def save(contents: Contents, path: str | Path) -> Path:
     """Write layers, plan and input shape to `path` in one step: a reader sees the old file or the new one whole."""
     path = Path(path)
     arrays: dict[str, np.ndarray[Any, Any]] = {}
-    meta: dict[str, Any] = {"format": FORMAT, "in_shape": contents[2]}
+    meta: dict[str, Any] = {"format": FORMAT, "in_shape": contents[2], "notes": dict(contents[3])}
     meta["layers"] = [_pack(layer, f"layers.{i}", arrays) for i, layer in enumerate(contents[0])]
     meta["plan"] = [_pack(layer, f"plan.{i}", arrays) for i, layer in enumerate(contents[1])]
     temporary = None
@@ -57,15 +58,13 @@ def load(path: str | Path) -> Contents:
             raise ExportError(f"{path}: format {meta['format']!r} is not {FORMAT!r}; export the network again")
         layers = tuple(_unpack(IntegerLayer, item, f"layers.{i}", arrays) for i, item in enumerate(meta["layers"]))
         plan = tuple(_unpack(FloatLayer, item, f"plan.{i}", arrays) for i, item in enumerate(meta["plan"]))
-        return layers, plan, tuple(meta["in_shape"])
+        return layers, plan, tuple(meta["in_shape"]), meta["notes"]
     except FileNotFoundError:
         raise ExportError(f"{path}: no such file; write it with `spikekit export` or LoihiNet.save") from None
     except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, ExportError):
             raise
-        raise ExportError(
-            f"{path}: not a LoihiNet file, or a damaged one ({error}); export the network again"
-        ) from error
+        raise ExportError(f"{path}: not a LoihiNet file, or a damaged one; export the network again") from error
 
 
 def _pack(layer: FloatLayer | IntegerLayer, key: str, arrays: dict[str, Any]) -> dict[str, Any]:

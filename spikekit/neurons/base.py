@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar
 
 import torch
@@ -53,6 +53,16 @@ class Neuron(nn.Module):
         for what, trace in traces.items():
             session.put(slot, what, trace)
         return y
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Neuron:
+        # net.half() halves weights; decay and threshold stay as they are, since the membrane integrates in float32.
+        def keep(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            if moved.is_floating_point() and moved.dtype.itemsize < 4 <= tensor.dtype.itemsize:
+                return tensor.to(moved.device, torch.float32)
+            return moved
+
+        return super()._apply(keep, recurse)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # A learnable parameter is stored as <name>_raw: an attribute of its own name would hide it, unused.

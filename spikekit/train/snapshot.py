@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,8 @@ class TrainingState:
         remove_leftovers(path)
         tensors, info = read_archive(path)
         try:
-            self._check_settings(path, info["settings"])
+            now = {**self.settings, "config": json.loads(json.dumps(self.config))}
+            _check_settings(path, {**info["settings"], "config": info["config"]}, now)
             insert(self.net, tensors, info, path)
             self.optimizer.load_state_dict(unpack(info["optimizer"], tensors))
             if self.scheduler is not None:
@@ -118,11 +120,14 @@ class TrainingState:
         self.tally.sums = own_sums
         return merged
 
-    def _check_settings(self, path: Path, stored: dict[str, Any]) -> None:
-        for name in [*stored, *self.settings]:
-            before, now = stored.get(name), self.settings.get(name)
-            if before != now:
-                raise CheckpointError(
-                    f"{path}: this run was started with {name} = {before!r} and cannot go on with {now!r}. "
-                    "Keep the setting, choose another run_dir, or start again with resume=False"
-                )
+
+def _check_settings(path: Path, before: Any, now: Any, name: str = "") -> None:
+    """Raise CheckpointError naming the first setting, however deep, that is not what the run was started with."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in before | now:
+            _check_settings(path, before.get(key), now.get(key), f"{name}.{key}".lstrip("."))
+    elif before != now:
+        raise CheckpointError(
+            f"{path}: this run was started with {name} = {before!r} and cannot go on with {now!r}. "
+            "Keep the setting, choose another run_dir, or start again with resume=False"
+        )

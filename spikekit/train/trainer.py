@@ -50,7 +50,8 @@ class Trainer:
     every epoch. seed: order of samples, dropout, augmentation; call `seed_all` before building `net` for its
     initial weights. precision, devices, accelerator, num_nodes, strategy: as in Lightning Fabric (single
     device and DDP). progress: True, False, or an object of the protocol `Progress`. tensorboard: None writes
-    it if installed. config: plain JSON stored with the weights, for `read_config`.
+    it if installed. config: plain JSON stored with the weights, for `read_config`; a run is resumed under the
+    same one only.
 
     Raises CheckpointError when run_dir cannot be written, InputError for settings that cannot work.
     """

@@ -116,6 +116,29 @@ def test_layers_with_a_time_axis_of_their_own(layer):
             sk.Sequential(nn.Identity(), chain)
 
 
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda net, layer: net.append(layer),
+        lambda net, layer: net.insert(0, layer),
+        lambda net, layer: net.extend([layer]),
+        lambda net, layer: net.__setitem__(0, layer),
+    ],
+    ids=["append", "insert", "extend", "setitem"],
+)
+def test_layers_added_later_are_checked_too(add):
+    net = sk.Sequential(nn.Identity())
+    with pytest.raises(InputError, match=r"^Sequential: layer [01] \(LSTM\) has a time axis of its own"):
+        add(net, nn.LSTM(3, 3))
+    add(net, nn.Linear(3, 3))
+    assert net(torch.ones(2, 2, 3)).shape == (2, 2, 3)
+
+
+def test_a_layer_along_folded_time_and_batch():
+    with pytest.raises(InputError, match=r"^Sequential: layer 1 \(Softmax\(dim=0\)\) works on axis 0, .* dim=-1"):
+        sk.Sequential(nn.Identity(), nn.Softmax(dim=0))
+
+
 def test_a_plain_sequential_that_holds_neurons():
     with pytest.raises(InputError, match=r"^Sequential: layer 1 is an nn.Sequential that holds neurons; make it an"):
         sk.Sequential(nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3), sk.LIF()))
@@ -131,3 +154,14 @@ def test_folding_time_of_a_neuron(module):
 def test_fold_time_without_the_axes(shape):
     with pytest.raises(InputError, match=r"^fold_time: the input (must have the axes|has no)"):
         sk.fold_time(nn.Identity())(torch.zeros(shape))
+
+
+def test_folding_time_of_a_layer_whose_first_axis_is_a_sequence():
+    with pytest.raises(InputError, match=r"^fold_time: GRU takes axis 0 for its sequence, .* batch_first=True"):
+        sk.fold_time(nn.GRU(3, 3))
+
+
+@pytest.mark.parametrize("layer", [nn.GRU(3, 3, batch_first=True), nn.Flatten(0)], ids=["tuple", "no batch"])
+def test_folding_time_of_a_layer_that_returns_something_else(layer):
+    with pytest.raises(InputError, match=r"^fold_time: .* was given T·B = 5·2 samples .* returned"):
+        sk.fold_time(layer)(torch.zeros(5, 2, 4, 3))

@@ -45,3 +45,9 @@ def test_every_make_target_exists():
     makefile = (ROOT / "Makefile").read_text()
     for target in set(re.findall(r"`?make ([\w-]+)", README)):
         assert f"\n{target}:" in makefile
+
+
+def test_no_page_holds_a_placeholder():
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]:
+        found = re.findall(r"^[A-Z_]{3,}$|\b(?:TODO|TBD|FIXME|XXX|MEASURED)\b", page.read_text(), re.MULTILINE)
+        assert not found, (page.name, found)

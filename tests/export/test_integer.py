@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -110,3 +112,16 @@ def test_graded_input_is_exact(largest):
     spikes, last = by_hand(layer, x[:, 0].numpy().astype(np.int64).astype(object))
     assert np.array_equal(trace.spikes[:, 0].numpy(), spikes)
     assert np.array_equal(trace.last[0].numpy(), last)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_large_counts_that_cancel_are_summed_exactly(sign):
+    """The terms are beyond float32's whole numbers, their sum is not."""
+    layer = random_layer(np.random.default_rng(0), 2, 1, "none", fires=False, exponent=0)
+    layer = replace(
+        layer,
+        synapses=Synapses("dense", np.array([[250, -254]]), (2,), (1,)),
+        bias_mantissa=np.zeros(1, np.int64),
+    )
+    counts = sign * torch.tensor([[[254 * 1001 + 1, 250 * 1001]]], dtype=torch.float32)
+    assert run_integers((layer,), counts)[0].membranes.item() == sign * 250 * 64

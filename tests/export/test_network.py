@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+import spikekit as sk
 from spikekit.errors import ExportError, InputError
 from spikekit.export import LoihiNet, layer_reports, to_loihi
+from spikekit.export.plan import plan
 from spikekit.export.tables import layer_table
 from tests.export.nets import conv_net, frames
 
@@ -76,12 +80,50 @@ def test_an_unwritable_folder_is_refused_and_leaves_nothing(chip, tmp_path):
         (torch.zeros(0, 6, 2, 8, 7), "T, B > 0"),
         (torch.zeros(2, 8, 7), r"must be \[T, B"),
         (torch.full((9, 6, 2, 8, 7), 0.5), "fractions"),
-        (torch.full((9, 6, 2, 8, 7), float("nan")), "fractions"),
+        (torch.full((9, 6, 2, 8, 7), float("nan")), "NaN or Inf"),
+        (torch.full((9, 6, 2, 8, 7), float("-inf")), "NaN or Inf"),
+        (np.zeros((9, 6, 2, 8, 7)), "must be a torch.Tensor, got ndarray"),
     ],
 )
 def test_input_is_checked(chip, x, message):
     with pytest.raises(InputError, match=message):
         chip.simulate(x)
+
+
+@pytest.mark.parametrize("headroom", [0.5, float("inf"), float("nan")])
+def test_headroom_is_checked(headroom):
+    with pytest.raises(InputError, match="headroom must be a number of at least 1"):
+        to_loihi(conv_net(), frames(), headroom=headroom)
+
+
+def test_calibration_is_checked():
+    with pytest.raises(InputError, match=r"calibration must be a torch.Tensor, got ndarray"):
+        to_loihi(conv_net(), frames().numpy())
+
+
+def test_a_plan_that_misreads_the_network_is_not_exported(monkeypatch):
+    def misread(net, sample):
+        layers = plan(net, sample)
+        return (*layers[:-1], replace(layers[-1], bias=layers[-1].bias + 0.01))
+
+    monkeypatch.setattr("spikekit.export.network.plan", misread)
+    with pytest.raises(ExportError, match="the plan does not repeat the network: outputs differ by up to"):
+        to_loihi(conv_net(), frames())
+
+
+def test_ties_between_membrane_and_threshold_are_no_misreading():
+    """Ten synapses of 0.1 sum to 1.0 or just below, as the order of the sum has it."""
+    net = sk.Sequential(
+        nn.Flatten(), nn.Linear(112, 4, bias=False), sk.IF(1.0, inclusive=True), nn.Linear(4, 2), sk.LI()
+    )
+    nn.init.constant_(net[1].weight, 0.1)
+    assert to_loihi(net, frames()).layers[0].name == "2"
+
+
+def test_notes_are_kept(chip, tmp_path):
+    noted = to_loihi(conv_net(), frames(), notes={"task": {"data": "nmnist", "bins": 10}})
+    assert LoihiNet.load(noted.save(tmp_path / "net.npz")).notes == {"task": {"data": "nmnist", "bins": 10}}
+    assert LoihiNet.load(chip.save(tmp_path / "plain.npz")).notes == {}
 
 
 def test_an_unknown_backend_is_refused(chip):

@@ -46,9 +46,42 @@ def test_padding_by_name(padding):
     assert torch.equal(trace.spikes, expected.flatten(2))
 
 
+def test_layers_used_twice_are_two_layers_of_the_plan():
+    torch.manual_seed(0)
+    linear, lif = nn.Linear(112, 112), sk.LIF(0.9, 0.2)
+    net = sk.Sequential(nn.Flatten(), linear, lif, linear, lif).double()
+    layers = plan(net, frames())
+    assert [layer.name for layer in layers] == ["2", "4"]
+    with torch.no_grad():
+        assert torch.equal(run_plan(layers, frames())[1].spikes, net(frames().double()))
+
+
+def test_batch_norm_behind_flatten_of_single_pixels():
+    torch.manual_seed(0)
+    net = sk.Sequential(nn.Conv2d(2, 5, (8, 7)), nn.Flatten(), nn.BatchNorm1d(5), sk.LIF(0.9, 0.1)).eval().double()
+    nn.init.uniform_(net[2].running_var, 0.05, 0.2)
+    with torch.no_grad():
+        assert torch.equal(run_plan(plan(net, frames()), frames())[0].spikes, net(frames().double()))
+
+
 class Custom(nn.Module):
     def forward(self, x):
         return x
+
+
+class OwnForward(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class OwnNeuron(sk.LIF):
+    def integrate(self, x, state, keep):
+        return super().integrate(2 * x, state, keep)
+
+
+class OwnChain(sk.Sequential):
+    def forward(self, x):
+        return super().forward(2 * x)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +97,17 @@ class Custom(nn.Module):
         ([nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular"), sk.LIF(0.9)], "padding_mode"),
         ([nn.Conv2d(2, 3, 3), sk.LIF(0.9), nn.Linear(5, 2), sk.LI(0.9)], "put nn.Flatten"),
         ([Custom(), sk.LIF(0.9)], r"layer 0 \(Custom\)"),
+        (
+            [nn.Flatten(), OwnForward(112, 3), sk.LI()],
+            r"layer 1 \(OwnForward\) defines forward itself.* use Linear itself",
+        ),
+        ([nn.Flatten(), nn.Linear(112, 3), OwnNeuron()], r"layer 2 \(OwnNeuron\) defines integrate itself"),
+        ([OwnChain(nn.Flatten(), nn.Linear(112, 3)), sk.LI()], r"layer 0 \(OwnChain\) defines forward"),
+        ([nn.Flatten(0), nn.Linear(112, 3), sk.LI()], "layer 0 .*joins time and batch"),
+        (
+            [nn.Conv2d(2, 3, 3), nn.Flatten(), nn.BatchNorm1d(90).eval(), sk.LI()],
+            "layer 2 .*normalises 90 features, layer 0 has 3 channels; put it before nn.Flatten",
+        ),
         ([nn.Flatten()], "nothing to export"),
         ([nn.Conv2d(2, 3, 2, padding="same"), sk.LIF(0.9)], "pads unevenly"),
     ],
@@ -88,3 +132,28 @@ def test_weights_that_are_not_finite_are_refused():
 def test_a_forward_of_its_own_is_refused():
     with pytest.raises(ExportError, match=r"Custom.*sk.Sequential"):
         plan(Custom(), frames())
+
+
+def test_what_hooks_do_cannot_be_read():
+    net = conv_net()
+    handle = net[5].register_forward_hook(lambda module, inputs, output: 2 * output)
+    with pytest.raises(ExportError, match=r"layer 5 \(Linear\) has a forward hook"):
+        plan(net, frames())
+    handle.remove()
+    net.register_forward_pre_hook(lambda module, inputs: (2 * inputs[0],))
+    with pytest.raises(ExportError, match="Sequential has a forward hook"):
+        plan(net, frames())
+
+
+def test_parametrized_layers_are_refused():
+    net = conv_net()
+    nn.utils.parametrizations.weight_norm(net[5])
+    with pytest.raises(ExportError, match=r"layer 5 .*parametrized.*remove_parametrizations"):
+        plan(net, frames())
+
+
+def test_a_replaced_forward_is_refused():
+    net = conv_net()
+    net[5].forward = lambda x: x[:, :12]
+    with pytest.raises(ExportError, match=r"layer 5 \(Linear\) defines forward itself"):
+        plan(net, frames())

@@ -111,3 +111,12 @@ def test_quantum_apart_from_the_threshold_is_kept():
     for layer, exact in zip(chip.layers[:2], chip.plan[:2], strict=True):
         np.testing.assert_allclose(layer.quantum / layer.unit, exact.quantum, rtol=1e-3)
         assert replace(layer).reset == "soft"
+
+
+def test_a_quantum_larger_than_every_state_still_fits():
+    net = sk.Sequential(nn.Linear(1, 1), sk.LIF(0.75, 1.0, reset_quantum=1000.0)).double()
+    nn.init.constant_(net[0].weight, 0.5)
+    layer = to_loihi(net, torch.ones(2, 1, 1)).layers[0]
+    assert 0.99 * STATE_MAX / 2 < layer.quantum[0] <= STATE_MAX
+    with pytest.raises(ExportError, match="threshold 1 of neuron 0 is below half a unit"):
+        to_loihi(sk.Sequential(net[0], sk.LIF(0.75, 1.0, reset_quantum=1e6)).double(), torch.ones(2, 1, 1))

@@ -56,6 +56,21 @@ def test_autocast_computes_layers_in_bfloat16_and_membranes_in_float32():
     assert torch.equal(sk.LIF()(recorded["1.drive"].float()).bfloat16(), recorded["1.spikes"])
 
 
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+@pytest.mark.parametrize("learn", [(), ("beta", "threshold")], ids=["fixed", "learned"])
+def test_a_halved_network_keeps_its_decay_and_threshold(dtype, learn):
+    net = sk.Sequential(nn.Linear(6, 8), sk.LIF(0.999, 0.3001, reset_quantum=0.7001, learn=learn), sk.LI(0.9999))
+    before = [net[1].beta.clone(), net[1].threshold.clone(), net[1].reset_quantum.clone(), net[2].beta.clone()]
+    net.to(dtype)
+    assert net[0].weight.dtype == dtype
+    after = [net[1].beta, net[1].threshold, net[1].reset_quantum, net[2].beta]
+    for a, b in zip(before, after, strict=True):
+        assert torch.equal(a, b)
+    assert net(torch.randn(5, 2, 6, dtype=dtype)).dtype == torch.float32
+    doubled = net.double().to(dtype)
+    assert doubled[1].beta.dtype == torch.float32
+
+
 def test_a_double_network_is_double_throughout():
     net = sk.Sequential(nn.Linear(6, 8), sk.LIF(learn=("beta", "threshold")), nn.Linear(8, 3), sk.LI()).double()
     x = torch.randn(7, 4, 6, dtype=torch.float64)

@@ -79,7 +79,7 @@ def test_membrane_is_before_the_reset(x):
     assert torch.equal(recorded["spikes"], (recorded["membrane"] > 0.3).float())
 
 
-@pytest.mark.parametrize("names", [["1.spike"], ["spikes"], ["3.spikes"], ["0.membrane"], "1.spikes", [""]])
+@pytest.mark.parametrize("names", [["1.spike"], ["spikes"], ["3.spikes"], ["0.membrane"], "1.spike", [""]])
 def test_unknown_records_are_refused_by_name(net, x, names):
     with pytest.raises(InputError, match=r"record: unknown name .*; this network offers \['1\.drive', '1\.mem"):
         sk.record(net, x, names)
@@ -98,3 +98,11 @@ def test_records_of_a_module_that_is_not_called_are_refused(x):
     with pytest.raises(InputError, match=r"record: \['idle\.spikes'\] belong to modules that .* did not call"):
         sk.record(Idle(), x, ["used.spikes", "idle.spikes"])
     assert set(sk.record(Idle(), x)[1]) == {"used.spikes"}
+
+
+def test_one_name_needs_no_list():
+    net = sk.Sequential(nn.Linear(3, 4), sk.LIF())
+    x = torch.randn(5, 2, 3)
+    assert torch.equal(
+        sk.record(net, x, "1.membrane")[1]["1.membrane"], sk.record(net, x, ["1.membrane"])[1]["1.membrane"]
+    )

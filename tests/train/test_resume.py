@@ -162,6 +162,7 @@ def test_other_optimizers_and_schedules_resume(toy, tmp_path, optimizer):
         ({"loss": sk.train.TET()}, r"loss = .*CrossEntropy\(.* cannot go on with .*TET"),
         ({"clip_norm": 1.0}, "clip_norm = None"),
         ({"precision": "bf16-mixed"}, "precision = '32-true'"),
+        ({"config": {"task": {"bins": 4}}}, r"config\.task = None and cannot go on with \{'bins': 4\}"),
         ({"optimizer": lambda p: torch.optim.SGD(p, lr=0.01)}, "optimizer = 'Adam' and cannot go on with 'SGD'"),
     ],
 )
@@ -177,6 +178,17 @@ def test_another_loader_or_network_is_refused(toy, whole):
         toy.trainer(toy.network(), whole[0]).fit(toy.loader(batch_size=4), epochs=3)
     with pytest.raises(CheckpointError, match=r"another architecture: '0' is Linear\(.*16.*in the network"):
         toy.trainer(toy.network(hidden=20), whole[0]).fit(toy.loader(), epochs=3)
+
+
+def test_another_configuration_is_refused_by_its_path(toy, tmp_path):
+    def fit(bins):
+        config = {"task": {"name": "toy", "shape": (2, bins)}}
+        return toy.trainer(toy.network(), tmp_path, config=config).fit(toy.loader(), epochs=1)
+
+    fit(4)
+    fit(4)
+    with pytest.raises(CheckpointError, match=r"config\.task\.shape = \[2, 4\] and cannot go on with \[2, 5\]"):
+        fit(5)
 
 
 def test_damaged_checkpoints_are_named(toy, whole, tmp_path):

@@ -32,11 +32,20 @@ def test_membranes_draw_the_winner_bold():
     assert np.argmax(widths) == 1
 
 
-def test_overview_can_be_saved(tmp_path):
-    spikes = {"layer 1": torch.rand(5, 7) < 0.5}
-    figure = overview(torch.zeros(5, 2, 4, 4), spikes, torch.rand(5, 3), "title")
+def test_overview_shows_events_every_layer_and_the_readout(tmp_path):
+    spikes = {"layer 1": torch.eye(5, 7).bool(), "layer 2": torch.zeros(5, 2).bool()}
+    readout = torch.arange(15.0).reshape(5, 3)
+    figure = overview(torch.zeros(5, 2, 4, 4), spikes, readout, "one recording")
     figure.savefig(tmp_path / "picture.png")
-    assert len(figure.axes) == 3
+    assert (tmp_path / "picture.png").stat().st_size > 5_000
+    _, first, second, last = figure.axes
+    assert figure.get_suptitle() == "one recording"
+    assert [first.get_title(), second.get_title()] == [
+        "layer 1: 14.3% of neurons a step",
+        "layer 2: 0.0% of neurons a step",
+    ]
+    assert np.array_equal(np.asarray(first.images[0].get_array()), spikes["layer 1"].T.float().numpy())
+    assert np.array_equal([line.get_ydata() for line in last.lines], readout.T.numpy())
 
 
 def test_a_batch_is_refused():
