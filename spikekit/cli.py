@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import math
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from spikekit.errors import SpikekitError
+
+# Listed, not imported, so that --help loads none of what the commands need; a test holds them to the originals.
+DATA = ("auto", "nmnist", "saccade-digits")
+MODELS = ("event_conv", "mlp")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
+
+_READER_GONE = 128 + 13
+"""What a shell reports for a program that SIGPIPE ended."""
+
+Number = TypeVar("Number", int, float)
 
 _DESCRIPTION = """Spiking networks from event data to a Loihi-style chip, proven spike for spike.
 
@@ -22,15 +35,33 @@ _DESCRIPTION = """Spiking networks from event data to a Loihi-style chip, proven
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 a clear error, 2 wrong usage, 130 interrupted."""
-    given = _parser().parse_args(arguments)
+    """Run one command; returns the exit code.
+
+    0 done, 1 a clear error, 2 wrong usage, 130 interrupted, 141 when whatever read the output has gone.
+    """
+    try:
+        try:
+            return _run(_parser().parse_args(arguments))
+        finally:
+            # Here, because at the interpreter's exit nothing could catch it any more.
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # `| head` has read enough. What is still buffered is written at exit all the same: to nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _READER_GONE
+
+
+def _run(given: argparse.Namespace) -> int:
     try:
         # Imported for the command at hand only, so that --help answers at once.
         from spikekit import commands
 
         code: int = getattr(commands, given.command)(given)
         return code
-    except SpikekitError as error:
+    except BrokenPipeError:
+        raise
+    except (SpikekitError, OSError) as error:
+        # An OSError names its file: a full disk, a folder that cannot be written.
         print(f"spikekit {given.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -51,17 +82,18 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, required=True, help="run folder for checkpoints, metrics.csv, TensorBoard")
     train.add_argument(
         "--data",
+        choices=DATA,
         default="auto",
-        help="auto, nmnist or saccade-digits (synthetic); auto: N-MNIST where it is found",
+        help="saccade-digits is synthetic; auto: N-MNIST where it is found (default: %(default)s)",
     )
-    train.add_argument("--model", default="event_conv", help="event_conv or mlp (default: %(default)s)")
-    train.add_argument("--bins", type=_positive, default=10, help="frames a recording, T (default: %(default)s)")
-    train.add_argument("--epochs", type=_positive, default=30, help="(default: %(default)s)")
-    train.add_argument("--batch-size", type=_positive, default=20, help="(default: %(default)s)")
-    train.add_argument("--lr", type=float, default=4e-3, help="peak learning rate (default: %(default)s)")
-    train.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-    train.add_argument("--devices", default="1", help="number of devices, or auto (default: %(default)s)")
-    train.add_argument("--precision", default="32-true", help="32-true, bf16-mixed, 16-mixed (default: %(default)s)")
+    train.add_argument("--model", choices=MODELS, default="event_conv", help="(default: %(default)s)")
+    train.add_argument("--bins", type=_count, default=10, help="frames a recording, T (default: %(default)s)")
+    train.add_argument("--epochs", type=_count, default=30, help="(default: %(default)s)")
+    train.add_argument("--batch-size", type=_count, default=20, help="(default: %(default)s)")
+    train.add_argument("--lr", type=_amount, default=4e-3, help="peak learning rate (default: %(default)s)")
+    train.add_argument("--seed", type=_seed, default=0, help="(default: %(default)s)")
+    train.add_argument("--devices", type=_devices, default=1, help="number of devices, or auto (default: %(default)s)")
+    train.add_argument("--precision", choices=PRECISIONS, default="32-true", help="(default: %(default)s)")
     train.add_argument("--fresh", action="store_true", help="start again instead of resuming from --out")
 
     evaluate = commands.add_parser("evaluate", help="accuracy and firing rates of a trained network")
@@ -70,17 +102,17 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="fold and quantise a trained network to Loihi-style integers")
     export.add_argument("run", type=Path, help="run folder, or a .safetensors file of it")
     export.add_argument("--out", type=Path, help="file to write (default: net.npz in the run folder)")
-    export.add_argument("--calibration", type=_positive, default=200, help="recordings (default: %(default)s)")
+    export.add_argument("--calibration", type=_count, default=200, help="recordings (default: %(default)s)")
 
     verify = commands.add_parser("verify", help="run an exported network on Intel Lava, compare every spike")
     _network(verify)
     verify.add_argument("--backend", choices=("lava-fixed", "lava-float", "both"), default="both")
-    verify.add_argument("--samples", type=_positive, default=10, help="recordings (default: %(default)s)")
-    verify.add_argument("--timeout", type=float, default=600.0, help="seconds (default: %(default)s)")
+    verify.add_argument("--samples", type=_count, default=10, help="recordings (default: %(default)s)")
+    verify.add_argument("--timeout", type=_amount, default=600.0, help="seconds (default: %(default)s)")
 
     report = commands.add_parser("report", help="what an exported network costs and loses, layer by layer")
     _network(report)
-    report.add_argument("--samples", type=_positive, default=100, help="recordings (default: %(default)s)")
+    report.add_argument("--samples", type=_count, default=100, help="recordings (default: %(default)s)")
 
     lava = commands.add_parser("lava", help="the worker interpreter that runs Intel Lava")
     lava.add_argument("action", choices=("install", "check"))
@@ -90,15 +122,35 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _network(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("network", type=Path, help="file written by `spikekit export`")
-    parser.add_argument("--data", default="auto", help="recordings: auto, nmnist or saccade-digits")
+    parser.add_argument("network", type=Path, help="file written by `spikekit export`, or its run folder")
+    parser.add_argument("--data", choices=DATA, help="recordings (default: the data the network was trained on)")
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
-    return value
+def _count(text: str) -> int:
+    return _number(text, int, lambda value: value > 0, "a whole number above 0")
+
+
+def _seed(text: str) -> int:
+    # Generators of torch take 64 bits.
+    return _number(text, int, lambda value: 0 <= value < 2**64, "a whole number from 0 to 2**64 - 1")
+
+
+def _amount(text: str) -> float:
+    return _number(text, float, lambda value: 0 < value < math.inf, "a finite number above 0")
+
+
+def _devices(text: str) -> int | str:
+    return text if text == "auto" else _number(text, int, lambda value: value > 0, "auto or a whole number above 0")
+
+
+def _number(text: str, kind: Callable[[str], Number], fits: Callable[[Number], bool], wanted: str) -> Number:
+    try:
+        value = kind(text)
+        if fits(value):
+            return value
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -33,14 +33,14 @@ def train(given: Namespace) -> int:
 
     task = Task(given.data, given.bins, given.model).resolved()
     train_loader, test_loader = task.loaders(given.batch_size, given.seed)
-    print(f"{task.source('train').name}: {len(train_loader.dataset)} recordings, {task.bins} frames each")  # type: ignore[arg-type]
+    print(_headline(task.source("train").name, len(train_loader.dataset), task.bins))  # type: ignore[arg-type]
     seed_all(given.seed)
     trainer = Trainer(
         task.build(),
         run_dir=given.out,
         **task.recipe(given.lr),
         seed=given.seed,
-        devices=int(given.devices) if given.devices.isdigit() else given.devices,
+        devices=given.devices,
         precision=given.precision,
         config=task.config(),
     )
@@ -53,10 +53,10 @@ def train(given: Namespace) -> int:
 
 def evaluate(given: Namespace) -> int:
     """Accuracy, loss and firing rates on the test recordings."""
-    from spikekit.train import CrossEntropy, Trainer
+    from spikekit.train import Trainer
 
     task, net = _trained(given.run)
-    metrics = Trainer(net, loss=CrossEntropy(), progress=False).evaluate(task.frames("test").loader(100))
+    metrics = Trainer(net, loss=task.recipe()["loss"], progress=False).evaluate(task.frames("test").loader(100))
     print(
         f"{task.source('test').name}: accuracy {metrics.accuracy:.2%}, loss {metrics.loss:.4f}, "
         f"{metrics.samples} samples"
@@ -70,7 +70,7 @@ def export(given: Namespace) -> int:
     """Quantise with training recordings as calibration, and write the network."""
     task, net = _trained(given.run)
     calibration = _first(task, "train", given.calibration)[0]
-    chip = to_loihi(net.eval(), calibration)
+    chip = to_loihi(net.eval(), calibration, notes=task.config())
     path = chip.save(given.out or _folder(given.run) / "net.npz")
     print(f"{path}: {len(chip.layers)} layers, calibrated on {calibration.shape[1]} recordings")
     print(layer_table(layer_reports(chip, calibration)))
@@ -79,8 +79,10 @@ def export(given: Namespace) -> int:
 
 def verify(given: Namespace) -> int:
     """Compare with Lava; exit code 1 when anything differs."""
-    chip = LoihiNet.load(given.network)
-    x, _ = _data_for(chip, given)
+    path = _network(given.network)
+    chip = LoihiNet.load(path)
+    name, x, _ = _test_data(chip, path, given)
+    print(_headline(name, x.shape[1], x.shape[0]), flush=True)
     identical = True
     for backend in ("lava-fixed", "lava-float") if given.backend == "both" else (given.backend,):
         proof = chip.verify(x, backend, timeout=given.timeout)
@@ -93,8 +95,10 @@ def report(given: Namespace) -> int:
     """Print the table of layers and accuracies; write report.json and activity.png beside the network."""
     from spikekit.viz import overview
 
-    chip = LoihiNet.load(given.network)
-    x, labels = _data_for(chip, given)
+    path = _network(given.network)
+    chip = LoihiNet.load(path)
+    name, x, labels = _test_data(chip, path, given)
+    print(_headline(name, x.shape[1], x.shape[0]))
     rows = layer_reports(chip, x)
     exact, integer = chip.trace_float(x)[-1], chip.trace(x)
     readout = chip.simulate(x)
@@ -104,12 +108,18 @@ def report(given: Namespace) -> int:
     }
     print(layer_table(rows))
     print(
-        ", ".join(f"{name} accuracy {value:.2%}" for name, value in accuracies.items()),
+        ", ".join(f"{kind} accuracy {value:.2%}" for kind, value in accuracies.items()),
         f"on {len(labels)} recordings",
     )
-    folder = given.network.parent
-    data = {"samples": len(labels), "accuracy": accuracies, "layers": [asdict(row) for row in rows]}
-    (folder / "report.json").write_text(json.dumps(data, indent=2) + "\n")
+    folder = path.parent
+    facts = {
+        "data": name,
+        "bins": x.shape[0],
+        "samples": len(labels),
+        "accuracy": accuracies,
+        "layers": [asdict(row) for row in rows],
+    }
+    (folder / "report.json").write_text(json.dumps(facts, indent=2) + "\n")
     spikes = {
         f"layer {row.name}": trace.spikes[:, 0]
         for row, trace, layer in zip(rows, integer, chip.layers, strict=True)
@@ -141,6 +151,14 @@ def _folder(run: Path) -> Path:
     return run if run.is_dir() else run.parent
 
 
+def _network(path: Path) -> Path:
+    return path / "net.npz" if path.is_dir() else path
+
+
+def _headline(name: str, recordings: int, bins: int) -> str:
+    return f"{name}: {recordings} recordings, {bins} frames each"
+
+
 def _trained(run: Path) -> tuple[Task, Sequential]:
     """The task and the network of a run folder's last checkpoint, or of one file."""
     from spikekit.train import load_weights, read_config
@@ -160,11 +178,22 @@ def _first(task: Task, split: str, samples: int) -> tuple[Tensor, Tensor]:
     return frames.frames[:samples].to(torch.float32).transpose(0, 1), frames.labels[:samples]
 
 
-def _data_for(chip: LoihiNet, given: Namespace) -> tuple[Tensor, Tensor]:
-    x, labels = _first(Task(given.data), "test", given.samples)
+def _test_data(chip: LoihiNet, path: Path, given: Namespace) -> tuple[str, Tensor, Tensor]:
+    """Test recordings framed as `chip` was trained: the data's name, x [T, B, 2, H, W] and labels [B].
+
+    Only the kind of data can be chosen by --data: another number of frames would be another problem.
+    """
+    task = Task.from_config(chip.notes, path) if "task" in chip.notes else Task()
+    if given.data is not None:
+        task = replace(task, data=given.data)
+    x, labels = _first(task, "test", given.samples)
+    name = task.source("test").name
     if tuple(x.shape[2:]) != chip.in_shape:
-        raise InputError(f"{given.network} takes frames {chip.in_shape}, {given.data} gives {tuple(x.shape[2:])}")
-    return x, labels
+        raise InputError(
+            f"{path} takes frames {chip.in_shape}, {name} gives {tuple(x.shape[2:])}; "
+            "run it on data of its own in Python: LoihiNet.load, then verify or simulate"
+        )
+    return name, x, labels
 
 
 def _accuracy(output: Tensor, labels: Tensor) -> float:

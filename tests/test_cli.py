@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import redirect_stdout
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+from torch import nn
 
+from spikekit import cli, models, task
 from spikekit.cli import main
+from spikekit.datasets import SaccadeDigits
+from spikekit.export import LoihiNet
+from spikekit.train import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +36,26 @@ def network(run):
     return run / "net.npz"
 
 
+@pytest.fixture
+def no_data(tmp_path, monkeypatch):
+    """A machine without N-MNIST, whatever the real one has."""
+    monkeypatch.setenv("SPIKEKIT_DATA", str(tmp_path / "data"))
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What `LoihiNet.verify` is given, without running Lava; the proof says what `seen.identical` says."""
+    seen = SimpleNamespace(identical=True, shapes=[], timeouts=[])
+
+    def verify(chip, x, backend, timeout):
+        seen.shapes.append(tuple(x.shape))
+        seen.timeouts.append(timeout)
+        return SimpleNamespace(identical=seen.identical)
+
+    monkeypatch.setattr(LoihiNet, "verify", verify)
+    return seen
+
+
 def test_train_leaves_a_run_that_evaluate_reads(run, capsys):
     assert {"last.safetensors", "metrics.csv"} <= {path.name for path in run.iterdir()}
     assert main(["evaluate", str(run)]) == 0
@@ -36,19 +65,77 @@ def test_train_leaves_a_run_that_evaluate_reads(run, capsys):
     assert float(out.split("accuracy ")[1].split("%")[0]) > 50
 
 
-def test_export_and_report(network, capsys):
-    assert main(["report", str(network), "--data", "saccade-digits", "--samples", "30"]) == 0
+def test_export_notes_what_was_trained_on(network):
+    expected = {"data": "saccade-digits", "bins": 4, "model": "event_conv", "arguments": {}}
+    assert LoihiNet.load(network).notes == {"task": expected}
+
+
+def test_report_is_about_the_data_of_training(network, capsys, no_data, monkeypatch):
+    # Were the data chosen anew, it would be this, and not found.
+    monkeypatch.setattr("spikekit.datasets.NMNIST.available", lambda: True)
+    assert main(["report", str(network.parent), "--samples", "30"]) == 0
     out = capsys.readouterr().out
+    assert out.startswith("Saccade-Digits (synthetic): 30 recordings, 4 frames each\n")
     assert "integer accuracy" in out
     report = json.loads((network.parent / "report.json").read_text())
     assert [layer["neurons"] for layer in report["layers"]] == [4624, 2592, 128, 10]
+    assert (report["data"], report["bins"], report["samples"]) == ("Saccade-Digits (synthetic)", 4, 30)
     assert (network.parent / "activity.png").stat().st_size > 10_000
 
 
 def test_verify_on_lava(network, capsys, worker):
-    command = ["verify", str(network), "--data", "saccade-digits", "--samples", "2"]
-    assert main(command) == 0
-    assert capsys.readouterr().out.count("identical") == 2
+    assert main(["verify", str(network), "--samples", "2"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Saccade-Digits (synthetic): 2 recordings, 4 frames each\n")
+    assert out.count("identical") == 2
+
+
+def test_other_data_keeps_the_number_of_frames(network, seen, no_data):
+    assert main(["verify", str(network), "--data", "auto", "--samples", "3", "--timeout", "5"]) == 0
+    assert seen.shapes == [(4, 3, 2, 34, 34)] * 2
+    assert seen.timeouts == [5.0] * 2
+
+
+def test_data_that_was_asked_for_is_not_replaced(network, seen, no_data, capsys):
+    assert main(["verify", str(network), "--data", "nmnist"]) == 1
+    assert "SPIKEKIT_DATA" in capsys.readouterr().err
+    assert not seen.shapes
+
+
+def test_a_network_without_notes_runs_on_what_is_there(network, seen, no_data, tmp_path, capsys):
+    plain = replace(LoihiNet.load(network), notes={"made by": "hand"}).save(tmp_path / "plain.npz")
+    assert main(["verify", str(plain), "--backend", "lava-fixed"]) == 0
+    assert seen.shapes == [(10, 10, 2, 34, 34)]
+    assert "Saccade-Digits (synthetic): 10 recordings, 10 frames each" in capsys.readouterr().out
+
+
+def test_a_difference_is_exit_code_one(network, seen):
+    seen.identical = False
+    assert main(["verify", str(network), "--samples", "1"]) == 1
+    assert len(seen.shapes) == 2
+
+
+@pytest.mark.parametrize("command", ["verify", "report"])
+def test_a_network_of_other_frames_is_refused(network, command, tmp_path, capsys):
+    replace(LoihiNet.load(network), in_shape=(2, 16, 16)).save(tmp_path / "net.npz")
+    assert main([command, str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert "net.npz takes frames (2, 16, 16), Saccade-Digits (synthetic) gives (2, 34, 34)" in error
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--bins", "5"), ("--model", "mlp"), ("--data", "nmnist")], ids=["bins", "model", "data"]
+)
+def test_a_run_is_not_continued_as_another(run, option, value, capsys, monkeypatch):
+    # As many recordings, so that nothing but the name tells the two kinds of data apart.
+    monkeypatch.setattr("spikekit.datasets.NMNIST", SaccadeDigits)
+    before = {path.name: path.stat().st_mtime_ns for path in run.glob("*.*")}
+    assert train(run, option, value) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"task.{option.removeprefix('--')} = " in error
+    assert f"cannot go on with {value if value.isdigit() else repr(value)}" in error
+    assert {path.name: path.stat().st_mtime_ns for path in run.glob("*.*")} == before
 
 
 def test_doctor_names_what_it_found(capsys):
@@ -71,9 +158,8 @@ def test_help_names_every_command(capsys):
     ("arguments", "message"),
     [
         (["evaluate", "nowhere"], "no such checkpoint"),
-        (["verify", "nowhere.npz"], "no such file"),
-        (["train", "--out", "x", "--data", "mnist"], "data must be one of"),
-        (["train", "--out", "x", "--data", "saccade-digits", "--model", "vgg"], "unknown model 'vgg'"),
+        (["verify", "nowhere.npz"], "nowhere.npz: no such file"),
+        (["report", "."], "net.npz: no such file; write it with `spikekit export`"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_one(arguments, message, capsys, tmp_path, monkeypatch):
@@ -85,14 +171,74 @@ def test_mistakes_are_one_line_and_exit_code_one(arguments, message, capsys, tmp
     assert not list(tmp_path.iterdir())
 
 
+def test_a_report_that_cannot_be_written_says_so(network, tmp_path, capsys):
+    moved = tmp_path / "net.npz"
+    moved.write_bytes(network.read_bytes())
+    (tmp_path / "report.json").mkdir()
+    assert main(["report", str(moved), "--samples", "2"]) == 1
+    error = capsys.readouterr().err
+    assert "report.json" in error
+    assert error.count("\n") == 1
+
+
 def test_an_unwritable_run_folder_is_refused_before_training(tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     assert train(tmp_path / "file" / "run") == 1
     assert "file" in capsys.readouterr().err
 
 
-def test_wrong_usage_is_exit_code_two(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["train", "--out", "x", "--epochs", "0"])
-    assert stopped.value.code == 2
-    assert "not a whole number above 0" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("command", "option", "values", "message"),
+    [
+        ("train", "--epochs", ["0", "abc", "1.5"], "is not a whole number above 0"),
+        ("train", "--seed", ["-1", "abc", "1.5", str(2**64)], "is not a whole number from 0 to 2**64 - 1"),
+        ("train", "--lr", ["0", "-1", "nan", "inf", "abc"], "is not a finite number above 0"),
+        ("train", "--devices", ["0", "-1", "1.5", "gpu"], "is not auto or a whole number above 0"),
+        ("train", "--data", ["mnist"], "invalid choice"),
+        ("train", "--model", ["vgg"], "invalid choice"),
+        ("train", "--precision", ["8"], "invalid choice"),
+        ("export", "--calibration", ["0"], "is not a whole number above 0"),
+        ("verify", "--samples", ["0"], "is not a whole number above 0"),
+        ("verify", "--timeout", ["0", "nan", "inf"], "is not a finite number above 0"),
+        ("verify", "--data", ["mnist"], "invalid choice"),
+        ("report", "--data", ["mnist"], "invalid choice"),
+    ],
+)
+def test_wrong_usage_is_exit_code_two(command, option, values, message, capsys):
+    place = ["--out", "x"] if command == "train" else ["x"]
+    for value in values:
+        with pytest.raises(SystemExit) as stopped:
+            main([command, *place, f"{option}={value}"])
+        assert stopped.value.code == 2
+        error = capsys.readouterr().err
+        assert f"argument {option}: " in error
+        assert f"{value!r}" in error
+        assert message in error
+
+
+def test_values_arrive_as_numbers():
+    given = cli._parser().parse_args(["train", "--out", "x", "--lr", "1e-3", "--seed", str(2**64 - 1)])
+    assert (given.lr, given.seed, given.devices) == (1e-3, 2**64 - 1, 1)
+    assert cli._parser().parse_args(["train", "--out", "x", "--devices", "2"]).devices == 2
+    assert cli._parser().parse_args(["train", "--out", "x", "--devices", "auto"]).devices == "auto"
+
+
+def test_names_to_choose_from_are_those_that_exist():
+    assert cli.DATA == task.DATA
+    assert set(cli.MODELS) == set(models.MODELS)
+
+
+@pytest.mark.parametrize("precision", cli.PRECISIONS)
+@pytest.mark.filterwarnings("ignore:.*AMP with fp16 is not supported on CPU")
+def test_the_trainer_takes_every_precision(precision):
+    Trainer(nn.Linear(2, 2), accelerator="cpu", precision=precision)
+
+
+@pytest.mark.parametrize("arguments", [["doctor", "--no-lava"], ["--help"]], ids=["command", "help"])
+def test_a_reader_that_has_enough_ends_it_quietly(arguments, capsys):
+    reader, writer = os.pipe()
+    os.close(reader)
+    # Closing writes what is left in the buffer, as the interpreter does at exit.
+    with os.fdopen(writer, "w") as out, redirect_stdout(out):
+        assert main(arguments) == 141
+    assert capsys.readouterr().err == ""

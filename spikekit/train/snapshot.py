@@ -80,8 +80,9 @@ class TrainingState:
         remove_leftovers(path)
         tensors, info = read_archive(path)
         try:
-            now = {**self.settings, "config": json.loads(json.dumps(self.config))}
-            _check_settings(path, {**info["settings"], "config": info["config"]}, now)
+            # The configuration first: other data also has another number of batches, which says less.
+            now = {"config": json.loads(json.dumps(self.config)), **self.settings}
+            _check_settings(path, {"config": info["config"], **info["settings"]}, now)
             insert(self.net, tensors, info, path)
             self.optimizer.load_state_dict(unpack(info["optimizer"], tensors))
             if self.scheduler is not None:

@@ -8,28 +8,17 @@ is configured to use.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from spikekit.errors import WorkerError
-from spikekit.export.lava.check import WorkerReport, check
-from spikekit.export.lava.locate import (
-    LAVA_VERSION,
-    MARKER,
-    environment,
-    is_complete,
-    python_of,
-    worker_python,
-)
-
-__all__ = ["WorkerReport", "check", "install", "main", "worker_python"]
+from spikekit.export.lava.locate import LAVA_VERSION, MARKER, environment, is_complete, python_of
 
 PIP_TIMEOUT = 900.0
 PROBE_TIMEOUT = 20.0
@@ -165,17 +154,3 @@ def install(python: str | os.PathLike[str] | None = None, force: bool = False) -
         finally:
             shutil.rmtree(new, ignore_errors=True)
     return python_of(folder)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command `spikekit lava install`; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="spikekit lava install", description="Install the Lava worker.")
-    parser.add_argument("--python", help="interpreter to build on (default: python3.10 on PATH, else this one)")
-    parser.add_argument("--force", action="store_true", help="build it anew even if it is there")
-    given = parser.parse_args(arguments)
-    try:
-        print(check(install(given.python, given.force)))
-    except WorkerError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from spikekit.cli import main
 from spikekit.errors import WorkerError
 from spikekit.export.lava import install as module
-from spikekit.export.lava.install import check, install, main, worker_python
-from spikekit.export.lava.locate import MARKER, environment
+from spikekit.export.lava.check import check
+from spikekit.export.lava.install import install
+from spikekit.export.lava.locate import MARKER, environment, worker_python
 
 
 @pytest.fixture
@@ -57,7 +59,7 @@ def test_an_installation_that_is_there_is_used(cache):
 
 
 @pytest.mark.slow
-def test_a_failing_pip_is_quoted_and_leaves_nothing(cache, monkeypatch, tmp_path, capsys):
+def test_a_failing_pip_is_quoted_and_leaves_nothing(cache, monkeypatch, tmp_path):
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
@@ -118,8 +120,19 @@ def test_unfit_interpreters_are_refused(cache, tmp_path, capsys):
         install(old)
     with pytest.raises(WorkerError, match=r"/nowhere: not a Python that runs"):
         install("/nowhere")
-    assert main(["--python", "/nowhere"]) == 1
-    assert "not a Python that runs" in capsys.readouterr().err
+    assert main(["lava", "install", "--python", "/nowhere"]) == 1
+    assert "spikekit lava: /nowhere: not a Python that runs" in capsys.readouterr().err
+
+
+def test_installing_ends_with_a_trial(monkeypatch, worker, capsys):
+    monkeypatch.setattr(module, "install", lambda python, force: worker if (python, force) == ("x", True) else None)
+    assert main(["lava", "install", "--python", "x", "--force"]) == 0
+    assert "a trial network ran in" in capsys.readouterr().out
+
+
+def test_a_check_without_a_worker_says_what_to_type(cache, capsys):
+    assert main(["lava", "check"]) == 1
+    assert "spikekit lava install" in capsys.readouterr().out
 
 
 def test_check_reports_a_working_worker(worker):
@@ -143,6 +156,6 @@ def test_check_reports_a_broken_worker_without_raising(tmp_path):
 @pytest.mark.timeout(900)
 def test_a_real_installation(cache, worker, capsys):
     """Builds an environment on the running interpreter, from pip's own index."""
-    assert main(["--python", sys.executable]) == 0
+    assert main(["lava", "install", "--python", sys.executable]) == 0
     assert "a trial network ran in" in capsys.readouterr().out
     assert worker_python() == environment() / "bin" / "python"
