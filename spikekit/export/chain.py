@@ -40,8 +40,12 @@ def _flat(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
         yield from _flat(module.module, path)
     elif chain := _kind(module, _CHAINS):
         _check_plain(name, module, chain)
+        # Not named_children: it leaves out a layer that is used a second time.
         for key, child in module._modules.items():
-            yield from _flat(child, f"{path}.{key}".lstrip("."))
+            place = f"{path}.{key}".lstrip(".")
+            if child is None:
+                raise ExportError(f"layer {place} is None; take it out of the chain, or put nn.Identity() there")
+            yield from _flat(child, place)
     elif layer := _kind(module, _LAYERS):
         _check_plain(name, module, layer)
         yield path or "0", module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from collections.abc import Iterator
@@ -40,10 +41,17 @@ class Engine:
                 )
             except (ValueError, RuntimeError, ImportError) as error:
                 raise InputError(f"Trainer: this machine cannot be used as asked ({error})") from error
-            self._fabric.launch()
+            self._launch()
         self.device: torch.device = self._fabric.device
         self.rank: int = self._fabric.global_rank
         self.world: int = self._fabric.world_size
+
+    def _launch(self) -> None:
+        before = _has_group()
+        self._fabric.launch()
+        if _has_group() and not before:
+            # Fabric closes groups of NCCL alone: one of gloo that lives until the interpreter ends may abort it.
+            atexit.register(_close_group)
 
     @property
     def scaler_state(self) -> dict[str, Any]:
@@ -117,6 +125,15 @@ class Engine:
         if self.world > 1:
             for buffer in net.buffers():
                 torch.distributed.broadcast(buffer, src=0)
+
+
+def _has_group() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _close_group() -> None:
+    if _has_group():
+        torch.distributed.destroy_process_group()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from torch import nn
 
 import spikekit as sk
 from spikekit.errors import ExportError
+from spikekit.export.chain import flat
 from spikekit.export.float_run import run_plan
 from spikekit.export.plan import plan
 from tests.export.nets import conv_net, frames
@@ -157,3 +158,10 @@ def test_a_replaced_forward_is_refused():
     net[5].forward = lambda x: x[:, :12]
     with pytest.raises(ExportError, match=r"layer 5 \(Linear\) defines forward itself"):
         plan(net, frames())
+
+
+def test_a_chain_with_a_hole_is_refused():
+    net = sk.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(112, 3), nn.Identity()), sk.LIF())
+    net[1].register_module("1", None)
+    with pytest.raises(ExportError, match=r"layer 1\.1 is None.*nn\.Identity"):
+        list(flat(net))
