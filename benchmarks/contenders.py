@@ -1,45 +1,85 @@
-"""One LIF layer in six libraries: u = 0.9·v + x, a spike over 1, soft reset, ATan(2) where the peer has it, float32.
+"""The LIF neuron in six libraries: u = 0.9·v + x, a spike over 1, soft reset, ATan(2) where the peer has it, float32.
 
-Each peer runs in its own documented way, the fastest we know: a loop over `x.unbind(0)` where a call takes one step
-(`x[t]` in the loop would make the backward pass quadratic in T), its multi-step form where it has one. `twin` is the
-spikekit neuron of the same equations, against which spikes and gradients are checked before anything is timed.
+Each peer runs in its own documented way, the fastest we know: one call a step where a call takes one step, its
+multi-step form where it has one. `twin` is the spikekit neuron of the same equations, against which spikes and
+gradients are checked before anything is timed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import spikekit as sk
 
-# What a contender makes: a drive in its own layout to spikes; peers are untyped, so it returns Any.
-Layer = Callable[[Tensor], Any]
 BETA = 0.9
+
+# Peers are untyped, so what they return is Any.
+Layer = Callable[[Tensor], Any]
+Step = Callable[[Tensor, Any], tuple[Any, Any]]
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A library's layer. build: makes it, and may raise ImportError. twin: our neuron with its equations.
+    """A library's neuron. Exactly one of step and sequence is given; with neither, the contender is its own twin.
 
-    batch_first: it takes [B, T, N]. gain: factor on the drive that makes its membrane ours. attached: its reset is in
-    the graph of the gradient, so that it is compared with our layer of that kind.
+    twin: our neuron with its equations. step: makes a function (drive [B, ...], state or None) -> (spikes, state).
+    sequence: makes a function on whole sequences. Both may raise ImportError. batch_first: it takes [B, T, ...].
+    gain: factor on the drive that makes its membrane ours. attached: its reset is in the graph of the gradient, so
+    that it is compared with our neuron of that kind. pieces: for inference alone, so many steps at a time.
     """
 
     name: str
-    build: Callable[[], Layer]
-    twin: Callable[[], nn.Module]
+    twin: Callable[[], sk.LIF]
     note: str
+    step: Callable[[], Step] | None = None
+    sequence: Callable[[], Layer] | None = None
     batch_first: bool = False
     gain: float = 1.0
     attached: bool = False
+    pieces: int | None = None
+
+    @property
+    def against(self) -> str:
+        """The name of the spikekit contender that it is compared with."""
+        return (OURS_ATTACHED if self.attached else OURS).name
+
+    def layer(self) -> Layer:
+        """One layer of this neuron, drive to spikes in its own layout. Raises ImportError."""
+        if self.step is not None:
+            return unroll(self.step())
+        return self.sequence() if self.sequence is not None else self.twin()
 
 
-class _Step(torch.autograd.Function):
+def unroll(step: Step) -> Layer:
+    """A step as a layer; `x[t]` instead of unbind would make the backward pass quadratic in T."""
+
+    def run(x: Tensor) -> Tensor:
+        state, spikes = None, []
+        for drive in x.unbind(0):
+            spike, state = step(drive, state)
+            spikes.append(spike)
+        return torch.stack(spikes)
+
+    return run
+
+
+@contextmanager
+def _deprecated_jit() -> Iterator[None]:
+    """Importing norse and snntorch runs torch.jit.script, which torch deprecates; nothing else is silenced."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)
+        yield
+
+
+class _Fire(torch.autograd.Function):
     """The spike of the plain loop: a step forward, the derivative of ATan(2) backward."""
 
     @staticmethod
@@ -53,37 +93,27 @@ class _Step(torch.autograd.Function):
         return grad / (1 + (math.pi * m).square())
 
 
-def _plain() -> Layer:
-    def run(x: Tensor) -> Tensor:
-        v, spikes = torch.zeros_like(x[0]), []
-        for drive in x.unbind(0):
-            u = BETA * v + drive
-            s = _Step.apply(u - 1.0)
-            v = u - s.detach()
-            spikes.append(s)
-        return torch.stack(spikes)
+def _plain() -> Step:
+    def step(drive: Tensor, v: Any) -> tuple[Tensor, Tensor]:
+        u = BETA * (torch.zeros_like(drive) if v is None else v) + drive
+        s = _Fire.apply(u - 1.0)
+        return s, u - s.detach()
 
-    return run
+    return step
 
 
-def _snntorch() -> Layer:
-    import snntorch
-    from snntorch import surrogate
+def _snntorch() -> Step:
+    with _deprecated_jit():
+        import snntorch
+        from snntorch import surrogate
 
     leaky = snntorch.Leaky(beta=BETA, spike_grad=surrogate.atan(alpha=2.0))
-
-    def run(x: Tensor) -> Tensor:
-        membrane, spikes = torch.zeros_like(x[0]), []
-        for drive in x.unbind(0):
-            spike, membrane = leaky(drive, membrane)
-            spikes.append(spike)
-        return torch.stack(spikes)
-
-    return run
+    return lambda drive, membrane: leaky(drive, torch.zeros_like(drive) if membrane is None else membrane)
 
 
 def _spikingjelly() -> Layer:
-    from spikingjelly.activation_based import functional, neuron, surrogate
+    with _deprecated_jit():
+        from spikingjelly.activation_based import functional, neuron, surrogate
 
     node = neuron.LIFNode(
         tau=1 / (1 - BETA),
@@ -101,26 +131,20 @@ def _spikingjelly() -> Layer:
     return run
 
 
-def _norse() -> Layer:
-    from norse.torch import LIFBoxCell, LIFBoxParameters
-    from norse.torch.functional.reset import reset_subtract
+def _norse() -> Step:
+    with _deprecated_jit():
+        from norse.torch import LIFBoxCell, LIFBoxParameters
+        from norse.torch.functional.reset import reset_subtract
 
     parameters = LIFBoxParameters(tau_mem_inv=torch.tensor(1e3 * (1 - BETA)), reset_method=reset_subtract)
-    cell = LIFBoxCell(parameters, dt=1e-3)
-
-    def run(x: Tensor) -> Tensor:
-        state, spikes = None, []
-        for drive in x.unbind(0):
-            spike, state = cell(drive, state)
-            spikes.append(spike)
-        return torch.stack(spikes)
-
-    return run
+    cell: Step = LIFBoxCell(parameters, dt=1e-3)
+    return cell
 
 
 def _sinabs() -> Layer:
-    from sinabs.activation import MembraneSubtract, SingleSpike
-    from sinabs.layers import LIF
+    with _deprecated_jit():
+        from sinabs.activation import MembraneSubtract, SingleSpike
+        from sinabs.layers import LIF
 
     atan = sk.surrogate.ATan(2.0)
     layer = LIF(
@@ -140,47 +164,50 @@ def _sinabs() -> Layer:
     return run
 
 
-OURS = Contender(
-    "spikekit",
-    lambda: sk.LIF(BETA, detach_reset=True),
-    lambda: sk.LIF(BETA, detach_reset=True),
-    "sk.LIF(0.9, detach_reset=True)",
-)
+def _detached() -> sk.LIF:
+    return sk.LIF(BETA, detach_reset=True)
+
+
+OURS = Contender("spikekit", _detached, "sk.LIF(0.9, detach_reset=True)")
 OURS_ATTACHED = Contender(
-    "spikekit, reset in the graph",
-    lambda: sk.LIF(BETA),
-    lambda: sk.LIF(BETA),
-    "sk.LIF(0.9), the default",
+    "spikekit, reset in the graph", lambda: sk.LIF(BETA), "sk.LIF(0.9), the default", attached=True
+)
+OURS_PIECES = Contender("spikekit, 8 steps at a time", _detached, "sk.run, inference alone", pieces=8)
+PLAIN = Contender("plain PyTorch loop", _detached, "hand-written, x.unbind(0)", step=_plain)
+PLAIN_LAYERS = Contender(
+    "plain PyTorch, layer by layer",
+    _detached,
+    "the same, the weights of a layer applied to all steps at once",
+    sequence=lambda: unroll(_plain()),
+)
+SNNTORCH = Contender(
+    "snntorch",
+    lambda: sk.LIF(BETA, reset_quantum=1 / BETA, detach_reset=True),
+    "Leaky, one call a step; its reset comes a step late, so it subtracts 1, not 0.9, one step on",
+    step=_snntorch,
+)
+SPIKINGJELLY = Contender(
+    "spikingjelly",
+    lambda: sk.LIF(BETA, inclusive=True, detach_reset=True),
+    "LIFNode, multi-step mode, decay_input=False, v_reset=None; computes v - v/10",
+    sequence=_spikingjelly,
+)
+NORSE = Contender(
+    "norse",
+    lambda: sk.LIF(BETA, surrogate=sk.surrogate.FastSigmoid(1.0)),
+    "LIFBoxCell, one call a step; SuperSpike surrogate, reset in the graph, drive scaled by 10",
+    step=_norse,
+    gain=1 / (1 - BETA),
     attached=True,
 )
-PEERS = (
-    Contender("plain PyTorch loop", _plain, lambda: sk.LIF(BETA, detach_reset=True), "hand-written, x.unbind(0)"),
-    Contender(
-        "snntorch",
-        _snntorch,
-        lambda: sk.LIF(BETA, reset_quantum=1 / BETA, detach_reset=True),
-        "Leaky in a loop over x.unbind(0); its reset comes a step late, so it subtracts 1, not 0.9, one step on",
-    ),
-    Contender(
-        "spikingjelly",
-        _spikingjelly,
-        lambda: sk.LIF(BETA, inclusive=True, detach_reset=True),
-        "LIFNode, multi-step mode, decay_input=False, v_reset=None; computes v - v/10",
-    ),
-    Contender(
-        "norse",
-        _norse,
-        lambda: sk.LIF(BETA, surrogate=sk.surrogate.FastSigmoid(1.0)),
-        "LIFBoxCell in a loop over x.unbind(0); SuperSpike surrogate, reset in the graph, drive scaled by 10",
-        gain=1 / (1 - BETA),
-        attached=True,
-    ),
-    Contender(
-        "sinabs",
-        _sinabs,
-        lambda: sk.LIF(BETA, inclusive=True),
-        "LIF on [B, T, N], SingleSpike, tau frozen, our ATan as its surrogate, reset in the graph",
-        batch_first=True,
-        attached=True,
-    ),
+SINABS = Contender(
+    "sinabs",
+    lambda: sk.LIF(BETA, inclusive=True),
+    "LIF on [B, T, ...], SingleSpike, tau frozen, our ATan as its surrogate, reset in the graph",
+    sequence=_sinabs,
+    batch_first=True,
+    attached=True,
 )
+
+LAYERS = (OURS, OURS_ATTACHED, PLAIN, SNNTORCH, SPIKINGJELLY, NORSE, SINABS)
+NETWORKS = (OURS, OURS_ATTACHED, OURS_PIECES, PLAIN, PLAIN_LAYERS, SNNTORCH, SPIKINGJELLY, NORSE, SINABS)

@@ -1,26 +1,27 @@
-"""One LIF layer, forward and backward, side by side with the peers: `python -m benchmarks.lif [--quick] [--json FILE]`.
+"""One LIF layer, forward and backward and in inference, beside the peers and the bandwidth of memory.
 
-All contenders run in one process and alternate in random order. The number is the median CPU time of the process,
-which other jobs on the machine disturb least, at one thread unless asked otherwise.
+The bound is what the traffic of a layer costs at the speed of `copy_` on a buffer of the same size, measured in the
+same run: a training step moves 24 bytes an element (x, spikes and membranes; their gradients), inference 8, a copy 8.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.contenders import OURS, OURS_ATTACHED, PEERS, Contender, Layer
-from benchmarks.measure import Timing, alternate, keep_freed_memory, machine
-from benchmarks.table import show
+from benchmarks.agreement import Agreement, admit, roster
+from benchmarks.contenders import LAYERS, Contender, Layer
+from benchmarks.measure import Timing, alternate
+from benchmarks.options import begin, finish, parser, timing_options
+from benchmarks.plot import dots
+from benchmarks.table import count
 
 BATCH = 32
-MODES = ("training", "inference")
+COPIES = {"training": 3, "inference": 1}
+COPY = "copy_"
 
 
 def drive(steps: int, neurons: int, seed: int = 0) -> Tensor:
@@ -30,14 +31,18 @@ def drive(steps: int, neurons: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=generator).mul_(0.5).add_(0.15)
 
 
-def _native(contender: Contender, x: Tensor) -> Tensor:
-    """A drive in the layout and scale of the contender, its own leaf."""
-    x = x.transpose(0, 1).contiguous() if contender.batch_first else x
-    return (x * contender.gain if contender.gain != 1 else x).detach()
+def native(contender: Contender, x: Tensor) -> Tensor:
+    """A drive in the layout and scale of the contender."""
+    return native_weight(contender, x * contender.gain if contender.gain != 1 else x)
 
 
-def agreement(contender: Contender, layer: Layer, steps: int = 16, neurons: int = 4096) -> dict[str, float]:
-    """Spikes that differ from the twin's, as a fraction, and the largest relative error of the gradient.
+def native_weight(contender: Contender, weight: Tensor) -> Tensor:
+    """The gradient that is sent back, in the layout of the contender."""
+    return weight.transpose(0, 1).contiguous() if contender.batch_first else weight
+
+
+def check(contender: Contender, layer: Layer, steps: int = 16, neurons: int = 4096) -> Agreement:
+    """Spikes and gradients beside the twin's.
 
     The gradient is compared where no spike of the neuron differs: a spike that rounding moved changes all after it.
     """
@@ -45,105 +50,91 @@ def agreement(contender: Contender, layer: Layer, steps: int = 16, neurons: int 
     ours = x.clone().requires_grad_()
     spikes = contender.twin()(ours)
     (gradient,) = torch.autograd.grad(spikes, ours, weight)
-    theirs = _native(contender, x).clone().requires_grad_()
+    theirs = native(contender, x).clone().requires_grad_()
     out = layer(theirs)
-    (grad,) = torch.autograd.grad(out, theirs, _native_weight(contender, weight))
+    (grad,) = torch.autograd.grad(out, theirs, native_weight(contender, weight))
     if contender.batch_first:
         out, grad = out.transpose(0, 1), grad.transpose(0, 1)
     differs = out.detach() != spikes.detach()
     error = ((grad * contender.gain - gradient).abs() * ~differs.any(0)).max() / gradient.abs().max()
-    return {
-        "spikes_differ": differs.float().mean().item(),
-        "gradient_error": error.item(),
-        "rate": spikes.detach().mean().item(),
-    }
+    return Agreement(int(differs.sum()), int(spikes.sum()), spikes.numel(), error.item())
 
 
-def _native_weight(contender: Contender, weight: Tensor) -> Tensor:
-    return weight.transpose(0, 1).contiguous() if contender.batch_first else weight
+def call(layer: Layer, x: Tensor, weight: Tensor, mode: str) -> Callable[[], object]:
+    """What is measured, on a drive and a gradient that are made beforehand."""
 
-
-def _call(contender: Contender, layer: Layer, x: Tensor, weight: Tensor, mode: str) -> Callable[[], object]:
-    """One measured call on a drive and gradient that are made beforehand."""
-    if mode == "inference":
-
-        def infer() -> None:
-            with torch.no_grad():
-                layer(x)
-
-        return infer
+    def infer() -> None:
+        with torch.no_grad():
+            layer(x)
 
     def train() -> None:
         torch.autograd.grad(layer(x), x, weight)
 
-    return train
+    return train if mode == "training" else infer
 
 
-def cell(
-    layers: dict[str, tuple[Contender, Layer]], steps: int, neurons: int, mode: str, repeats: int, budget: float
-) -> dict[str, Timing | str]:
-    """All contenders on one size."""
+Layers = dict[str, tuple[Contender, Layer]]
+
+
+def layer_calls(layers: Layers, steps: int, neurons: int, mode: str) -> dict[str, Callable[[], object]]:
+    """The calls of all contenders on one size; those of one layout share their input."""
     x, weight = drive(steps, neurons), drive(steps, neurons, seed=2)
     inputs: dict[tuple[bool, float], tuple[Tensor, Tensor]] = {}
     calls = {}
     for name, (contender, layer) in layers.items():
         key = (contender.batch_first, contender.gain)
         if key not in inputs:
-            leaf = _native(contender, x).requires_grad_(mode == "training")
-            inputs[key] = (leaf, _native_weight(contender, weight))
-        calls[name] = _call(contender, layer, *inputs[key], mode)
-    return alternate(calls, repeats, budget)
+            leaf = native(contender, x).clone().requires_grad_(mode == "training")
+            inputs[key] = (leaf, native_weight(contender, weight))
+        calls[name] = call(layer, *inputs[key], mode)
+    return calls
+
+
+def cell(layers: Layers, steps: int, neurons: int, mode: str, repeats: int, budget: float) -> dict[str, Timing | str]:
+    """All contenders on one size, and the bound of the memory."""
+    calls = layer_calls(layers, steps, neurons, mode)
+    source = drive(steps, neurons)
+    target = torch.zeros_like(source)
+    results = alternate({**calls, COPY: lambda: target.copy_(source)}, repeats, budget)
+    copied = results.pop(COPY)
+    if isinstance(copied, Timing):
+        results["bound"] = Timing(copied.cpu * COPIES[mode], copied.wall * COPIES[mode], copied.repeats)
+    return results
 
 
 def run(steps: Sequence[int], neurons: Sequence[int], repeats: int, budget: float) -> dict[str, Any]:
-    """The whole grid: the machine, the agreement with the twins, the times, and who could not run and why."""
-    layers: dict[str, tuple[Contender, Layer]] = {}
-    absent: dict[str, str] = {}
-    checks: dict[str, dict[str, float]] = {}
-    for contender in (OURS, OURS_ATTACHED, *PEERS):
-        try:
-            layer = contender.build()
-            checks[contender.name] = agreement(contender, layer)
-        except ModuleNotFoundError as error:
-            absent[contender.name] = f"not installed ({error.name})"
-        except Exception as error:
-            absent[contender.name] = f"{type(error).__name__}: {error}"
-        else:
-            layers[contender.name] = (contender, layer)
+    """The whole grid: who was compared and how well it agrees with its twin, and the times."""
+    made, checks, absent = admit(LAYERS, lambda c: (c, c.layer()), lambda pair: check(*pair))
+    layers = {contender.name: (contender, layer) for contender, layer in made.values()}
     cells = [
-        {"steps": t, "neurons": m, "mode": mode, "results": cell(layers, t, m, mode, repeats, budget)}
-        for mode in MODES
+        {
+            "label": f"T={t} M={count(m)}",
+            "steps": t,
+            "neurons": m,
+            "mode": mode,
+            "results": cell(layers, t, m, mode, repeats, budget),
+        }
+        for mode in COPIES
         for m in neurons
         for t in steps
     ]
-    return {"machine": machine(), "agreement": checks, "absent": absent, "cells": cells}
+    return {"base": "bound", "contenders": roster(LAYERS, checks, absent), "cells": cells}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.lif", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a smaller grid, about a minute")
-    parser.add_argument("--steps", type=int, nargs="+", metavar="T", help="time steps, default 4 16 100")
-    parser.add_argument("--neurons", type=int, nargs="+", metavar="M", help="neurons a step, batch times width")
-    parser.add_argument("--repeats", type=int, default=11)
-    parser.add_argument("--budget", type=float, default=20.0, help="CPU seconds a contender and size")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--allocator", choices=("default", "keep"), default="default", help="keep: see README.md")
-    parser.add_argument("--clock", choices=("cpu", "wall"), help="default: cpu at one thread, else wall")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
-    asked = parser.parse_args(arguments)
-    torch.set_num_threads(asked.threads)
-    if asked.allocator == "keep":
-        keep_freed_memory()
-    report = run(
-        steps=asked.steps or (4, 16, 100),
-        neurons=asked.neurons or ((1 << 16,) if asked.quick else (1 << 16, 1 << 18, 1 << 20)),
-        repeats=min(asked.repeats, 7) if asked.quick else asked.repeats,
-        budget=min(asked.budget, 5.0) if asked.quick else asked.budget,
+    options = parser("lif", __doc__)
+    timing_options(options)
+    options.add_argument("--steps", type=int, nargs="+", metavar="T", help="time steps: 4 16 100")
+    options.add_argument("--neurons", type=int, nargs="+", metavar="M", help="neurons a step, batch times width")
+    asked = options.parse_args(arguments)
+    report = begin(asked, "lif")
+    report |= run(
+        steps=asked.steps or ((4, 16) if asked.quick else (4, 16, 100)),
+        neurons=asked.neurons or ((1 << 14,) if asked.quick else (1 << 16, 1 << 18, 1 << 20)),
+        repeats=asked.repeats,
+        budget=asked.budget,
     )
-    report["allocator"] = asked.allocator
-    print(show(report, asked.clock or ("cpu" if asked.threads == 1 else "wall")))
-    if asked.json:
-        asked.json.write_text(json.dumps(report, default=vars, indent=1) + "\n", encoding="utf-8")
+    finish(asked, report, dots)
 
 
 if __name__ == "__main__":

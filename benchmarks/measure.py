@@ -50,7 +50,7 @@ def alternate(
         try:
             first = _one(call)
         except Exception as error:
-            results[name] = _short(error)
+            results[name] = one_line(error)
             continue
         left[name] = min(repeats, int(budget / max(first[0], 1e-9)))
         seconds[name] = [] if left[name] else [first]
@@ -65,7 +65,7 @@ def alternate(
     return results
 
 
-def _short(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """The error on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:160]
 

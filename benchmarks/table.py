@@ -1,79 +1,118 @@
-"""The report of a run as Markdown: times of spikekit, and how many times faster it is than each peer."""
+"""A report as Markdown: times of spikekit, how many times faster it is than each peer, and how far from the bound."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.contenders import OURS, OURS_ATTACHED, PEERS
+from benchmarks.contenders import OURS, OURS_ATTACHED
 from benchmarks.measure import Timing
 
-# Above these a peer computes something else than its twin, and its times say nothing.
-SPIKES_DIFFER, GRADIENT_ERROR = 1e-3, 1e-3
+Result = Timing | float | str | None
+NOTHING = "–"
 
 
-def _row(cells: list[str]) -> str:
+def row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _number(neurons: int) -> str:
-    return f"{neurons >> 10}k" if neurons % 1024 == 0 else str(neurons)
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table."""
+    return [row(head), row(["---"] * len(head)), *(row(cells) for cells in rows), ""]
 
 
-def _milliseconds(result: Timing | str | None, clock: str) -> str:
-    return f"{getattr(result, clock) * 1e3:.2f} ms" if isinstance(result, Timing) else "failed"
+def count(number: int) -> str:
+    """4096 as 4k, 1048576 as 1M."""
+    for unit, shift in (("M", 20), ("k", 10)):
+        if number >= 1 << shift and number % (1 << shift) == 0:
+            return f"{number >> shift}{unit}"
+    return str(number)
 
 
-def _ratio(result: Timing | str | None, ours: Timing | str | None, clock: str) -> str:
-    if not (isinstance(result, Timing) and isinstance(ours, Timing)):
+def value(result: Result, clock: str) -> float | None:
+    """Milliseconds of a timing on the clock "cpu" or "wall", any other number as it is; None for a failure."""
+    if isinstance(result, Timing):
+        return float(getattr(result, clock)) * 1e3
+    return float(result) if isinstance(result, int | float) else None
+
+
+def ratio(result: Result, reference: Result, clock: str) -> float | None:
+    """How many times the reference; None where either failed."""
+    above, below = value(result, clock), value(reference, clock)
+    return above / below if above is not None and below else None
+
+
+def entry(result: Result, reference: Result, clock: str, unit: str, times: str = "x") -> str:
+    """One cell: the value and how many times the reference it is; * marks a single call."""
+    if result is None:
+        return NOTHING
+    number = value(result, clock)
+    if number is None:
         return "failed"
-    once = "*" if result.repeats == 1 else ""
-    return f"{getattr(result, clock) / getattr(ours, clock):.1f}x{once}"
+    text = f"{number:.3g} {unit}" if number < 100 else f"{number:.0f} {unit}"
+    if isinstance(result, Timing) and result.repeats == 1:
+        text += "*"
+    factor = ratio(result, reference, clock)
+    return text if factor is None else f"{text}, {factor:.1f}{times}"
 
 
-def _times(report: dict[str, Any], mode: str, clock: str) -> list[str]:
+def measured(report: dict[str, Any], mode: str) -> list[str]:
+    """One table: a row for each size, a column for each contender."""
     cells = [cell for cell in report["cells"] if cell["mode"] == mode]
-    head = [f"T={cell['steps']} M={_number(cell['neurons'])}" for cell in cells]
-    what = "forward and backward" if mode == "training" else "no_grad"
-    lines = [f"### {mode.capitalize()} ({what})", "", _row(["", *head]), _row(["---"] * (len(head) + 1))]
-    for ours in (OURS, OURS_ATTACHED):
-        lines.append(_row([ours.name, *(_milliseconds(c["results"].get(ours.name), clock) for c in cells)]))
-    for peer in PEERS:
-        base = OURS_ATTACHED.name if peer.attached else OURS.name
-        if peer.name in report["absent"]:
-            shown = [report["absent"][peer.name]] * len(cells)
-        else:
-            shown = [_ratio(c["results"][peer.name], c["results"][base], clock) for c in cells]
-        lines.append(_row([f"faster than {peer.name}", *shown]))
-    failures = sorted({f"{name}: {r}" for c in cells for name, r in c["results"].items() if isinstance(r, str)})
-    return [*lines, "", *(f"- {failure}" for failure in failures)]
-
-
-def _agreement(report: dict[str, Any]) -> list[str]:
-    lines = ["### Same equations?", "", _row(["", "spikes differ", "gradient error", ""]), _row(["---"] * 4)]
-    for peer in PEERS:
-        if peer.name in report["absent"]:
-            lines.append(_row([peer.name, "-", "-", report["absent"][peer.name]]))
+    base, clock, unit = report.get("base"), report["clock"], report.get("unit", "ms")
+    head, rows = [""], [[cell["label"]] for cell in cells]
+    if base:
+        head.append(base)
+        for line, cell in zip(rows, cells, strict=True):
+            line.append(entry(cell["results"].get(base), None, clock, unit))
+    for contender in report["contenders"]:
+        name, mine = contender["name"], contender["name"] in (OURS.name, OURS_ATTACHED.name)
+        if not any(name in cell["results"] for cell in cells) and not contender["absent"]:
             continue
-        check = report["agreement"][peer.name]
-        fine = check["spikes_differ"] < SPIKES_DIFFER and check["gradient_error"] < GRADIENT_ERROR
-        note = peer.note if fine else f"DISAGREES with its twin, do not compare; {peer.note}"
-        lines.append(_row([peer.name, f"{check['spikes_differ']:.1e}", f"{check['gradient_error']:.1e}", note]))
-    return lines
+        head.append(name)
+        for line, cell in zip(rows, cells, strict=True):
+            results = cell["results"]
+            reference = results.get(base) if mine else results.get(contender["against"])
+            times = f" × {base}" if mine else "x"
+            shown = entry(results.get(name), reference, clock, unit, times)
+            line.append("not timed" if contender["absent"] else shown)
+    failures = sorted({f"- {name}: {r}" for c in cells for name, r in c["results"].items() if isinstance(r, str)})
+    return [f"### {mode.capitalize()}", "", *grid(head, rows), *failures, *([""] if failures else [])]
 
 
-def show(report: dict[str, Any], clock: str) -> str:
-    """The report of `benchmarks.lif.run` as text; clock: "cpu" or "wall"."""
+def compared(report: dict[str, Any]) -> list[str]:
+    """Who ran, how, and whether it fires the spikes of its twin."""
+    rows = []
+    for contender in report["contenders"]:
+        check = contender["check"]
+        spikes = f"{check['differ']} of {check['spikes']}" if check else NOTHING
+        gradient = f"{check['gradient_error']:.1e}" if check else NOTHING
+        note = "; ".join(text for text in (contender["absent"], contender["note"]) if text)
+        rows.append([contender["name"], spikes, gradient, note])
+    return ["### Same equations?", "", *grid(["", "spikes that differ", "gradient error", ""], rows)]
+
+
+def head(report: dict[str, Any]) -> list[str]:
+    """What the numbers depend on, and how to read them."""
     machine = report["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    return "\n".join(
-        [
-            f"{machine['cpu']}, {machine['cores']} cores ({machine['capability']}), {machine['threads']} thread(s), "
-            f"load {machine['load']}, allocator {report['allocator']}",
-            versions,
-            f"Median {clock} time of a call; 5.0x: spikekit takes a fifth of the peer's time; *: one call only.",
-            "",
-            *_times(report, "training", clock),
-            *_times(report, "inference", clock),
-            *_agreement(report),
-        ]
+    what = report.get("what") or (
+        f"Median {'CPU' if report['clock'] == 'cpu' else 'wall-clock'} time of a call; 5.0x: five times as long as "
+        "spikekit; *: one call only."
     )
+    return [
+        f"{machine['cpu']}, {machine['cores']} cores ({machine['capability']}), {machine['threads']} thread(s), "
+        f"load {machine['load']} before and {machine.get('load_after')} after, allocator {report['allocator']}"
+        + (", QUICK: sizes too small to mean anything" if report["quick"] else ""),
+        versions,
+        what,
+        "",
+    ]
+
+
+def show(report: dict[str, Any]) -> str:
+    """The whole report as text."""
+    lines = head(report)
+    for mode in dict.fromkeys(cell["mode"] for cell in report["cells"]):
+        lines += measured(report, mode)
+    return "\n".join([*lines, *report.get("remarks", []), *compared(report)])

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from spikekit.export.lava import worker_python
 from spikekit.export.lava.install import install
+from spikekit.native import memory
 
 settings.register_profile(
     "spikekit",
@@ -41,6 +42,16 @@ def poison(monkeypatch):
 
     for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
         monkeypatch.setattr(owner, name, poisoned(getattr(owner, name)))
+
+    take = memory.Store.take
+
+    def poisoned_take(store, size):
+        array = take(store, size)
+        # All bits set are NaN in every floating type.
+        array.fill(255)
+        return array
+
+    monkeypatch.setattr(memory.Store, "take", poisoned_take)
 
 
 @pytest.fixture(scope="session")

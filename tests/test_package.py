@@ -159,7 +159,8 @@ def test_wheel(tree, environment, tmp_path):
     pip(environment, "wheel", "--wheel-dir", str(tmp_path), str(tree))
     (wheel,) = tmp_path.glob("spikekit-*.whl")
     shipped = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert shipped == {path.as_posix() for path, _ in sources()} | {"spikekit/py.typed"}
+    data = {path.relative_to(ROOT).as_posix() for kind in ("*.c", "*.h") for path in (ROOT / "spikekit").rglob(kind)}
+    assert shipped == {path.as_posix() for path, _ in sources()} | data | {"spikekit/py.typed"}
     pip(environment, "install", str(wheel))
     places = python("-W", "error", "-c", IMPORTS, executable=environment, cwd=tmp_path).split()
     assert all(Path(place).is_relative_to(environment.parent.parent) for place in places)

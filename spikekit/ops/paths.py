@@ -9,13 +9,17 @@ import torch
 from spikekit.errors import InputError
 
 ENVIRONMENT_VARIABLE = "SPIKEKIT_PATH"
-PATHS = ("auto", "reference")
+PATHS = ("auto", "torch", "reference")
 
 _choice = os.environ.get(ENVIRONMENT_VARIABLE, "auto")
 
 
 def set_path(path: str) -> None:
-    """Force one implementation for the whole process: "auto" (the default) or "reference"."""
+    """Force one implementation for the whole process.
+
+    "auto", the default: fused kernels where they serve, else the whole-sequence operators in plain torch; "torch":
+    those operators always; "reference": the loops that define the operations.
+    """
     global _choice
     if path not in PATHS:
         raise InputError(f"path must be one of {PATHS}, got {path!r} (check ${ENVIRONMENT_VARIABLE})")

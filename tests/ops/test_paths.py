@@ -30,8 +30,24 @@ def node(x):
     return type(lif(x, None, *scalars, RULE)[0].grad_fn).__name__
 
 
-def test_auto_takes_the_sequence_path():
-    assert "spikekit_lif" in node(torch.randn(3, 2, 4, requires_grad=True))
+def test_auto_takes_the_fused_kernels():
+    assert node(torch.randn(3, 2, 4, requires_grad=True)) == "Backward_lif_fusedBackward"
+
+
+def test_the_pure_torch_path_can_be_forced(auto):
+    paths.set_path("torch")
+    assert node(torch.randn(3, 2, 4, requires_grad=True)) == "Backward_lifBackward"
+
+
+def test_a_surrogate_without_a_kernel_takes_the_pure_torch_path():
+    class Flat(surrogate.Surrogate):
+        def derivative(self, m):
+            return torch.ones_like(m)
+
+    rule = LIFRule("soft", False, False, Flat())
+    x = torch.randn(3, 2, 4, requires_grad=True)
+    spikes = lif(x, None, *(torch.tensor(v) for v in (0.9, 1.0, 1.0)), rule)[0]
+    assert type(spikes.grad_fn).__name__ == "Backward_lifBackward"
 
 
 def test_reference_can_be_forced(auto):
@@ -43,7 +59,7 @@ def test_reference_can_be_forced(auto):
 
 
 def test_unknown_path_is_refused(auto):
-    with pytest.raises(InputError, match=r"'auto', 'reference'.*got 'fast'.*SPIKEKIT_PATH"):
+    with pytest.raises(InputError, match=r"'auto', 'torch', 'reference'.*got 'fast'.*SPIKEKIT_PATH"):
         paths.set_path("fast")
     assert paths.forced_path() == "auto"
 

@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spikekit.ops.layout import uninitialised_like
 from spikekit.ops.lif.reference import state_dtype
+from spikekit.ops.operators import differentiable, fake, not_differentiable, operator
 
 
-@torch.library.custom_op("spikekit::li", mutates_args=())
+@operator("li")
 def li_sequence(x: Tensor, v0: Tensor | None, beta: Tensor) -> Tensor:
     """Membranes of the sequence; differentiable."""
-    out = torch.empty_like(x, dtype=state_dtype(x.dtype))
+    out = uninitialised_like(x, state_dtype(x.dtype))
     before = v0
     for drive, v in zip(x.unbind(0), out.unbind(0), strict=True):
         if before is None:
@@ -29,12 +31,12 @@ def li_sequence(x: Tensor, v0: Tensor | None, beta: Tensor) -> Tensor:
     return out
 
 
-@torch.library.custom_op("spikekit::li_backward", mutates_args=())
+@operator("li_backward")
 def li_backward(
     grad: Tensor, out: Tensor, v0: Tensor | None, beta: Tensor, dtype: torch.dtype, needs: Sequence[bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, v0, beta; those not needed come back empty."""
-    g_x = torch.empty_like(out, dtype=dtype)
+    g_x = uninitialised_like(out, dtype)
     g = torch.zeros_like(out[0])
     g_beta = torch.zeros_like(g) if needs[2] else g.new_empty(0)
     for t in range(out.shape[0] - 1, -1, -1):
@@ -51,12 +53,12 @@ def li_backward(
     )
 
 
-@li_sequence.register_fake
+@fake("li")
 def _(x: Tensor, v0: Tensor | None, beta: Tensor) -> Tensor:
     return torch.empty_like(x, dtype=state_dtype(x.dtype))
 
 
-@li_backward.register_fake
+@fake("li_backward")
 def _(
     grad: Tensor, out: Tensor, v0: Tensor | None, beta: Tensor, dtype: torch.dtype, needs: Sequence[bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -80,4 +82,5 @@ def _backward(ctx: Any, grad: Tensor) -> Any:
     return tuple(g if need else None for g, need in zip(grads, needs, strict=True))
 
 
-li_sequence.register_autograd(_backward, setup_context=_setup_context)
+differentiable("li", _backward, _setup_context)
+not_differentiable("li_backward")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from spikekit.ops.lif.fused import lif_fused, supports
 from spikekit.ops.lif.reference import LIFRule, lif_reference, state_dtype
 from spikekit.ops.lif.sequence import lif_inference, lif_training
 from spikekit.ops.paths import forced_path, functorch_active
@@ -26,11 +27,28 @@ def lif(
 
     Arguments as in `lif_reference`, whose numbers every path returns.
     """
-    if forced_path() == "reference" or functorch_active():
+    path = forced_path()
+    if path == "reference" or functorch_active():
         return lif_reference(x, v0, beta, threshold, quantum, rule)
     inputs = (x, beta, threshold, quantum) if v0 is None else (x, v0, beta, threshold, quantum)
-    if keep_membranes or (torch.is_grad_enabled() and any(a.requires_grad for a in inputs)):
-        name, numbers = rule.surrogate.encode()
+    differentiable = torch.is_grad_enabled() and any(a.requires_grad for a in inputs)
+    name, numbers = rule.surrogate.encode()
+    if path == "auto" and not keep_membranes and supports(x.device.type, x.dtype, name):
+        spikes, _, v = lif_fused(
+            x,
+            v0,
+            beta,
+            threshold,
+            quantum,
+            rule.reset,
+            rule.inclusive,
+            rule.detach_reset,
+            name,
+            numbers,
+            differentiable,
+        )
+        return spikes, None, v
+    if keep_membranes or differentiable:
         return lif_training(
             x, v0, beta, threshold, quantum, rule.reset, rule.inclusive, rule.detach_reset, name, numbers
         )

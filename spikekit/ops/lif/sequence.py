@@ -23,7 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spikekit.ops.layout import uninitialised_like
 from spikekit.ops.lif.reference import state_dtype
+from spikekit.ops.operators import differentiable, fake, not_differentiable, operator
 from spikekit.surrogate import decode
 
 # Elements of a block of steps: enough to hide the cost of a call, few enough to stay in cache.
@@ -57,8 +59,8 @@ def _forward(
     keep_membranes: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     dtype = state_dtype(x.dtype)
-    spikes = torch.empty_like(x)
-    membranes = torch.empty_like(x if keep_membranes else x[:1], dtype=dtype)
+    spikes = uninitialised_like(x)
+    membranes = uninitialised_like(x if keep_membranes else x[:1], dtype)
     # In inference all steps write the same row.
     rows = membranes.unbind(0) if keep_membranes else repeat(membranes[0], len(x))
     scratch = torch.empty_like(x[0], dtype=dtype)
@@ -81,7 +83,7 @@ def _forward(
     return spikes, membranes, membranes[-1].clone() if reset == "none" else scratch
 
 
-@torch.library.custom_op("spikekit::lif", mutates_args=())
+@operator("lif")
 def lif_training(
     x: Tensor,
     v0: Tensor | None,
@@ -98,7 +100,7 @@ def lif_training(
     return _forward(x, v0, beta, threshold, quantum, reset, inclusive, keep_membranes=True)
 
 
-@torch.library.custom_op("spikekit::lif_inference", mutates_args=())
+@operator("lif_inference")
 def lif_inference(
     x: Tensor,
     v0: Tensor | None,
@@ -133,7 +135,7 @@ def _feedback(
     return float(beta) if beta.ndim == 0 and beta.device.type == "cpu" else out.copy_(beta)
 
 
-@torch.library.custom_op("spikekit::lif_backward", mutates_args=())
+@operator("lif_backward")
 def lif_backward(
     grad_spikes: Tensor,
     grad_membranes: Tensor | None,
@@ -153,7 +155,7 @@ def lif_backward(
     """Gradients of x, v0, beta, threshold, quantum; those not needed come back empty."""
     curve = decode(surrogate, list(surrogate_numbers))
     _, _, need_beta, need_threshold, need_quantum = needs
-    g_x = torch.empty_like(membranes, dtype=grad_spikes.dtype)
+    g_x = uninitialised_like(membranes, grad_spikes.dtype)
     later = torch.zeros_like(membranes[0])
     g_beta, g_threshold, g_quantum = (torch.zeros_like(later) if need else later.new_empty(0) for need in needs[2:])
     rule = (threshold, quantum, reset, inclusive, detach_reset)
@@ -214,18 +216,18 @@ def lif_backward(
     )
 
 
-@lif_training.register_fake
+@fake("lif")
 def _(x: Tensor, v0: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     dtype = state_dtype(x.dtype)
     return torch.empty_like(x), torch.empty_like(x, dtype=dtype), torch.empty_like(x[0], dtype=dtype)
 
 
-@lif_inference.register_fake
+@fake("lif_inference")
 def _(x: Tensor, v0: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), torch.empty_like(x[0], dtype=state_dtype(x.dtype))
 
 
-@lif_backward.register_fake
+@fake("lif_backward")
 def _(
     grad_spikes: Tensor,
     grad_membranes: Tensor | None,
@@ -271,4 +273,6 @@ def _backward(ctx: Any, grad_spikes: Tensor | None, grad_membranes: Tensor | Non
     )
 
 
-lif_training.register_autograd(_backward, setup_context=_setup_context)
+differentiable("lif", _backward, _setup_context)
+not_differentiable("lif_inference")
+not_differentiable("lif_backward")

@@ -1,0 +1,8 @@
+"""The C kernels: compiled by the system's own compiler at first use, loaded with ctypes, trusted after a self-test."""
+
+from __future__ import annotations
+
+from spikekit.native.library import Kernels, threads_for
+from spikekit.native.memory import empty, empty_like
+
+__all__ = ["Kernels", "empty", "empty_like", "threads_for"]

@@ -1,0 +1,164 @@
+"""The LIF operation as fused kernels: one operator a layer, C on the CPU, Triton on a GPU.
+
+The membranes are not kept: the backward pass computes them again from the drive, chunk by chunk, from the state
+at the start of each chunk. What stays for it is the drive itself and 1 / CHUNK of its size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikekit.ops.layout import arranged, arranged_as_new, dense, parameters_of
+from spikekit.ops.lif import cpu
+from spikekit.ops.lif.reference import state_dtype
+from spikekit.ops.operators import differentiable, fake, not_differentiable, operator
+
+# Steps whose membranes are recomputed together.
+CHUNK = 32
+
+
+def supports(device: str, dtype: torch.dtype, surrogate: str) -> bool:
+    """Whether a fused kernel serves a drive of `dtype` on `device`; compiles the kernels at the first call."""
+    return device == "cpu" and _kernels(device).supports(dtype, surrogate)
+
+
+# What torch.compiler.assume_constant_result does, which would import all of torch._dynamo here and now: a second.
+supports._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _kernels(device: str) -> ModuleType:
+    """The module with `forward` and `backward` for tensors of a device."""
+    return cpu
+
+
+@operator("lif_fused")
+def lif_fused(
+    x: Tensor,
+    v0: Tensor | None,
+    beta: Tensor,
+    threshold: Tensor,
+    quantum: Tensor,
+    reset: str,
+    inclusive: bool,
+    detach_reset: bool,
+    surrogate: str,
+    surrogate_numbers: Sequence[float],
+    differentiable: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Spikes, checkpoints and last v of the sequence; checkpoints are empty unless `differentiable`."""
+    drive = dense(x)
+    parameters = parameters_of(drive, beta, threshold, quantum)
+    start = None if v0 is None else arranged(v0, drive[0])
+    chunk = CHUNK if differentiable else None
+    spikes, kept, v = _kernels(x.device.type).forward(drive, start, parameters, reset, inclusive, chunk)
+    kept = x.new_empty(0, dtype=v.dtype) if kept is None else kept
+    return arranged_as_new(spikes, x), kept, arranged_as_new(v, x[0])
+
+
+@operator("lif_fused_backward")
+def lif_fused_backward(
+    grad_spikes: Tensor | None,
+    grad_v: Tensor | None,
+    x: Tensor,
+    checkpoints: Tensor,
+    v0: Tensor | None,
+    beta: Tensor,
+    threshold: Tensor,
+    quantum: Tensor,
+    reset: str,
+    inclusive: bool,
+    detach_reset: bool,
+    surrogate: str,
+    surrogate_numbers: Sequence[float],
+    needs: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of x, v0, beta, threshold, quantum; those not needed come back empty."""
+    drive = dense(x)
+    parameters = parameters_of(drive, beta, threshold, quantum)
+    g_x, g_v0, sums = _kernels(x.device.type).backward(
+        None if grad_spikes is None else arranged(grad_spikes, drive),
+        None if grad_v is None else arranged(grad_v, drive[0]),
+        drive,
+        checkpoints,
+        None if v0 is None else arranged(v0, drive[0]),
+        parameters,
+        reset,
+        inclusive,
+        detach_reset,
+        surrogate,
+        surrogate_numbers,
+        CHUNK,
+        any(needs[2:]),
+    )
+    empty = g_v0.new_empty(0)
+    reduced = [
+        total.sum_to_size(like.shape).to(like.dtype).contiguous() if need else empty.clone()
+        for total, like, need in zip(sums or [empty] * 3, (beta, threshold, quantum), needs[2:], strict=True)
+    ]
+    return (
+        arranged_as_new(g_x, x),
+        arranged_as_new(g_v0, x[0]) if needs[1] else empty,
+        *reduced,  # type: ignore[return-value]
+    )
+
+
+@fake("lif_fused")
+def _(x: Tensor, v0: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    dtype = state_dtype(x.dtype)
+    shape = (-(-x.shape[0] // CHUNK) - 1, x[0].numel()) if rest[-1] else (0,)
+    return torch.empty_like(x), x.new_empty(shape, dtype=dtype), torch.empty_like(x[0], dtype=dtype)
+
+
+@fake("lif_fused_backward")
+def _(
+    grad_spikes: Tensor | None,
+    grad_v: Tensor | None,
+    x: Tensor,
+    checkpoints: Tensor,
+    v0: Tensor | None,
+    beta: Tensor,
+    threshold: Tensor,
+    quantum: Tensor,
+    *rest: Any,
+) -> tuple[Tensor, ...]:
+    needs = rest[-1]
+    empty = checkpoints.new_empty(0)
+    return (
+        torch.empty_like(x),
+        torch.empty_like(x[0], dtype=checkpoints.dtype) if needs[1] else empty,
+        *(
+            a.new_empty(a.shape) if need else checkpoints.new_empty(0)
+            for a, need in zip((beta, threshold, quantum), needs[2:], strict=True)
+        ),
+    )
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    x, v0, beta, threshold, quantum, *rule, _ = inputs
+    ctx.save_for_backward(x, output[1], v0, beta, threshold, quantum)
+    ctx.mark_non_differentiable(output[1])
+    ctx.rule = rule
+    # Absent gradients stay absent: a carried state is usually not used in the loss.
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, grad_spikes: Tensor | None, _: None, grad_v: Tensor | None) -> Any:
+    x, checkpoints, v0, beta, threshold, quantum = ctx.saved_tensors
+    needs = [bool(need) for need in ctx.needs_input_grad[:5]]
+    grads = torch.ops.spikekit.lif_fused_backward(
+        grad_spikes, grad_v, x, checkpoints, v0, beta, threshold, quantum, *ctx.rule, needs
+    )
+    return (
+        *(grad if need else None for grad, need in zip(grads, needs, strict=True)),
+        *(None for _ in ctx.rule),
+        None,
+    )
+
+
+differentiable("lif_fused", _backward, _setup_context)
+not_differentiable("lif_fused_backward")
