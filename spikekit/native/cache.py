@@ -41,7 +41,7 @@ def folder() -> Path:
         # What root put there, in a container's image, is as good as this user's own.
         status.st_uid not in (0, os.getuid()) or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     ):
-        raise PermissionError(f"{path} can be written by other users: chmod 700 it, or")
+        raise PermissionError(f"{path} can be written by other users (chmod 700 it)")
     return path
 
 

@@ -1,7 +1,7 @@
 """From C source to a shared library, compiled once for each source, processor, compiler and set of flags.
 
 A source needs nothing but a C compiler: no header of torch or Python, so no ABI ties it to a version of either, and it
-compiles in a second or two. Each operation has its own library for each floating type, with the same function names.
+compiles in seconds. Each operation has its own library for each floating type, with the same function names.
 CC names another compiler, SPIKEKIT_CFLAGS adds flags after all others.
 """
 
