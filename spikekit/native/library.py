@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from spikekit.native.compile import Compiled, CompileError, compiled
 
@@ -130,3 +131,9 @@ def threads_for(elements: int) -> int:
     One in a forked process: GNU's OpenMP waits there for ever for the threads that its parent had.
     """
     return torch.get_num_threads() if elements >= _PARALLEL_FROM and not _forked else 1
+
+
+def point(call: ctypes.Structure, **tensors: Tensor | None) -> None:
+    """Write the addresses of tensors into the fields of those names; absent and empty ones are NULL."""
+    for name, tensor in tensors.items():
+        setattr(call, name, None if tensor is None or tensor.numel() == 0 else tensor.data_ptr())
