@@ -11,8 +11,12 @@ import torch
 from torch import Tensor
 
 from spikekit import native
+from spikekit.ops.layout import parameters_of
 from spikekit.ops.lif.reference import LIFRule, lif_reference, state_dtype
 from spikekit.surrogate import ATan
+
+# Steps whose membranes are recomputed together.
+CHUNK = 32
 
 RESETS = ("soft", "hard", "none")
 # In the order of the enumeration in native/surrogates.h.
@@ -65,7 +69,8 @@ def forward(
     neurons = x[0].numel()
     spikes, v = native.empty_like(drive), native.empty_like(drive[0])
     kept = None if chunk is None else native.empty((-(-len(x) // chunk) - 1, neurons), dtype)
-    call = new_call(Call, drive, v0, parameters, reset, inclusive, chunk)
+    values = parameters_of(drive, *parameters)
+    call = new_call(Call, drive, v0, values, reset, inclusive, chunk)
     native.point(call, spikes=spikes, v=v, checkpoints=kept)
     KERNELS.library(dtype).lif_forward(ctypes.byref(call))
     return spikes.to(x.dtype), kept, v
@@ -92,7 +97,8 @@ def backward(
     upstream = None if grad_spikes is None else grad_spikes.to(dtype)
     g_x, g_v0 = native.empty_like(drive), native.empty_like(drive[0])
     sums = [native.empty_like(g_v0) for _ in range(3)] if learn else []
-    call = new_call(Call, drive, v0, parameters, reset, inclusive, chunk)
+    values = parameters_of(drive, *parameters)
+    call = new_call(Call, drive, v0, values, reset, inclusive, chunk)
     set_gradient(call, detach_reset, surrogate, numbers)
     native.point(call, checkpoints=checkpoints, grad_spikes=upstream, grad_v=grad_v, grad_x=g_x, grad_v0=g_v0)
     native.point(call, **dict(zip(("grad_beta", "grad_threshold", "grad_quantum"), sums, strict=False)))
