@@ -59,7 +59,8 @@ def entry(result: Result, reference: Result, clock: str, unit: str, times: str =
 def measured(report: dict[str, Any], mode: str) -> list[str]:
     """One table: a row for each size, a column for each contender."""
     cells = [cell for cell in report["cells"] if cell["mode"] == mode]
-    base, clock, unit = report.get("base"), report["clock"], report.get("unit", "ms")
+    base, clock = report.get("base"), report["clock"]
+    unit = cells[0].get("unit", report.get("unit", "ms"))
     head, rows = [""], [[cell["label"]] for cell in cells]
     if base:
         head.append(base)
@@ -77,7 +78,7 @@ def measured(report: dict[str, Any], mode: str) -> list[str]:
             shown = entry(results.get(name), reference, clock, unit, times)
             line.append("not timed" if contender["absent"] else shown)
     failures = sorted({f"- {name}: {r}" for c in cells for name, r in c["results"].items() if isinstance(r, str)})
-    return [f"### {mode.capitalize()}", "", *grid(head, rows), *failures, *([""] if failures else [])]
+    return [f"### {mode[0].upper()}{mode[1:]}", "", *grid(head, rows), *failures, *([""] if failures else [])]
 
 
 def compared(report: dict[str, Any]) -> list[str]:
