@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from benchmarks.agreement import admit, roster
+from benchmarks.agreement import Agreement, admit, roster
 from benchmarks.contenders import OURS, Contender
 from benchmarks.measure import alternate
 from benchmarks.networks import Network, check, floor, ours
@@ -73,7 +73,9 @@ def build(contender: Contender, workload: Workload) -> Network:
     """The network of one of the three."""
     stages = copy.deepcopy(workload.stages)
     if contender is DENSE:
-        stages = [nn.Sequential(*(Dense(part) for part in stage)) for stage in stages]
+        stages = [
+            nn.Sequential(*(Dense(part) if isinstance(part, nn.Linear) else part for part in stage)) for stage in stages
+        ]
     net: nn.Module = ours(contender.twin, stages)
     return Network(contender, OnTorch(net) if contender is TORCH else net, stages)
 
@@ -102,7 +104,8 @@ def cells(workload: Workload, networks: dict[str, Network], density: float, repe
 def run(densities: Sequence[float], steps: int, batch: int, repeats: int, budget: float) -> dict[str, Any]:
     """All densities; spikes and gradients are compared at each."""
     found: list[Any] = []
-    checks, absent = {}, {}
+    checks: dict[str, Agreement] = {}
+    absent: dict[str, str] = {}
     for density in densities:
         workload = mlp(steps, batch, density)
         networks, checks, refused = admit(

@@ -1,8 +1,8 @@
-"""Memory of a training step: what is kept for the backward pass, and the peak, of a LIF layer, the MLP, long sequences.
+"""Memory of a training step: what is kept for the backward pass, and the peak; a LIF layer, the MLP, long sequences.
 
-Each figure comes from a process of its own, after a step of two frames to load what has to be loaded. Kept: the storages
-that autograd saves, each counted once, without parameters and input frames. Peak: the most that the process held during
-its first full step, beyond what it held before.
+Each figure comes from a process of its own, after a step of two frames to load what has to be loaded. Kept: the
+storages that autograd saves, each counted once, without parameters and input frames. Peak: the most that the process
+held during its first full step, beyond what it held before.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _step(task: Task, steps: int) -> Step:
 
 
 def measure(task: Task) -> dict[str, Any]:
-    """Bytes kept, bytes of the peak (None where the system does not tell), neurons times steps. May raise ImportError."""
+    """Bytes kept, bytes of the peak (None where the system does not tell), neurons times steps. Raises ImportError."""
     forward, backward, *_ = _step(task, 2)
     backward(forward())
     forward, backward, besides, elements = _step(task, task.steps)
@@ -179,7 +179,7 @@ def run(lif: tuple[int, int], network: tuple[int, int], long: Sequence[int], lon
         ],
         "unit": "MiB",
         "title": "Memory of a training step",
-        "what": "MiB; 2.0x: twice as much as spikekit. Times are not measured here, nor spikes compared: see lif and mlp.",
+        "what": "MiB; 2.0x: twice as much as spikekit. Spikes are compared where times are measured: lif and mlp.",
         "cells": [cell for label in found for cell in cells(label, found[label])],
         "raw": found,
         "long": sequences,

@@ -36,7 +36,7 @@ def style(name: str) -> tuple[str, str]:
 def plain_numbers(axis: Any) -> None:
     """Label a logarithmic axis with 0.5, 20, 3000 instead of powers of ten, three a decade or more if it is short."""
     low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)))
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 5, 7)))
     axis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:g}"))
     axis.set_minor_formatter(NullFormatter())
 

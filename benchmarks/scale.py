@@ -30,7 +30,7 @@ TIME, KEPT = "training", "kept for backward"
 
 
 def affordable(layers: Layers, last: dict[str, Timing | str], growth: float, budget: float) -> Layers:
-    """Those whose next call, after the size grew by `growth`, stays within the budget even if time grows as its square."""
+    """Those whose next call, the size grown by `growth`, stays in the budget even if time grows as the square."""
     kept = {}
     for name, pair in layers.items():
         before = last.get(name)
@@ -49,7 +49,7 @@ def kept_by(layers: Layers, steps: int, neurons: int) -> dict[str, float]:
 
 
 def series(layers: Layers, sizes: Sequence[tuple[int, int]], along: str, repeats: int, budget: float) -> list[Any]:
-    """A cell of times and a cell of memory for each (steps, neurons). along: "steps" or "neurons", which of them grows."""
+    """A cell of times and a cell of memory for each (steps, neurons). along: "steps" or "neurons", what grows."""
     cells: list[Any] = []
     last: dict[str, Timing | str] = {}
     before = None

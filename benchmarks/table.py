@@ -87,7 +87,8 @@ def compared(report: dict[str, Any]) -> list[str]:
     for contender in report["contenders"]:
         check = contender["check"]
         spikes = f"{check['differ']} of {check['spikes']}" if check else NOTHING
-        gradient = f"{check['gradient_error']:.1e}" if check else NOTHING
+        error = check and check["gradient_error"]
+        gradient = NOTHING if error is None else f"{error:.1e}"
         note = "; ".join(text for text in (contender["absent"], contender["note"]) if text)
         rows.append([contender["name"], spikes, gradient, note])
     return ["### Same equations?", "", *grid(["", "spikes that differ", "gradient error", ""], rows)]
