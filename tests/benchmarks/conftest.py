@@ -15,7 +15,8 @@ from benchmarks.measure import PEERS
 @pytest.fixture
 def without_peers(monkeypatch):
     """No peer can be imported, whatever is installed."""
-    for name in PEERS:
+    loaded = [name for name in sys.modules if name.partition(".")[0] in PEERS]
+    for name in (*PEERS, *loaded):
         monkeypatch.setitem(sys.modules, name, None)
 
 
