@@ -39,9 +39,10 @@ format: setup
 folds: setup
 	$(BIN)/python -m benchmarks.nmnist_folds
 
+# All benchmarks at one thread and at two, and the table of goals in benchmarks/results/summary.md; half an hour or more.
 # The peers are installed without their dependencies, which would pull other builds of torch.
 bench: .venv-bench/ready
-	.venv-bench/bin/python -m benchmarks.lif
+	.venv-bench/bin/python -m benchmarks.all
 
 # The migration page's equalities, with the peers themselves.
 bench-check: .venv-bench/ready

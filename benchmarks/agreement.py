@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -27,6 +28,10 @@ class Agreement:
     spikes: int
     entries: int
     gradient_error: float
+
+    def as_json(self) -> dict[str, float | None]:
+        """The fields; JSON has no NaN, so a gradient error that is none is None."""
+        return vars(self) | {"gradient_error": self.gradient_error if math.isfinite(self.gradient_error) else None}
 
     def refusal(self) -> str | None:
         """Why the contender must not be timed, or None."""
@@ -74,7 +79,7 @@ def roster(contenders: Iterable[Contender], checks: Mapping[str, Agreement], abs
             "name": contender.name,
             "against": contender.against,
             "note": contender.note,
-            "check": vars(checks[contender.name]) if contender.name in checks else None,
+            "check": checks[contender.name].as_json() if contender.name in checks else None,
             "absent": absent.get(contender.name),
         }
         for contender in contenders

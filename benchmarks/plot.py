@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmarks.table import value
 
@@ -22,6 +22,8 @@ STYLES: dict[str, tuple[str, str]] = {
     "spikingjelly": ("#009E73", "^"),
     "norse": ("#CC79A7", "D"),
     "sinabs": ("#E69F00", "X"),
+    "spikekit, dense weights": ("#D55E00", "v"),
+    "spikekit, plain PyTorch": ("#777777", "s"),
 }
 BASE = ("black", "_")
 
@@ -32,7 +34,9 @@ def style(name: str) -> tuple[str, str]:
 
 
 def plain_numbers(axis: Any) -> None:
-    """Label a logarithmic axis with 0.5, 20, 3000 instead of powers of ten."""
+    """Label a logarithmic axis with 0.5, 20, 3000 instead of powers of ten, three a decade or more if it is short."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 5, 7)))
     axis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:g}"))
     axis.set_minor_formatter(NullFormatter())
 
@@ -85,7 +89,7 @@ def dots(report: dict[str, Any], file: Path) -> None:
 
 def bars(report: dict[str, Any], file: Path) -> None:
     """A bar for each contender; the base is a dashed line."""
-    panels = [(cell, f"{cell['label']}") for cell in report["cells"]]
+    panels = [(cell, f"{cell['label']}, {cell['mode']}") for cell in report["cells"]]
     unit = report.get("unit", "ms")
     columns = min(2, len(panels))
     rows = -(-len(panels) // columns)
@@ -126,10 +130,9 @@ def curves(ax: Axes, report: dict[str, Any], cells: list[dict[str, Any]], along:
         dashes = "--" if name == report.get("base") else "-"
         ax.plot(*zip(*points, strict=True), dashes, marker=mark, color=colour, label=name, markersize=5, lw=1.3)
     ax.set(xscale="log", yscale="log")
-    ax.set_xticks(sorted({cell[along] for cell in cells}))
-    plain_numbers(ax.xaxis)
     plain_numbers(ax.yaxis)
-    ax.grid(which="both", alpha=0.25)
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.grid(alpha=0.25)
 
 
 def legend_below(figure: Figure) -> None:

@@ -59,7 +59,8 @@ def entry(result: Result, reference: Result, clock: str, unit: str, times: str =
 def measured(report: dict[str, Any], mode: str) -> list[str]:
     """One table: a row for each size, a column for each contender."""
     cells = [cell for cell in report["cells"] if cell["mode"] == mode]
-    base, clock, unit = report.get("base"), report["clock"], report.get("unit", "ms")
+    base, clock = report.get("base"), report["clock"]
+    unit = cells[0].get("unit", report.get("unit", "ms"))
     head, rows = [""], [[cell["label"]] for cell in cells]
     if base:
         head.append(base)
@@ -77,7 +78,7 @@ def measured(report: dict[str, Any], mode: str) -> list[str]:
             shown = entry(results.get(name), reference, clock, unit, times)
             line.append("not timed" if contender["absent"] else shown)
     failures = sorted({f"- {name}: {r}" for c in cells for name, r in c["results"].items() if isinstance(r, str)})
-    return [f"### {mode.capitalize()}", "", *grid(head, rows), *failures, *([""] if failures else [])]
+    return [f"### {mode[0].upper()}{mode[1:]}", "", *grid(head, rows), *failures, *([""] if failures else [])]
 
 
 def compared(report: dict[str, Any]) -> list[str]:
@@ -86,7 +87,8 @@ def compared(report: dict[str, Any]) -> list[str]:
     for contender in report["contenders"]:
         check = contender["check"]
         spikes = f"{check['differ']} of {check['spikes']}" if check else NOTHING
-        gradient = f"{check['gradient_error']:.1e}" if check else NOTHING
+        error = check and check["gradient_error"]
+        gradient = NOTHING if error is None else f"{error:.1e}"
         note = "; ".join(text for text in (contender["absent"], contender["note"]) if text)
         rows.append([contender["name"], spikes, gradient, note])
     return ["### Same equations?", "", *grid(["", "spikes that differ", "gradient error", ""], rows)]

@@ -1,54 +1,36 @@
-"""The benchmark runs at toy sizes, checks equations before it times, and never drops a contender in silence."""
+"""One LIF layer: the run reports every number, checks equations before it times, and drops no contender in silence."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
 
 import pytest
 import torch
 
 import spikekit as sk
-from benchmarks import contenders, lif, measure
-from benchmarks.contenders import OURS, PEERS, Contender
+from benchmarks import lif
+from benchmarks.agreement import Agreement
+from benchmarks.contenders import LAYERS, OURS, OURS_ATTACHED, PLAIN, Contender
+from benchmarks.measure import PEERS
+
+TOY = ("--steps", "2", "--neurons", "64", "--repeats", "2")
 
 
-@pytest.fixture
-def without_peers(monkeypatch):
-    """Only the plain loop, whatever is installed."""
-    monkeypatch.setattr(lif, "PEERS", PEERS[:1])
-    monkeypatch.setattr("benchmarks.table.PEERS", PEERS[:1])
-
-
-def toy(tmp_path, capsys, *more: str) -> tuple[dict, str]:
-    threads = torch.get_num_threads()
-    try:
-        lif.main(
-            ["--quick", "--steps", "2", "--neurons", "64", "--repeats", "2", "--json", str(tmp_path / "r.json"), *more]
-        )
-    finally:
-        torch.set_num_threads(threads)
-    return json.loads((tmp_path / "r.json").read_text(encoding="utf-8")), capsys.readouterr().out
-
-
-@pytest.mark.usefixtures("without_peers")
-def test_quick_run_reports_every_number(tmp_path, capsys):
-    report, text = toy(tmp_path, capsys)
+def test_quick_run_reports_every_number(quick):
+    report, text = quick("lif", *TOY)
     assert [cell["mode"] for cell in report["cells"]] == ["training", "inference"]
     for cell in report["cells"]:
-        assert set(cell["results"]) == {"spikekit", "spikekit, reset in the graph", "plain PyTorch loop"}
+        assert set(cell["results"]) == {"bound", OURS.name, OURS_ATTACHED.name, PLAIN.name}
         assert all(result["repeats"] == 2 and result["cpu"] > 0 for result in cell["results"].values())
     assert report["machine"]["versions"]["torch"] == torch.__version__
-    assert "| faster than plain PyTorch loop |" in text
-    assert "### Same equations?" in text
-    assert "DISAGREES" not in text
+    absent = {c["name"]: c["absent"] for c in report["contenders"] if c["absent"]}
+    assert set(absent) == set(PEERS)
+    assert all(why.startswith(f"not installed ({peer}") for peer, why in absent.items())
+    assert "| T=2 M=64 |" in text
+    assert "not installed (norse.torch); LIFBoxCell" in text
 
 
-@pytest.mark.usefixtures("without_peers")
-def test_missing_and_broken_contenders_stay_in_the_table(monkeypatch, tmp_path, capsys):
-    def missing():
-        import a_library_that_is_not_there  # noqa: F401
-
+def test_missing_wrong_and_broken_contenders_stay_in_the_table(monkeypatch, quick):
     def breaks_later():
         # Works on the size of the check, fails on the one that is timed.
         return lambda x: sk.LIF(0.9, detach_reset=True)(x) if x.shape[0] == 16 else 1 / 0
@@ -56,45 +38,46 @@ def test_missing_and_broken_contenders_stay_in_the_table(monkeypatch, tmp_path, 
     def wrong():
         return sk.LIF(0.5)
 
-    peers = [Contender(build.__name__, build, OURS.twin, "a note") for build in (missing, breaks_later, wrong)]
-    monkeypatch.setattr(lif, "PEERS", peers)
-    monkeypatch.setattr("benchmarks.table.PEERS", peers)
-    report, text = toy(tmp_path, capsys)
-    assert "| faster than missing | not installed (a_library_that_is_not_there) |" in text
-    assert "| faster than breaks_later | failed |" in text
+    def silent_gradient():
+        return lambda x: sk.LIF(0.9, detach_reset=True)(x) + 0 * x * float("nan")
+
+    broken = [Contender(f.__name__, OURS.twin, "a note", sequence=f) for f in (breaks_later, wrong, silent_gradient)]
+    monkeypatch.setattr(lif, "LAYERS", (OURS, *broken))
+    report, text = quick("lif", *TOY)
+    absent = {c["name"]: c["absent"] for c in report["contenders"]}
+    assert absent["breaks_later"] is None
+    assert absent["wrong"].startswith("not timed: ")
+    assert absent["silent_gradient"].startswith("not timed: ")
+    assert all(set(cell["results"]) == {"bound", OURS.name, "breaks_later"} for cell in report["cells"])
+    assert "| failed | not timed | not timed |" in text
     assert "- breaks_later: ZeroDivisionError: division by zero" in text
-    assert "DISAGREES with its twin, do not compare; a note" in text
-    assert set(report["absent"]) == {"missing"}
 
 
-PRESENT = [peer for peer in PEERS if peer is PEERS[0] or importlib.util.find_spec(peer.name)]
+PRESENT = [c for c in LAYERS if c.name not in PEERS or importlib.util.find_spec(c.name)]
 
 
-@pytest.mark.parametrize("contender", PRESENT, ids=[peer.name for peer in PRESENT])
+@pytest.mark.parametrize("contender", PRESENT, ids=[c.name for c in PRESENT])
 def test_twin_has_the_equations_of_the_contender(contender: Contender):
-    found = lif.agreement(contender, contender.build())
-    assert found["spikes_differ"] < 1e-3
-    assert found["gradient_error"] < 1e-3
-    assert 0.05 < found["rate"] < 0.5
+    found = lif.check(contender, contender.layer())
+    assert found.differ <= 1e-3 * found.spikes
+    assert found.gradient_error < 1e-5
+    assert 0.05 < found.spikes / found.entries < 0.5
+    assert found.refusal() is None
 
 
-def test_slow_contenders_get_fewer_calls():
-    seen = {"fast": 0, "slow": 0}
-
-    def call(name, work):
-        def run():
-            seen[name] += 1
-            sum(range(work))
-
-        return run
-
-    calls = {"fast": call("fast", 1), "slow": call("slow", 400_000)}
-    results = measure.alternate(calls, repeats=4, budget=1e-4)
-    assert results["fast"].repeats == 4
-    assert results["slow"].repeats == 1
-    assert seen == {"fast": 5, "slow": 1}
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (Agreement(0, 0, 100, 0.0), "silent"),
+        (Agreement(1, 100, 1000, 0.0), "1 entries differ"),
+        (Agreement(0, 100, 1000, 0.1), "gradient"),
+        (Agreement(0, 100, 1000, float("nan")), "gradient"),
+    ],
+)
+def test_what_disagrees_is_refused(found, why):
+    assert why in found.refusal()
 
 
 def test_plain_loop_is_the_definition():
     x = lif.drive(10, 320)
-    assert torch.equal(contenders.PEERS[0].build()(x), sk.LIF(0.9)(x))
+    assert torch.equal(PLAIN.layer()(x), sk.LIF(0.9)(x))

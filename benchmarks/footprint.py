@@ -1,0 +1,66 @@
+"""How much memory a training step takes: what autograd keeps, byte by byte, and the peak of the process."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+MIB = 1 << 20
+
+
+def kept_for_backward(forward: Callable[[], object], besides: Iterable[Tensor] = ()) -> int:
+    """Bytes of all storages that autograd saves in `forward`, each once.
+
+    besides: tensors that exist anyway, such as the parameters and the input, whose storages do not count.
+    """
+    anyway = {tensor.untyped_storage().data_ptr() for tensor in besides}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in anyway:
+            kept[storage.data_ptr()] = storage.nbytes()
+        # Attached, an output that an operation saves would hold itself alive.
+        return tensor.detach()
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        out = forward()
+    # Only now may storages go, and their addresses be used again.
+    del out
+    return sum(kept.values())
+
+
+class Peak:
+    """The most memory that the process held since `start`, beyond what it held then; on Linux alone."""
+
+    def __init__(self) -> None:
+        self.before = 0
+
+    @staticmethod
+    def available() -> bool:
+        """Whether the system tells, and lets the highest value be set back."""
+        try:
+            Peak().start()
+        except OSError:
+            return False
+        return True
+
+    def start(self) -> None:
+        """Forget the highest value so far. Raises OSError where that cannot be done."""
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        self.before = _status("VmRSS")
+
+    def bytes(self) -> int:
+        """Bytes since start."""
+        return max(0, _status("VmHWM") - self.before)
+
+
+def _status(key: str) -> int:
+    found = re.search(rf"^{key}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
+    if found is None:
+        raise OSError(f"/proc/self/status has no {key}")
+    return int(found[1]) << 10
