@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from spikekit import errors, surrogate
+from spikekit.native.allocator import tune_allocator
 from spikekit.neurons import IF, LI, LIF, Neuron
 from spikekit.rematerialise import checkpoint_time
 from spikekit.sequential import Sequential, fold_time
@@ -40,6 +41,7 @@ __all__ = [
     "run",
     "scan",
     "surrogate",
+    "tune_allocator",
     "viz",
 ]
 

@@ -61,7 +61,9 @@ def compiled(source: Path, real: str) -> Compiled:
                 if about is None:
                     about = _compile(source, compiler, more, real, target)
     except OSError as error:
-        raise CompileError(f"no cache for compiled kernels: {error}; set SPIKEKIT_CACHE to a folder of yours") from error
+        raise CompileError(
+            f"no cache for compiled kernels: {error}; set SPIKEKIT_CACHE to a folder of yours"
+        ) from error
     return Compiled(target, str(about["compiler"]), str(about["flags"]), float(about["seconds"]))
 
 
