@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from spikekit.native import cache
 
@@ -122,7 +123,7 @@ def _processor() -> str:
     return platform.machine() + "".join(sorted({line for line in lines if line.startswith(wanted)}))
 
 
-def _compile(source: Path, compiler: Sequence[str], more: Sequence[str], real: str, target: Path) -> dict[str, object]:
+def _compile(source: Path, compiler: Sequence[str], more: Sequence[str], real: str, target: Path) -> dict[str, Any]:
     begin = time.perf_counter()
     with cache.scratch(target.parent) as scratch:
         output = scratch / target.name
