@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from spikekit import errors, surrogate
+from spikekit.native.allocator import tune_allocator
 from spikekit.neurons import CUBALIF, IF, LI, LIF, Neuron, RecurrentLIF
 from spikekit.rematerialise import checkpoint_time
 from spikekit.sequential import Sequential, fold_time
@@ -42,6 +43,7 @@ __all__ = [
     "run",
     "scan",
     "surrogate",
+    "tune_allocator",
     "viz",
 ]
 
