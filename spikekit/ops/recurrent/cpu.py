@@ -19,10 +19,10 @@ from spikekit.surrogate import ATan
 class _Call(lif.Call):
     """`recurrent_call` of recurrent.c."""
 
-    _fields_ = [
+    _fields_ = (
         ("batch", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in ("transposed", "s0", "membranes")),
-    ]
+    )
 
 
 def supports(dtype: torch.dtype) -> bool:
