@@ -60,7 +60,7 @@ def expanded(x):
 @pytest.mark.parametrize("parameter", [(), (5,)], ids=["scalar", "per neuron"])
 def test_rules(reset, inclusive, detach, parameter, equal_to_reference):
     rule = LIFRule(reset, inclusive, detach, surrogate.ATan())
-    (spikes, _, _), grads = equal_to_reference(*both(rule), inputs((6, 4, 5), parameter=parameter))
+    (spikes, _, _), grads = equal_to_reference(*both(rule), inputs((6, 4, 5), torch.float64, parameter=parameter))
     assert 0.05 < spikes.mean() < 0.95
     assert all(g.abs().max() > 0 for g in grads[:6])
 
@@ -70,8 +70,8 @@ def test_rules(reset, inclusive, detach, parameter, equal_to_reference):
 @pytest.mark.parametrize("layout", [torch.clone, channels_first, expanded])
 @pytest.mark.parametrize("rest", [True, False])
 def test_layouts_and_dtypes(dtype, layout, rest, equal_to_reference):
-    rule = LIFRule("soft", False, False, surrogate.Triangle())
-    x, v0, s0, weight, *parameters = inputs((5, 3, 6), dtype, rest)
+    rule = LIFRule("soft", False, False, surrogate.ATan())
+    x, v0, s0, weight, *parameters = inputs((5, 3, 6), dtype, rest, (6,))
     states = [None if a is None else a.t().contiguous().t() for a in (v0, s0)]
     outputs, _ = equal_to_reference(*both(rule), [layout(x), *states, weight.t().contiguous().t(), *parameters])
     assert [y.dtype for y in outputs] == [dtype, state_dtype(dtype), state_dtype(dtype)]
