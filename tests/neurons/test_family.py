@@ -51,6 +51,55 @@ def test_recurrent_weights_of_zero_make_an_lif():
     assert torch.equal(neuron(x), sk.LIF(0.8, 0.5, "hard")(x))
 
 
+class Loop(nn.Module):
+    """The same recurrence as a loop of a user's own."""
+
+    def __init__(self, neuron):
+        super().__init__()
+        self.back, self.lif = neuron.recurrent, sk.LIF(0.8, 0.5)
+
+    def forward(self, x):
+        def step(s, x_t):
+            y = self.lif(x_t + self.back(s))
+            return y[0], y
+
+        return sk.scan(self, step, x, torch.zeros_like(x[0]))[0]
+
+
+def test_a_loop_with_scan_gives_the_same_numbers():
+    neuron = sk.RecurrentLIF(6, 0.8, 0.5, bias=True).double()
+    loop, x = Loop(neuron), torch.randn(9, 3, 6, dtype=torch.float64)
+    nn.init.normal_(neuron.recurrent.bias)
+    grads = []
+    for net in (neuron, loop):
+        leaf = x.clone().requires_grad_()
+        y = net(leaf)
+        grads.append([y, *torch.autograd.grad((y * x).sum(), [leaf, *neuron.recurrent.parameters()])])
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+class EachStep(nn.Module):
+    def __init__(self, neuron):
+        super().__init__()
+        self.neuron = neuron
+
+    def forward(self, x):
+        return sk.scan(self, lambda carry, x_t: (carry, self.neuron(x_t)), x, ())[0]
+
+
+@pytest.mark.parametrize("neuron", [sk.CUBALIF(), sk.RecurrentLIF(6)], ids=str)
+def test_a_scan_carries_all_states(neuron):
+    x = torch.randn(9, 3, 6)
+    y, state = sk.run(EachStep(neuron), x)
+    expected, last = sk.run(neuron, x)
+    assert torch.equal(y, expected)
+    inner = state[".scan"]["inner"]["neuron"]
+    torch.testing.assert_close(inner, last[""], rtol=0, atol=0)
+    halves = sk.map_state(lambda value: value[:2], last)
+    assert torch.equal(sk.run(neuron, x[:, :2], halves)[0], sk.run(neuron, x, last)[0][:, :2])
+
+
 def test_recurrent_weights_start_orthogonal():
     weight = sk.RecurrentLIF(20).recurrent.weight
     torch.testing.assert_close(weight @ weight.t(), torch.eye(20), rtol=0, atol=1e-5)

@@ -60,7 +60,9 @@ def expanded(x):
 @pytest.mark.parametrize("parameter", [(), (5,)], ids=["scalar", "per neuron"])
 def test_rules(reset, inclusive, detach, parameter, equal_to_reference):
     rule = LIFRule(reset, inclusive, detach, surrogate.ATan())
-    (spikes, _, _), grads = equal_to_reference(*both(rule), inputs((6, 4, 5), torch.float64, parameter=parameter))
+    tensors = inputs((6, 4, 5), torch.float64, parameter=parameter)
+    equal_to_reference(*both(rule), tensors, (True, False, True))
+    (spikes, _, _), grads = equal_to_reference(*both(rule), tensors)
     assert 0.05 < spikes.mean() < 0.95
     assert all(g.abs().max() > 0 for g in grads[:6])
 
@@ -151,6 +153,21 @@ def test_threads_do_not_change_a_bit(batch):
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
+@pytest.mark.parametrize("neurons", [3, 300, 1100])
+def test_threads_and_tiles_do_not_change_the_gradient_of_the_weights(neurons):
+    membranes, g_u = torch.randn(2, 12, 9, neurons).mul_(8).round_().div_(8).unbind(0)
+    threshold, results, threads = torch.rand(neurons), [], torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            results.append(cpu.weight_gradient(g_u, membranes, None, threshold, True))
+    finally:
+        torch.set_num_threads(threads)
+    spikes = (membranes >= threshold).float()
+    assert torch.equal(*results)
+    assert torch.equal(results[0], g_u[1:].flatten(0, 1).t() @ spikes[:-1].flatten(0, 1))
+
+
 def test_a_state_that_is_no_spike_counts_with_its_value(equal_to_reference):
     x, v0, s0, weight, *parameters = inputs((3, 2, 6))
     rule = LIFRule("soft", False, False, surrogate.ATan())
@@ -190,13 +207,26 @@ def test_opcheck(compiled, keep, rest, dtype):
     )
 
 
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("needs", [[True] * 7, [True, *[False] * 6]], ids=["all", "x"])
-def test_opcheck_backward(needs):
+def test_opcheck_backward(compiled, needs):
     x, *rest = inputs((3, 2, 4), parameter=(4,))
     grad_v = torch.ones(()).expand(x.shape[1:])
     torch.library.opcheck(
         torch.ops.spikekit.recurrent_backward.default,
-        (torch.randn_like(x), torch.randn_like(x), grad_v, x, *rest, "soft", False, False, *CURVE, needs),
+        (
+            torch.randn_like(x),
+            None if compiled else torch.randn_like(x),
+            grad_v,
+            x,
+            *rest,
+            "soft",
+            False,
+            False,
+            *CURVE,
+            compiled,
+            needs,
+        ),
     )
 
 
