@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 import spikekit
-from spikekit.ops import gpu
+from spikekit.ops.lif import gpu
 from spikekit.ops.paths import ENVIRONMENT_VARIABLE, forced_path
 
 EXTRAS = {
@@ -20,7 +20,6 @@ EXTRAS = {
     "train": ("lightning-fabric", "rich", "tensorboard"),
     "viz": ("matplotlib",),
     "nir": ("nir", "nirtorch", "h5py"),
-    "gpu": ("triton",),
 }
 
 
@@ -47,9 +46,7 @@ def examine(*, lava: bool = True) -> Iterator[Finding]:
         if path == "auto"
         else f"{path}, because ${ENVIRONMENT_VARIABLE} or set_path says so",
     )
-    refusal = gpu.refusal()
-    there = torch.cuda.is_available()
-    yield Finding("GPU kernels", f"not used: {refusal}" if refusal else "Triton", not (refusal and there))
+    yield _gpu()
     for extra, packages in EXTRAS.items():
         found = {package: _version(package) for package in packages}
         missing = [package for package, version in found.items() if version is None]
@@ -65,6 +62,15 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _gpu() -> Finding:
+    refusal = gpu.KERNELS.refusal(torch.float32)
+    version = _version("triton")
+    text = f"Triton {version or 'missing'}, " + (f"not used: {refusal}" if refusal else "in use")
+    # Without a GPU nothing is missing.
+    missing = bool(refusal) and torch.cuda.is_available()
+    return Finding("GPU kernels", text, not missing, "" if version or not missing else "pip install 'spikekit[gpu]'")
 
 
 def _data() -> Iterator[Finding]:

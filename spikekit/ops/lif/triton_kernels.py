@@ -66,7 +66,7 @@ def _derivative(m, steepness, height, half_width, CURVE: tl.constexpr):
     return d
 
 
-@triton.jit(do_not_specialize=["T"])
+@triton.jit(do_not_specialize=["T", "beta_count", "threshold_count", "quantum_count"])
 def forward_kernel(
     x,
     v0,
@@ -122,7 +122,7 @@ def forward_kernel(
     tl.store(v_last + first + lane, v, mask=inside)
 
 
-@triton.jit(do_not_specialize=["T"])
+@triton.jit(do_not_specialize=["T", "beta_count", "threshold_count", "quantum_count"])
 def backward_kernel(
     grad_spikes,
     grad_v,
