@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from spikekit.native.compile import CompileError, compiled
 
@@ -74,3 +75,9 @@ class Kernels:
 def threads_for(elements: int) -> int:
     """How many threads an operation on so many elements should use."""
     return torch.get_num_threads() if elements >= _PARALLEL_FROM else 1
+
+
+def point(call: ctypes.Structure, **tensors: Tensor | None) -> None:
+    """Write the addresses of tensors into the fields of those names; absent and empty ones are NULL."""
+    for name, tensor in tensors.items():
+        setattr(call, name, None if tensor is None or tensor.numel() == 0 else tensor.data_ptr())

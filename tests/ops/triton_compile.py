@@ -18,7 +18,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 
 from spikekit import surrogate
+from spikekit.ops.li import gpu as li
 from spikekit.ops.lif import gpu as lif
+from spikekit.ops.lif import state_dtype
 
 CAPABILITY = int(sys.argv[1])
 PTXAS = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
@@ -57,7 +59,7 @@ def report(compiled):
         said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     found.append(
         {
-            "name": label,
+            **label,
             "fused": len(re.findall(r"\bfma\.", ptx)),
             "spilled": sum(map(int, re.findall(r"(\d+) bytes spill stores", said))),
             "registers": int(re.search(r"Used (\d+) registers", said).group(1)),
@@ -67,31 +69,36 @@ def report(compiled):
 
 
 found = []
+label = {}
 triton.runtime.driver.set_active(NoGPU())
-for operation in (lif,):
+for operation in (lif, li):
     for name, value in vars(operation.KERNELS.module).items():
         if name.endswith("_kernel"):
             setattr(operation.KERNELS.module, name, Compiled(value))
 
-for dtype in (torch.float32, torch.bfloat16):
-    for neurons in (1, 35, 1 << 16):
-        x = torch.empty(9, neurons // 8 or 1, min(neurons, 8), dtype=dtype)
-        state = torch.float32
-        numbers = [torch.ones((), dtype=state) for _ in range(3)]
-        each = [torch.ones(x.shape[1:], dtype=state) for _ in range(3)]
-        channel = [torch.ones(x.shape[2:], dtype=state) for _ in range(3)]
-        for kind, values in {"numbers": numbers, "each": each, "channel": channel}.items():
-            label = f"lif {dtype} {neurons} {kind}"
-            learn = kind != "numbers"
-            v0 = torch.empty(x.shape[1:], dtype=state) if learn else None
-            spikes, kept, v = lif.forward(x, v0, values, "soft", False, lif.CHUNK)
-            lif.forward(x, v0, values, "hard", True, None)
-            curve, given = surrogate.ATan().encode()
-            lif.backward(spikes, v, x, kept, v0, values, "soft", False, False, curve, given, lif.CHUNK, learn)
-x = torch.empty(3, 64, dtype=torch.float64)
-values = [torch.ones((), dtype=x.dtype) for _ in range(3)]
-for curve in (surrogate.SechBump(), surrogate.Triangle(), surrogate.FastSigmoid(), surrogate.StraightThrough()):
-    label = f"lif {curve}"
-    name, given = curve.encode()
-    lif.backward(x, None, x, None, None, values, "hard", False, False, name, given, lif.CHUNK, False)
+
+def compile_all(dtype, neurons, curve, reset, kind):
+    """Every launch of both operations, 9 steps; with a kind of parameter other than "one" all is learned."""
+    x = torch.empty(9, -(-neurons // 8), min(neurons, 8), dtype=dtype)
+    state = state_dtype(dtype)
+    shape = {"one": (), "each": x.shape[1:], "periodic": x.shape[2:]}[kind]
+    values = [torch.ones(shape, dtype=state) for _ in range(3)]
+    learn = kind != "one"
+    v0 = torch.empty(x.shape[1:], dtype=state) if learn else None
+    label.update(name=f"{dtype} {neurons} {curve} {reset} {kind}", dtype=str(dtype), neurons=neurons)
+    _, kept, v = lif.forward(x, v0, values, reset, False, lif.CHUNK)
+    lif.forward(x, v0, values, reset, True, None)
+    name, numbers = curve.encode()
+    lif.backward(x, v if learn else None, x, kept, v0, values, reset, False, False, name, numbers, lif.CHUNK, learn)
+    membranes = li.forward(x, v0, values[0])
+    li.backward(membranes, membranes if learn else None, v0, values[0], dtype)
+
+
+compile_all(torch.float32, 1, surrogate.ATan(), "soft", "one")
+compile_all(torch.float32, 40, surrogate.FastSigmoid(), "hard", "periodic")
+compile_all(torch.float32, 1 << 16, surrogate.ATan(), "soft", "each")
+compile_all(torch.float32, 1 << 16, surrogate.SechBump(), "soft", "one")
+compile_all(torch.bfloat16, 1 << 16, surrogate.Triangle(), "hard", "periodic")
+compile_all(torch.float16, 40, surrogate.Exponential(), "none", "each")
+compile_all(torch.float64, 40, surrogate.Rectangle(), "soft", "each")
 print(json.dumps(found))

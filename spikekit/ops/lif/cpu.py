@@ -65,12 +65,12 @@ def forward(
     """
     dtype = state_dtype(x.dtype)
     drive = x.to(dtype)
+    parameters = parameters_of(drive, *parameters)
     neurons = x[0].numel()
     spikes, v = native.empty_like(drive), native.empty_like(drive[0])
     kept = None if chunk is None else native.empty((-(-len(x) // chunk) - 1, neurons), dtype)
-    values = parameters_of(drive, *parameters)
-    call = _call(drive, v0, values, reset, inclusive, chunk)
-    _point(call, spikes=spikes, v=v, checkpoints=kept)
+    call = _call(drive, v0, parameters, reset, inclusive, chunk)
+    native.point(call, spikes=spikes, v=v, checkpoints=kept)
     KERNELS.library(dtype).lif_forward(ctypes.byref(call))
     return spikes.to(x.dtype), kept, v
 
@@ -93,14 +93,14 @@ def backward(
     """Gradients of x and v0, and with `learn` of beta, threshold and quantum for every neuron, summed over time."""
     dtype = state_dtype(x.dtype)
     drive = x.to(dtype)
+    parameters = parameters_of(drive, *parameters)
     upstream = None if grad_spikes is None else grad_spikes.to(dtype)
     g_x, g_v0 = native.empty_like(drive), native.empty_like(drive[0])
     sums = [native.empty_like(g_v0) for _ in range(3)] if learn else []
-    values = parameters_of(drive, *parameters)
-    call = _call(drive, v0, values, reset, inclusive, chunk)
+    call = _call(drive, v0, parameters, reset, inclusive, chunk)
     call.detach, call.surrogate, call.numbers = detach_reset, _KEYS[surrogate], (*numbers, 0.0, 0.0)[:2]
-    _point(call, checkpoints=checkpoints, grad_spikes=upstream, grad_v=grad_v, grad_x=g_x, grad_v0=g_v0)
-    _point(call, **dict(zip(("grad_beta", "grad_threshold", "grad_quantum"), sums, strict=False)))
+    native.point(call, checkpoints=checkpoints, grad_spikes=upstream, grad_v=grad_v, grad_x=g_x, grad_v0=g_v0)
+    native.point(call, **dict(zip(("grad_beta", "grad_threshold", "grad_quantum"), sums, strict=False)))
     if KERNELS.library(dtype).lif_backward(ctypes.byref(call)):
         raise MemoryError("lif_backward: no memory for the membranes of one chunk")
     return g_x.to(x.dtype), g_v0, sums
@@ -113,13 +113,8 @@ def _call(
     call = _Call(steps=steps, neurons=neurons, chunk=chunk or steps, threads=native.threads_for(steps * neurons))
     call.each, call.reset, call.inclusive = parameters[0].ndim > 0, _RESETS.index(reset), inclusive
     beta, threshold, quantum = parameters
-    _point(call, x=drive, v0=v0, beta=beta, threshold=threshold, quantum=quantum)
+    native.point(call, x=drive, v0=v0, beta=beta, threshold=threshold, quantum=quantum)
     return call
-
-
-def _point(call: _Call, **tensors: Tensor | None) -> None:
-    for name, tensor in tensors.items():
-        setattr(call, name, None if tensor is None or tensor.numel() == 0 else tensor.data_ptr())
 
 
 def _self_test(dtype: torch.dtype) -> None:
