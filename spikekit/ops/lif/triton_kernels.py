@@ -212,7 +212,7 @@ def backward_kernel(
             u = membranes[CHUNK - 1 - j]
             s = _spike(u, th, INCLUSIVE)
             if g_beta is not None:
-                sum_beta += tl.where(t < T - 1, g_u * _after_reset(u, s, q, RESET), 0.0)
+                sum_beta += tl.where(live, g_u * _after_reset(u, s, q, RESET), 0.0)
             g_s = grads[CHUNK - 1 - j].to(state)
             if not DETACH:
                 if RESET == "soft":
