@@ -14,7 +14,7 @@ import torch
 
 import spikekit
 from spikekit.native import memory
-from spikekit.ops import gpu
+from spikekit.ops.lif import gpu
 from spikekit.ops.paths import ENVIRONMENT_VARIABLE, forced_path
 
 # The modules that hold the KERNELS of an operation. A new operation with kernels is added here.
@@ -25,7 +25,6 @@ EXTRAS = {
     "train": ("lightning-fabric", "rich", "tensorboard"),
     "viz": ("matplotlib",),
     "nir": ("nir", "nirtorch", "h5py"),
-    "gpu": ("triton",),
 }
 
 
@@ -46,9 +45,7 @@ def examine(*, lava: bool = True) -> Iterator[Finding]:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     yield Finding("torch", f"{torch.__version__}, {torch.get_num_threads()} threads, {device}")
     yield from _kernels()
-    refusal = gpu.refusal()
-    there = torch.cuda.is_available()
-    yield Finding("GPU kernels", f"not used: {refusal}" if refusal else "Triton", not (refusal and there))
+    yield _gpu()
     for extra, packages in EXTRAS.items():
         found = {package: _version(package) for package in packages}
         missing = [package for package, version in found.items() if version is None]
@@ -99,6 +96,15 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _gpu() -> Finding:
+    refusal = gpu.KERNELS.refusal(torch.float32)
+    version = _version("triton")
+    text = f"Triton {version or 'missing'}, " + (f"not used: {refusal}" if refusal else "in use")
+    # Without a GPU nothing is missing.
+    missing = bool(refusal) and torch.cuda.is_available()
+    return Finding("GPU kernels", text, not missing, "" if version or not missing else "pip install 'spikekit[gpu]'")
 
 
 def _data() -> Iterator[Finding]:
