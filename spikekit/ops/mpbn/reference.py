@@ -1,0 +1,94 @@
+"""The LIF neuron that decides on a normalised membrane, defined: a plain loop over time that autograd differentiates.
+
+    u[t] = beta·v[t-1] + x[t]                          v[-1] = v0 (zero at rest)
+    m[t] = weight·(u[t] - mean) / sqrt(var + eps) + bias
+    s[t] = 1 if m[t] > threshold else 0                (>= when inclusive)
+    v[t] = u[t] - quantum·s[t] | u[t]·(1 - s[t]) | u[t]     soft, hard or no reset, of u: m decides and is not kept
+
+mean and var are those of step t over the batch (and space, where there is one value a channel), the variance biased, or
+given ones: running statistics. Membrane potential batch normalisation, Guo et al. 2023, ICCV, arXiv 2308.08359. Sums are
+taken in float64: whatever their order, they round to the same float32, and so every path decides alike.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from spikekit.ops.lif.reference import LIFRule, fire, state_dtype
+
+
+def moments(u: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of a step u [B, ...] over the axes that share an entry of `weight`, of weight's shape."""
+    axes = shared_axes(u, weight)
+    count = u.numel() // weight.numel()
+    mean = (u.sum(axes, dtype=torch.float64) / count).to(u.dtype)
+    centred = u - on_step(mean, u)
+    return mean, (centred.double().square().sum(axes) / count).to(u.dtype)
+
+
+def shared_axes(u: Tensor, weight: Tensor) -> list[int]:
+    """The axes of a step u [B, ...] that are normalised together: the batch, and all of space for a `weight` [C]."""
+    return [0, *range(2, u.ndim)] if weight.ndim == 1 else [0]
+
+
+def on_step(value: Tensor, u: Tensor) -> Tensor:
+    """`value`, one a channel [C] or one a neuron, shaped to broadcast with a step u [B, ...]."""
+    return value.reshape(-1, *([1] * (u.ndim - 2))) if value.ndim == 1 else value
+
+
+def normalise(
+    u: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float
+) -> Tensor:
+    """The m of a step u [B, ...] by the equation above; the others have the shape of `weight`."""
+    scale = weight / torch.sqrt(var + eps)
+    return (u - on_step(mean, u)) * on_step(scale, u) + on_step(bias, u)
+
+
+def mpbn_reference(
+    x: Tensor,
+    v0: Tensor | None,
+    beta: Tensor,
+    threshold: Tensor,
+    quantum: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor | None,
+    var: Tensor | None,
+    eps: float,
+    rule: LIFRule,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Run the equations above over the whole sequence.
+
+    x: drive [T, B, C, ...]. v0: [B, C, ...] or None. beta, threshold, quantum: broadcastable to the neurons [C, ...].
+    weight, bias: [C], or the shape of the neurons for statistics of their own. mean, var: of the same shape, or None
+    for the statistics of each step. All but x in `state_dtype`.
+    Returns spikes [T, B, C, ...] in x's dtype, membranes u and the last v in `state_dtype`, and the statistics of the
+    steps, means [T, ...] and biased variances [T, ...], which carry no gradient; None where they were given.
+    """
+    dtype = state_dtype(x.dtype)
+    v = torch.zeros_like(x[0], dtype=dtype) if v0 is None else v0
+    spikes, membranes, means, variances = [], [], [], []
+    for drive in x.unbind(0):
+        u = beta * v + drive.to(dtype)
+        now = moments(u, weight) if mean is None or var is None else (mean, var)
+        s = fire(normalise(u, weight, bias, *now, eps), threshold, rule)
+        spikes.append(s.to(x.dtype))
+        membranes.append(u)
+        means.append(now[0].detach())
+        variances.append(now[1].detach())
+        s_reset = s.detach() if rule.detach_reset else s
+        if rule.reset == "soft":
+            v = u - quantum * s_reset
+        elif rule.reset == "hard":
+            v = u * (1 - s_reset)
+        else:
+            v = u
+    fixed = mean is not None
+    return (
+        torch.stack(spikes),
+        torch.stack(membranes),
+        v,
+        None if fixed else torch.stack(means),
+        None if fixed else torch.stack(variances),
+    )
