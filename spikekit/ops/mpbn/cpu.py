@@ -17,8 +17,8 @@ from spikekit.ops.lif.reference import LIFRule, state_dtype
 from spikekit.ops.mpbn.reference import mpbn_reference
 from spikekit.surrogate import ATan
 
-# Columns of a tile, and the elements of its state: a few such arrays fit a second-level cache.
-_WIDTH, _TILE = 128, 1 << 15
+# Elements of a tile's state: four such arrays fit a second-level cache.
+_TILE = 1 << 14
 # A cache line of float32: narrower tiles would share one.
 _LINE = 16
 
@@ -42,9 +42,7 @@ class _Call(ctypes.Structure):
 
 def supports(device: str, dtype: torch.dtype, surrogate: str) -> bool:
     """Whether these kernels serve a drive of `dtype` on `device`; compiles them at the first call."""
-    return (
-        device == "cpu" and dtype in _FLOATS and surrogate in _KEYS and KERNELS.trusted(state_dtype(dtype))
-    )
+    return device == "cpu" and dtype in _FLOATS and surrogate in _KEYS and KERNELS.trusted(state_dtype(dtype))
 
 
 # What torch.compiler.assume_constant_result does, which would import all of torch._dynamo here and now: a second.
@@ -178,7 +176,7 @@ def _call(
 
 def _width(rows: int, length: int, threads: int) -> int:
     """Columns of a tile: a share for each thread, of a size that stays in cache, in whole cache lines."""
-    widest = min(_WIDTH, _TILE // rows, -(-length // threads))
+    widest = min(_TILE // rows, -(-length // threads))
     return min(length, max(_LINE, -(-widest // _LINE) * _LINE))
 
 

@@ -51,32 +51,62 @@ SPECIALISED real after_reset(real u, real s, real quantum, int reset) {
 
 SPECIALISED real fires(real m, real threshold, int inclusive) { return (m > threshold) | (inclusive & (m == threshold)); }
 
-/* What is summed over the rows: a, (a - b)^2 around a row b, or a·b. */
-enum term { VALUE, SQUARE, PRODUCT };
+SPECIALISED double square(real a) { return (double)a * a; }
 
-SPECIALISED double term(int what, real a, real b) {
-    if (what == VALUE) return a;
-    if (what == PRODUCT) return (double)a * b;
-    real d = a - b;
-    return (double)d * d;
+SPECIALISED void join(double *sum, int64_t n, int joint) {
+    for (int64_t i = 1; joint && i < n; i++) sum[0] += sum[i];
 }
 
-/* sum[group] of a tile [rows, n], four rows at a time, which spares three passes through the sums. */
-SPECIALISED void sum_rows(int what, const real *restrict a, const real *restrict b, int64_t rows, int64_t n, int joint,
-                          double *restrict sum) {
-    const int64_t next = what == SQUARE ? 0 : n;
-    memset(sum, 0, n * sizeof(double));
+/* Sums of a tile [rows, n], a column or, when joint, all of it. Four rows at a time, so that the sums pass through memory
+   less often. */
+SPECIALISED void sum_values(const real *restrict a, int64_t rows, int64_t n, int joint, double *restrict sum) {
     int64_t r = 0;
+    memset(sum, 0, n * sizeof(double));
     for (; r + 4 <= rows; r += 4) {
         const real *a0 = a + r * n, *a1 = a0 + n, *a2 = a1 + n, *a3 = a2 + n;
-        const real *b0 = b + r * next, *b1 = b0 + next, *b2 = b1 + next, *b3 = b2 + next;
-        for (int64_t i = 0; i < n; i++)
-            sum[i] += (term(what, a0[i], b0[i]) + term(what, a1[i], b1[i])) +
-                      (term(what, a2[i], b2[i]) + term(what, a3[i], b3[i]));
+        for (int64_t i = 0; i < n; i++) sum[i] += ((double)a0[i] + a1[i]) + ((double)a2[i] + a3[i]);
     }
     for (; r < rows; r++)
-        for (int64_t i = 0; i < n; i++) sum[i] += term(what, a[r * n + i], b[r * next + i]);
-    for (int64_t i = 1; joint && i < n; i++) sum[0] += sum[i];
+        for (int64_t i = 0; i < n; i++) sum[i] += a[r * n + i];
+    join(sum, n, joint);
+}
+
+SPECIALISED void sum_squares(const real *restrict a, const real *restrict mean, int64_t rows, int64_t n, int joint,
+                             double *restrict sum) {
+    int64_t r = 0;
+    memset(sum, 0, n * sizeof(double));
+    for (; r + 4 <= rows; r += 4) {
+        const real *a0 = a + r * n, *a1 = a0 + n, *a2 = a1 + n, *a3 = a2 + n;
+        for (int64_t i = 0; i < n; i++)
+            sum[i] += (square(a0[i] - mean[i]) + square(a1[i] - mean[i])) +
+                      (square(a2[i] - mean[i]) + square(a3[i] - mean[i]));
+    }
+    for (; r < rows; r++)
+        for (int64_t i = 0; i < n; i++) sum[i] += square(a[r * n + i] - mean[i]);
+    join(sum, n, joint);
+}
+
+SPECIALISED void sum_products(const real *restrict a, const real *restrict b, int64_t rows, int64_t n, int joint,
+                              double *restrict sum, double *restrict product) {
+    int64_t r = 0;
+    memset(sum, 0, n * sizeof(double));
+    memset(product, 0, n * sizeof(double));
+    for (; r + 4 <= rows; r += 4) {
+        const real *a0 = a + r * n, *a1 = a0 + n, *a2 = a1 + n, *a3 = a2 + n;
+        const real *b0 = b + r * n, *b1 = b0 + n, *b2 = b1 + n, *b3 = b2 + n;
+        for (int64_t i = 0; i < n; i++) {
+            const double d0 = a0[i], d1 = a1[i], d2 = a2[i], d3 = a3[i];
+            sum[i] += (d0 + d1) + (d2 + d3);
+            product[i] += (d0 * b0[i] + d1 * b1[i]) + (d2 * b2[i] + d3 * b3[i]);
+        }
+    }
+    for (; r < rows; r++)
+        for (int64_t i = 0; i < n; i++) {
+            sum[i] += a[r * n + i];
+            product[i] += (double)a[r * n + i] * b[r * n + i];
+        }
+    join(sum, n, joint);
+    join(product, n, joint);
 }
 
 /* One value a group to one a column. */
@@ -155,10 +185,10 @@ static void affine(const mpbn_call *c, tile k, int64_t t, real *mean, real *scal
 static void measure(const mpbn_call *c, tile k, int64_t t, const real *u, real *mean, double *sum) {
     const int64_t groups = groups_of(c, k), at = t * c->groups + k.group;
     const double count = (double)c->rows * (double)(k.n / groups);
-    sum_rows(VALUE, u, u, c->rows, k.n, c->joint, sum);
+    sum_values(u, c->rows, k.n, c->joint, sum);
     for (int64_t i = 0; i < groups; i++) mean[i] = c->mean[at + i] = (real)(sum[i] / count);
     spread(c, k, mean);
-    sum_rows(SQUARE, u, mean, c->rows, k.n, c->joint, sum);
+    sum_squares(u, mean, c->rows, k.n, c->joint, sum);
     for (int64_t i = 0; i < groups; i++) c->var[at + i] = (real)(sum[i] / count);
 }
 
@@ -266,8 +296,7 @@ static void gather(const mpbn_call *c, tile k, int64_t t, const real *d, const r
                    double *product) {
     const int64_t groups = groups_of(c, k), at = (c->training ? t * c->groups : 0) + k.group;
     const double count = (double)c->rows * (double)(k.n / groups);
-    sum_rows(VALUE, g, g, c->rows, k.n, c->joint, sum);
-    sum_rows(PRODUCT, g, d, c->rows, k.n, c->joint, product);
+    sum_products(g, d, c->rows, k.n, c->joint, sum, product);
     for (int64_t i = 0; i < groups; i++) {
         const double variance = (double)c->var[at + i] + c->eps;
         c->grad_bias[k.group + i] += sum[i];
@@ -281,28 +310,34 @@ static void gather(const mpbn_call *c, tile k, int64_t t, const real *d, const r
 
 /* carry: what passed beside the decision in, dL/dv[t-1] out; later becomes dL/du[t]. */
 SPECIALISED void through_norm_each(const mpbn_call *c, tile k, int64_t at, const real *d, const real *g, bands b,
-                                   real *carry, real *later, int each, int learn) {
+                                   real *carry, real *later, int each, int learn, int traced) {
     for (int64_t r = 0; r < c->rows; r++) {
         const int64_t off = at + r * c->length + k.at;
         const real *restrict beta = c->beta + place(c, k, r, each), *restrict dr = d + r * k.n, *restrict gr = g + r * k.n;
         const real *restrict scale = b.scale, *restrict level = b.level, *restrict tilt = b.tilt;
-        const real *restrict gu = c->grad_u ? c->grad_u + off : NULL;
+        const real *restrict gu = traced ? c->grad_u + off : NULL;
         real *restrict cr = carry + r * k.n, *restrict gx = c->grad_x + off, *restrict next = learn ? later + r * k.n : NULL;
-        for (int64_t i = 0; i < k.n; i++) gx[i] = cr[i] + scale[i] * (gr[i] - level[i] - dr[i] * tilt[i]);
-        if (gu)
-            for (int64_t i = 0; i < k.n; i++) gx[i] += gu[i];
-        for (int64_t i = 0; i < k.n; i++) cr[i] = beta[i * each] * gx[i];
-        if (learn) memcpy(next, gx, k.n * sizeof(real));
+        for (int64_t i = 0; i < k.n; i++) {
+            real now = cr[i] + scale[i] * (gr[i] - level[i] - dr[i] * tilt[i]);
+            if (traced) now += gu[i];
+            gx[i] = now;
+            cr[i] = beta[i * each] * now;
+            if (learn) next[i] = now;
+        }
     }
 }
 
 static void through_norm(const mpbn_call *c, tile k, int64_t at, const real *d, const real *g, bands b, real *carry,
                          real *later) {
-    switch (c->each * 2 + (c->grad_beta != NULL)) {
-    case 0: through_norm_each(c, k, at, d, g, b, carry, later, 0, 0); break;
-    case 1: through_norm_each(c, k, at, d, g, b, carry, later, 0, 1); break;
-    case 2: through_norm_each(c, k, at, d, g, b, carry, later, 1, 0); break;
-    default: through_norm_each(c, k, at, d, g, b, carry, later, 1, 1); break;
+    switch (c->each * 4 + (c->grad_beta != NULL) * 2 + (c->grad_u != NULL)) {
+    case 0: through_norm_each(c, k, at, d, g, b, carry, later, 0, 0, 0); break;
+    case 1: through_norm_each(c, k, at, d, g, b, carry, later, 0, 0, 1); break;
+    case 2: through_norm_each(c, k, at, d, g, b, carry, later, 0, 1, 0); break;
+    case 3: through_norm_each(c, k, at, d, g, b, carry, later, 0, 1, 1); break;
+    case 4: through_norm_each(c, k, at, d, g, b, carry, later, 1, 0, 0); break;
+    case 5: through_norm_each(c, k, at, d, g, b, carry, later, 1, 0, 1); break;
+    case 6: through_norm_each(c, k, at, d, g, b, carry, later, 1, 1, 0); break;
+    default: through_norm_each(c, k, at, d, g, b, carry, later, 1, 1, 1); break;
     }
 }
 

@@ -169,7 +169,9 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx: Any, grad_spikes: Tensor | None, grad_membranes: Tensor | None, grad_v: Tensor | None, *_: Any) -> Any:
+def _backward(
+    ctx: Any, grad_spikes: Tensor | None, grad_membranes: Tensor | None, grad_v: Tensor | None, *_: Any
+) -> Any:
     needs = [bool(need) for need in ctx.needs_input_grad[:7]]
     grads = torch.ops.spikekit.mpbn_backward(grad_spikes, grad_membranes, grad_v, *ctx.saved_tensors, *ctx.rule, needs)
     # The statistics that are given, the numbers and the flags have none.

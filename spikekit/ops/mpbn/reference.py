@@ -37,9 +37,7 @@ def on_step(value: Tensor, u: Tensor) -> Tensor:
     return value.reshape(-1, *([1] * (u.ndim - 2))) if value.ndim == 1 else value
 
 
-def normalise(
-    u: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float
-) -> Tensor:
+def normalise(u: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
     """The m of a step u [B, ...] by the equation above; the others have the shape of `weight`."""
     scale = weight / torch.sqrt(var + eps)
     return (u - on_step(mean, u)) * on_step(scale, u) + on_step(bias, u)
