@@ -193,7 +193,7 @@ def test_at_the_threshold(which, inclusive, path):
 @pytest.mark.parametrize("each", [False, True])
 @pytest.mark.parametrize("given", [False, True], ids=["train", "eval"])
 def test_gradcheck_on_a_smooth_spike(curve, op, reset, each, given, monkeypatch, path, poison):
-    """With the surrogate's own step in place of the spike its gradient is the true one, and finite differences judge."""
+    """With the surrogate's own step in place of the spike, its gradient is the true one: finite differences judge."""
     path("torch")
     monkeypatch.setattr(reference, "fire", lambda m, threshold, rule: curve.antiderivative(m - threshold))
     monkeypatch.setattr(sequence, "_spike", lambda m, threshold, inclusive: curve.antiderivative(m - threshold))

@@ -4,8 +4,8 @@
    A step is [rows, length]. Where each column is a group of its own (dense layers, channels last, one group an element)
    a tile is `width` columns; where a group is `length / groups` adjoining columns (channels first) it is one group, and
    `joint` is set. A tile runs through all time steps with its state in cache. Each step takes the mean first and the
-   variance around it, both summed in double whatever REAL is: in any order they round to the same float, so that
-   tiles, threads and the reference decide alike. */
+   variance around it, both summed in double whatever REAL is: in any order they round to the same float, all but never
+   to its neighbour, so that the kernels decide as the reference does. Tiles and threads do not change the order. */
 #include "native/surrogates.h"
 
 enum reset { SOFT, HARD, NONE };

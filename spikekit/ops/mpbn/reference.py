@@ -3,11 +3,13 @@
     u[t] = beta·v[t-1] + x[t]                          v[-1] = v0 (zero at rest)
     m[t] = weight·(u[t] - mean) / sqrt(var + eps) + bias
     s[t] = 1 if m[t] > threshold else 0                (>= when inclusive)
-    v[t] = u[t] - quantum·s[t] | u[t]·(1 - s[t]) | u[t]     soft, hard or no reset, of u: m decides and is not kept
+    v[t] = u[t] - quantum·s[t] | u[t]·(1 - s[t]) | u[t]     soft, hard, no reset, of u: m decides and is not kept
 
 mean and var are those of step t over the batch (and space, where there is one value a channel), the variance biased, or
-given ones: running statistics. Membrane potential batch normalisation, Guo et al. 2023, ICCV, arXiv 2308.08359. Sums are
-taken in float64: whatever their order, they round to the same float32, and so every path decides alike.
+given ones: running statistics. Membrane potential batch normalisation, Guo et al. 2023, ICCV, arXiv 2308.08359.
+
+Sums are taken in float64, the variance around the mean in a second pass. Whatever the order of a sum, it rounds to the
+same float32, but for one case in some ten million, where a decision at a near tie may go either way.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from spikekit.ops.lif.reference import LIFRule, fire, state_dtype
 
 
 def moments(u: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of a step u [B, ...] over the axes that share an entry of `weight`, of weight's shape."""
+    """Mean and biased variance of a step u [B, ...], of the shape of `weight`, over the axes that share its entries."""
     axes = shared_axes(u, weight)
     count = u.numel() // weight.numel()
     mean = (u.sum(axes, dtype=torch.float64) / count).to(u.dtype)

@@ -9,8 +9,8 @@ d = surrogate'(m - threshold) and g_v = dL/dv[t], from the last step to the firs
     dL/dthreshold = -Σ g_m                 dL/dquantum = -Σ s·g_v (soft)
     dL/dweight = Σ g_m·n                   dL/dbias = Σ g_m
 
-The two means over the statistics' axes are what the gradient through mean and var amounts to; with given statistics they
-are absent.
+The two means, over the axes of the statistics, are the gradient through mean and var; with given statistics they are
+absent.
 """
 
 from __future__ import annotations
