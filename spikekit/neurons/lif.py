@@ -31,6 +31,8 @@ class LIF(Neuron):
     Raises InputError for values outside these ranges and for drives that are not finite.
     """
 
+    norm: MPBN | None
+
     def __init__(
         self,
         beta: float | Tensor = 0.9,

@@ -199,14 +199,16 @@ def _self_test(dtype: torch.dtype) -> None:
     for reset, shape in (("soft", (5, 6, 19)), ("hard", (5, 3, 4, 5)), ("none", (4, 2, 3, 1, 7))):
         rule = LIFRule(reset, False, False, ATan())
         x, upstream = (torch.randn(shape, generator=generator, dtype=dtype) for _ in range(2))
-        values = [torch.full((), value, dtype=dtype) for value in (0.9, 0.3, 0.7)]
-        values += [torch.rand(shape[2], generator=generator, dtype=dtype) + 0.5 for _ in range(2)]
-        leaves = [value.clone().requires_grad_() for value in (x, *values)]
+        fixed = [torch.full((), value, dtype=dtype) for value in (0.9, 0.3, 0.7)]
+        fixed += [torch.rand(shape[2], generator=generator, dtype=dtype) + 0.5 for _ in range(2)]
+        beta, threshold, quantum, weight, bias = (value.requires_grad_() for value in fixed)
+        leaves = [x.requires_grad_(), beta, threshold, quantum, weight, bias]
         with torch.enable_grad():
-            expected = mpbn_reference(leaves[0], None, *leaves[1:], None, None, 1e-5, rule)
+            expected = mpbn_reference(x, None, beta, threshold, quantum, weight, bias, None, None, 1e-5, rule)
             loss = (expected[0] * upstream).sum() + expected[2].sum()
             gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
-        found = forward(x, None, *values, None, None, 1e-5, reset, False, True)
+        x, beta, threshold, quantum, weight, bias = (leaf.detach() for leaf in leaves)
+        found = forward(x, None, beta, threshold, quantum, weight, bias, None, None, 1e-5, reset, False, True)
         if not all(torch.equal(a, b) for a, b in zip(found[:3], expected[:3], strict=True)):
             raise ArithmeticError(f"other spikes than the reference, reset {reset}")
         g_x, _, g_weight, g_bias, *sums = backward(
@@ -215,8 +217,13 @@ def _self_test(dtype: torch.dtype) -> None:
             torch.ones_like(found[2]),
             found[1],
             None,
-            *values,
-            *found[3:],
+            beta,
+            threshold,
+            quantum,
+            weight,
+            bias,
+            found[3],
+            found[4],
             True,
             1e-5,
             reset,

@@ -61,7 +61,7 @@ def forward(
     v = torch.zeros_like(x[0], dtype=dtype) if v0 is None else v0
     for t, drive in enumerate(x.unbind(0)):
         u = torch.mul(v, beta).add_(drive)
-        if training:
+        if mean is None or var is None:
             means[t], variances[t] = now = moments(u, weight)
         else:
             now = (mean, var)
