@@ -1,10 +1,10 @@
-"""One LIF layer with membrane potential batch normalisation, a training step of it, beside SpikingJelly and a plain loop.
+"""A training step of one LIF layer with membrane potential batch normalisation, beside SpikingJelly and a plain loop.
 
-    u[t] = v[t-1] / 4 + x[t],  a spike where BN(u[t]) > 1/2,  hard reset, ATan(2), float32, BN trained, statistics of each step
+    u[t] = v[t-1] / 4 + x[t],  a spike where BN(u[t]) > 1/2,  hard reset, ATan(2), float32, statistics of each step
 
-The plain loop computes that on `functional.batch_norm`, one call a step. SpikingJelly's MPBNLIFNode is another model: it
-keeps BN(u) as its membrane, resets that, and fires at the threshold too. Shapes and work are the same, the spikes are not,
-so the table of agreement holds the plain loop against spikekit and SpikingJelly against a loop of its own equations.
+The plain loop computes that on `functional.batch_norm`, once a step. SpikingJelly's MPBNLIFNode is another model: it
+keeps BN(u) as its membrane, and resets that. Shapes and work are the same, the spikes are not; so the check at the end
+holds spikekit against the plain loop, and SpikingJelly against a loop of its own equations.
 """
 
 from __future__ import annotations
@@ -151,9 +151,8 @@ def show(report: dict[str, Any]) -> str:
         rows.append(row)
     lines = grid(["", OURS, PLAIN, PEER], rows)
     for check in report["checks"]:
-        lines.append(
-            f"- {check['name']}: {check['differ']} spikes of {check['spikes']} differ, gradient {check['gradient_error']:.0e}"
-        )
+        spikes = f"{check['differ']} spikes of {check['spikes']} differ"
+        lines.append(f"- {check['name']}: {spikes}, gradient {check['gradient_error']:.0e}")
     lines += [f"- {name}: {reason}" for name, reason in report["absent"].items()]
     return "\n".join(lines)
 

@@ -89,7 +89,7 @@ class MPBN(nn.Module):
         rule: LIFRule,
         *,
         keep_membranes: bool = False,
-    ) -> tuple[Tensor, Tensor | None, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """`spikekit.ops.lif.lif` with the decision on a normalised membrane; updates the statistics in train mode."""
         self._check_drive(x)
         session = sessions.active()
@@ -97,8 +97,8 @@ class MPBN(nn.Module):
         traced = session is not None and "decision" in session.wants(self)
         dtype = state_dtype(x.dtype)
         weight, bias = self._affine(dtype)
-        mean, var = (None, None) if self.training else (self.running_mean.to(dtype), self.running_var.to(dtype))
-        spikes, membranes, v, means, variances = mpbn(
+        mean, var = self.running_mean.to(dtype), self.running_var.to(dtype)
+        found = mpbn(
             x,
             v0,
             beta,
@@ -108,18 +108,24 @@ class MPBN(nn.Module):
             bias,
             mean,
             var,
+            self.training,
+            self.momentum,
             self.eps,
             rule,
             keep_membranes=keep_membranes or traced,
         )
-        if means is not None and variances is not None:
-            self._track(means, variances, x[0].numel() // weight.numel())
-        if traced and session is not None and slot is not None and membranes is not None:
-            statistics = [moments(u, weight) if mean is None or var is None else (mean, var) for u in membranes]
-            steps = zip(membranes, statistics, strict=True)
-            decisions = [normalise(u, weight, bias, *of_step, self.eps) for u, of_step in steps]
+        if traced and session is not None and slot is not None:
+            decisions = []
+            for u in found.membranes:
+                statistics = moments(u, weight) if self.training else (mean, var)
+                decisions.append(normalise(u, weight, bias, *statistics, self.eps))
             session.put(slot, "decision", torch.stack(decisions))
-        return spikes, membranes, v
+        if self.training:
+            with torch.no_grad():
+                self.running_mean.copy_(found.mean)
+                self.running_var.copy_(found.var)
+                self.num_batches_tracked.add_(len(x))
+        return found.spikes, found.membranes, found.v
 
     def forward(self, x: Tensor) -> Tensor:
         """Not a layer: raises InputError."""
@@ -129,17 +135,6 @@ class MPBN(nn.Module):
         if not self.affine:
             return torch.ones_like(self.running_mean, dtype=dtype), torch.zeros_like(self.running_mean, dtype=dtype)
         return self.weight.to(dtype), self.bias.to(dtype)
-
-    @torch.no_grad()
-    def _track(self, means: Tensor, variances: Tensor, count: int) -> None:
-        """Move the running statistics, one step after the other, by means and biased variances [T, ...]."""
-        running = torch.stack((self.running_mean, self.running_var))
-        steps = torch.stack((means, variances * (count / (count - 1))), dim=1).to(running.dtype)
-        for step in steps.unbind(0):
-            running.lerp_(step, self.momentum)
-        self.running_mean.copy_(running[0])
-        self.running_var.copy_(running[1])
-        self.num_batches_tracked.add_(len(means))
 
     def _check_drive(self, x: Tensor) -> None:
         channels = len(self.shape) == 1

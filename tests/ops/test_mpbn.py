@@ -62,33 +62,33 @@ def affine(x, each):
     return [(torch.rand(shape) + 0.5).to(state_dtype(x.dtype)), torch.randn(shape).to(state_dtype(x.dtype)) / 3]
 
 
-def statistics(x, each, given):
+def statistics(x, each):
+    """Running mean and variance."""
     shape = x.shape[2:] if each else x.shape[2:3]
-    return [torch.rand(shape).to(state_dtype(x.dtype)) + 0.2 for _ in range(2)] if given else [None, None]
+    return [torch.rand(shape).to(state_dtype(x.dtype)) + 0.2 for _ in range(2)]
 
 
 def numbers(x, *values):
     return [torch.tensor(value, dtype=state_dtype(x.dtype)) for value in values]
 
 
-def check(equal_to_reference, inputs, given, rule, keep=False, use=(True, True, True)):
-    """Spikes, membranes where they are kept, and the last v, bit for bit; gradients; the statistics of the steps."""
+def check(equal_to_reference, inputs, each, rule, training=True, keep=False, use=(True, True, True)):
+    """Spikes, membranes where they are kept, and the last v, bit for bit; gradients; the statistics."""
     chosen = (0, 1, 2) if keep else (0, 2)
+    rest = (*statistics(inputs[0], each), training, 0.3, EPS, rule)
 
     def outputs(op, **settings):
         def run(*leaves):
-            found = op(*leaves, *given, EPS, rule, **settings)
+            found = op(*leaves, *rest, **settings)
             return tuple(found[index] for index in chosen)
 
         return run
 
     equal_to_reference(outputs(mpbn, keep_membranes=keep), outputs(mpbn_reference), inputs, use)
-    found, expected = (op(*inputs, *given, EPS, rule)[3:] for op in (mpbn, mpbn_reference))
+    found, expected = (op(*inputs, *rest)[3:] for op in (mpbn, mpbn_reference))
     for value, wanted in zip(found, expected, strict=True):
-        if wanted is None:
-            assert value is None
-        else:
-            torch.testing.assert_close(value, wanted, rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(value, wanted, rtol=1e-6, atol=1e-7)
+        assert (value.numel() > 0) == training
 
 
 @pytest.mark.usefixtures("poison")
@@ -96,15 +96,15 @@ def check(equal_to_reference, inputs, given, rule, keep=False, use=(True, True, 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reset", ["soft", "hard", "none"])
 @pytest.mark.parametrize("detach", [False, True])
-@pytest.mark.parametrize("given", [False, True], ids=["train", "eval"])
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_equal_to_reference(which, kind, reset, detach, given, dtype, equal_to_reference, path):
+def test_equal_to_reference(which, kind, reset, detach, training, dtype, equal_to_reference, path):
     path(which)
     x, each = drive(kind, dtype), KINDS[kind][1]
     v0 = torch.randn(x.shape[1:], dtype=dtype)
     inputs = [x, v0, *numbers(x, 0.9, 0.3, 0.7), *affine(x, each)]
     rule = LIFRule(reset, False, detach, surrogate.ATan())
-    check(equal_to_reference, inputs, statistics(x, each, given), rule)
+    check(equal_to_reference, inputs, each, rule, training)
 
 
 @pytest.mark.usefixtures("poison")
@@ -117,7 +117,7 @@ def test_layouts_and_dtypes(which, layout, kind, dtype, equal_to_reference, path
     x, each = drive(kind, dtype, layout), KINDS[kind][1]
     v0 = channels_last(torch.randn(1, *x.shape[1:]))[0].to(state_dtype(dtype))
     inputs = [x, v0, *numbers(x, 0.9, 0.3, 0.7), *affine(x, each)]
-    check(equal_to_reference, inputs, [None, None], LIFRule("soft", False, False, surrogate.Triangle()), keep=True)
+    check(equal_to_reference, inputs, each, LIFRule("soft", False, False, surrogate.Triangle()), keep=True)
 
 
 PARAMETERS = {
@@ -142,19 +142,19 @@ def test_parameters(which, layout, kind, values, reset, rest, equal_to_reference
     beta, threshold, quantum = (PARAMETERS[values](x.shape[2:]).double() * 0.8 + 0.1 for _ in range(3))
     v0 = None if rest else torch.randn(x.shape[1:], dtype=torch.float64)
     rule = LIFRule(reset, False, False, surrogate.Sigmoid())
-    check(equal_to_reference, [x, v0, beta, threshold, quantum, *affine(x, each)], [None, None], rule)
+    check(equal_to_reference, [x, v0, beta, threshold, quantum, *affine(x, each)], each, rule)
 
 
 @pytest.mark.usefixtures("poison")
 @pytest.mark.parametrize("which", PATHS)
 @pytest.mark.parametrize("use", [(True, False, False), (False, True, False), (False, False, True)])
-@pytest.mark.parametrize("given", [False, True], ids=["train", "eval"])
-def test_gradients_of_one_output(which, use, given, equal_to_reference, path):
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_gradients_of_one_output(which, use, training, equal_to_reference, path):
     path(which)
     x = drive("conv, a channel", torch.float64)
     inputs = [x, torch.randn(x.shape[1:], dtype=x.dtype), *numbers(x, 0.9, 0.3, 0.7), *affine(x, False)]
     rule = LIFRule("soft", False, False, surrogate.ATan())
-    check(equal_to_reference, inputs, statistics(x, False, given), rule, keep=True, use=use)
+    check(equal_to_reference, inputs, False, rule, training, keep=True, use=use)
 
 
 @pytest.mark.parametrize("which", PATHS)
@@ -167,7 +167,7 @@ def test_one_gradient_at_a_time(which, wanted, poison, path):
     grads = []
     for op in (mpbn, mpbn_reference):
         leaves = [a.clone().requires_grad_(index == wanted) for index, a in enumerate(inputs)]
-        spikes, _, v, *_ = op(*leaves, None, None, EPS, rule)
+        spikes, _, v, *_ = op(*leaves, torch.zeros(5), torch.ones(5), True, 0.1, EPS, rule)
         ((spikes * x).sum() + v.square().sum()).backward()
         assert [leaf.grad is not None for leaf in leaves] == [index == wanted for index in range(7)]
         grads.append(leaves[wanted].grad)
@@ -183,7 +183,7 @@ def test_at_the_threshold(which, inclusive, path):
     one, zero = torch.ones(2), torch.zeros(2)
     rule = LIFRule("none", inclusive, False, surrogate.ATan())
     parameters = [torch.tensor(value) for value in (0.9, 0.5, 0.5)]
-    spikes = mpbn(x, None, *parameters, one, zero, zero, one / 2, 0.5, rule)[0]
+    spikes = mpbn(x, None, *parameters, one, zero, zero, one / 2, False, 0.1, 0.5, rule)[0]
     assert spikes.flatten().tolist() == [float(inclusive), 0.0]
 
 
@@ -191,8 +191,8 @@ def test_at_the_threshold(which, inclusive, path):
 @pytest.mark.parametrize("op", [mpbn_reference, mpbn], ids=["reference", "sequence"])
 @pytest.mark.parametrize("reset", ["soft", "hard", "none"])
 @pytest.mark.parametrize("each", [False, True])
-@pytest.mark.parametrize("given", [False, True], ids=["train", "eval"])
-def test_gradcheck_on_a_smooth_spike(curve, op, reset, each, given, monkeypatch, path, poison):
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_gradcheck_on_a_smooth_spike(curve, op, reset, each, training, monkeypatch, path, poison):
     """With the surrogate's own step in place of the spike, its gradient is the true one: finite differences judge."""
     path("torch")
     monkeypatch.setattr(reference, "fire", lambda m, threshold, rule: curve.antiderivative(m - threshold))
@@ -201,10 +201,10 @@ def test_gradcheck_on_a_smooth_spike(curve, op, reset, each, given, monkeypatch,
     x = torch.randn(3, 3, 2, 2, dtype=torch.float64)
     parameters = [torch.rand(2, 1, dtype=torch.float64) * 0.5 + 0.4 for _ in range(3)]
     inputs = [x, torch.randn(3, 2, 2, dtype=torch.float64), *parameters, *affine(x, each)]
-    known = statistics(x, each, given)
+    rest = (*statistics(x, each), training, 0.1, EPS, rule)
 
     def outputs(*args):
-        return op(*args, *known, EPS, rule, **({"keep_membranes": True} if op is mpbn else {}))[:3]
+        return op(*args, *rest, **({"keep_membranes": True} if op is mpbn else {}))[:3]
 
     assert torch.autograd.gradcheck(outputs, [a.requires_grad_() for a in inputs])
 
@@ -218,20 +218,19 @@ def test_reference_is_batch_norm_of_the_membrane(shape, training):
     weight, bias = (torch.rand(3, dtype=torch.float64, requires_grad=True) for _ in range(2))
     mean, var = torch.rand(3, dtype=torch.float64), torch.rand(3, dtype=torch.float64)
     parameters = [torch.tensor(value, dtype=torch.float64) for value in (0.25, 0.5, 0.5)]
-    known = (None, None) if training else (mean, var)
-    spikes, membranes, _, means, variances = mpbn_reference(x, None, *parameters, weight, bias, *known, EPS, rule)
+    rest = (mean, var, training, 0.2, EPS, rule)
+    spikes, membranes, _, _, _, *after = mpbn_reference(x, None, *parameters, weight, bias, *rest)
 
     v, trains, running = 0, [], (mean.clone(), var.clone())
     for t, x_t in enumerate(x):
         u = 0.25 * v + x_t
-        m = functional.batch_norm(u, *running, weight, bias, training, 1.0, EPS)
+        m = functional.batch_norm(u, *running, weight, bias, training, 0.2, EPS)
         s = reference.fire(m, torch.tensor(0.5, dtype=torch.float64), rule)
         v = u * (1 - s)
         trains.append(s)
         torch.testing.assert_close(u, membranes[t])
-        if training:
-            count = x_t.numel() // 3
-            torch.testing.assert_close(running, (means[t], variances[t] * count / (count - 1)))
+    if training:
+        torch.testing.assert_close(tuple(after), running)
     upstream = torch.randn_like(x)
     assert torch.equal(torch.stack(trains), spikes)
     expected = torch.autograd.grad((torch.stack(trains) * upstream).sum(), (x, weight, bias))
@@ -244,7 +243,7 @@ def all_of_it(shape, layout=contiguous):
     leaves = [x, *(torch.rand(shape[2], requires_grad=True) for _ in range(2))]
     parameters = [torch.full((), value, requires_grad=True) for value in (0.9, 0.4, 0.6)]
     rule = LIFRule("soft", False, False, surrogate.ATan())
-    found = mpbn(x, None, *parameters, *leaves[1:], None, None, EPS, rule)
+    found = mpbn(x, None, *parameters, *leaves[1:], *statistics(x, False), True, 0.1, EPS, rule)
     upstream = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     return [*found[:1], *found[2:], *torch.autograd.grad((found[0] * upstream).sum(), (*leaves, *parameters))]
 
@@ -273,6 +272,8 @@ def test_a_large_offset_keeps_its_variance(path):
     rule = LIFRule("soft", False, False, surrogate.ATan())
     for which in PATHS:
         path(which)
-        *_, mean, var = mpbn(x, None, *parameters, torch.ones(3), torch.zeros(3), None, None, EPS, rule)
+        rest = (torch.zeros(3), torch.ones(3), True, 0.1, EPS, rule)
+        found = mpbn(x, None, *parameters, torch.ones(3), torch.zeros(3), *rest)
+        mean, var = found.means, found.variances
         torch.testing.assert_close(var[0].double(), x[0].double().var(0, correction=0), rtol=1e-4, atol=0)
         torch.testing.assert_close(mean[0].double(), x[0].double().mean(0), rtol=1e-7, atol=0)

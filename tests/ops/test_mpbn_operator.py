@@ -27,15 +27,15 @@ def arguments(x, per_neuron):
 
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize(
-    ("drive", "rest", "reset", "given"),
-    [("dense", True, "soft", False), ("channels last", False, "none", True), ("bfloat16", False, "soft", False)],
+    ("drive", "rest", "reset", "training"),
+    [("dense", True, "soft", True), ("channels last", False, "none", False), ("bfloat16", False, "soft", True)],
 )
-def test_opcheck(fused, drive, rest, reset, given):
+def test_opcheck(fused, drive, rest, reset, training):
     x = DRIVES[drive]()
     v0 = None if rest else torch.randn(x.shape[1:], requires_grad=True)
     leaves = [a.requires_grad_() for a in arguments(x, per_neuron=not rest)]
-    known = [torch.rand(3) + 0.1, torch.rand(3) + 0.1] if given else [None, None]
-    rule = (1e-5, reset, False, False, *CURVE, True, fused)
+    known = [torch.rand(3) + 0.1, torch.rand(3) + 0.1]
+    rule = (training, 0.1, 1e-5, reset, False, False, *CURVE, True, fused)
     torch.library.opcheck(torch.ops.spikekit.mpbn.default, (x.requires_grad_(), v0, *leaves, *known, *rule))
 
 
@@ -43,8 +43,9 @@ def test_opcheck(fused, drive, rest, reset, given):
 @pytest.mark.parametrize("drive", ["channels last", "bfloat16"])
 def test_opcheck_inference(fused, drive):
     x = DRIVES[drive]()
-    rule = (1e-5, "soft", False, False, *CURVE, False, fused)
-    torch.library.opcheck(torch.ops.spikekit.mpbn.default, (x, None, *arguments(x, True), None, None, *rule))
+    rule = (True, 0.1, 1e-5, "soft", False, False, *CURVE, False, fused)
+    known = (torch.zeros(3), torch.ones(3))
+    torch.library.opcheck(torch.ops.spikekit.mpbn.default, (x, None, *arguments(x, True), *known, *rule))
 
 
 @pytest.mark.parametrize("fused", [True, False])
@@ -73,7 +74,8 @@ def test_no_second_derivative():
 def run(x, curve=None):
     parameters = [torch.tensor(value) for value in (0.9, 0.4, 0.6)]
     rule = LIFRule("soft", False, False, curve or surrogate.ATan())
-    return mpbn(x, None, *parameters, torch.ones(2), torch.zeros(2), None, None, 1e-5, rule)[0]
+    one, zero = torch.ones(2), torch.zeros(2)
+    return mpbn(x, None, *parameters, one, zero, zero, one, True, 0.1, 1e-5, rule)[0]
 
 
 def test_a_surrogate_without_a_kernel_takes_the_pure_torch_path(monkeypatch):

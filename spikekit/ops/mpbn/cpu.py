@@ -14,7 +14,7 @@ from spikekit import native
 from spikekit.ops.layout import arranged, arranged_as_new
 from spikekit.ops.lif.cpu import _FLOATS, _KEYS, _RESETS
 from spikekit.ops.lif.reference import LIFRule, state_dtype
-from spikekit.ops.mpbn.reference import mpbn_reference
+from spikekit.ops.mpbn.reference import Outcome, mpbn_reference
 from spikekit.surrogate import ATan
 
 # Elements of a tile's state: four such arrays fit a second-level cache.
@@ -31,9 +31,10 @@ class _Call(ctypes.Structure):
         *((name, ctypes.c_int32) for name in ("threads", "joint", "each", "training")),
         *((name, ctypes.c_int32) for name in ("reset", "inclusive", "detach", "surrogate")),
         ("numbers", ctypes.c_double * 2),
-        ("eps", ctypes.c_double),
+        *((name, ctypes.c_double) for name in ("eps", "momentum")),
         *((name, ctypes.c_void_p) for name in ("x", "v0", "beta", "threshold", "quantum", "weight", "bias")),
-        *((name, ctypes.c_void_p) for name in ("mean", "var", "spikes", "u", "v")),
+        *((name, ctypes.c_void_p) for name in ("mean", "var", "running_mean", "running_var")),
+        *((name, ctypes.c_void_p) for name in ("spikes", "u", "v")),
         *((name, ctypes.c_void_p) for name in ("grad_spikes", "grad_u", "grad_v", "grad_x", "grad_v0")),
         *((name, ctypes.c_void_p) for name in ("grad_beta", "grad_threshold", "grad_quantum")),
         *((name, ctypes.c_void_p) for name in ("grad_weight", "grad_bias")),
@@ -57,33 +58,34 @@ def forward(
     quantum: Tensor,
     weight: Tensor,
     bias: Tensor,
-    mean: Tensor | None,
-    var: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    training: bool,
+    momentum: float,
     eps: float,
     reset: str,
     inclusive: bool,
     keep: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Spikes, membranes (empty unless `keep`), last v, and means and variances of the steps (empty where given)."""
+) -> Outcome:
+    """The whole sequence; membranes are empty unless `keep`."""
     dtype = state_dtype(x.dtype)
     drive = _settled(x, weight).to(dtype)
     spikes, v = native.empty_like(drive), native.empty_like(drive[0])
     membranes = native.empty_like(drive) if keep else drive.new_empty(0)
-    training = mean is None or var is None
-    shape = (len(x), *weight.shape) if training else (0,)
-    means, variances = drive.new_empty(shape), drive.new_empty(shape)
+    means, variances = (drive.new_empty((len(x), *weight.shape) if training else (0,)) for _ in range(2))
+    running = [value.clone() if training else value.new_empty(0) for value in (mean, var)]
     call, alive = _call(drive, beta, threshold, quantum, weight, bias, eps, reset, inclusive)
     start = None if v0 is None else arranged(v0, drive[0])
     _point(call, x=drive, v0=start, spikes=spikes, u=membranes, v=v)
+    call.training, call.momentum = training, momentum
     if training:
-        _point(call, mean=means, var=variances)
+        _point(call, mean=means, var=variances, running_mean=running[0], running_var=running[1])
     else:
         alive += _given(call, mean, var)
-    call.training = training
     if KERNELS.library(dtype).mpbn_forward(ctypes.byref(call)):
         raise MemoryError("mpbn_forward: no memory for the state of a tile")
     new = [arranged_as_new(spikes.to(x.dtype), x), arranged_as_new(membranes, x) if keep else membranes]
-    return new[0], new[1], arranged_as_new(v, x[0]), means, variances
+    return Outcome(new[0], new[1], arranged_as_new(v, x[0]), means, variances, *running)
 
 
 def backward(
@@ -180,9 +182,9 @@ def _width(rows: int, length: int, threads: int) -> int:
     return min(length, max(_LINE, -(-widest // _LINE) * _LINE))
 
 
-def _given(call: _Call, mean: Tensor | None, var: Tensor | None) -> list[Tensor]:
+def _given(call: _Call, mean: Tensor, var: Tensor) -> list[Tensor]:
     """Point at statistics that are read alone, and return what must outlive the call."""
-    statistics = [value.contiguous() for value in (mean, var) if value is not None]
+    statistics = [mean.contiguous(), var.contiguous()]
     _point(call, mean=statistics[0], var=statistics[1])
     return statistics
 
@@ -201,16 +203,19 @@ def _self_test(dtype: torch.dtype) -> None:
         x, upstream = (torch.randn(shape, generator=generator, dtype=dtype) for _ in range(2))
         fixed = [torch.full((), value, dtype=dtype) for value in (0.9, 0.3, 0.7)]
         fixed += [torch.rand(shape[2], generator=generator, dtype=dtype) + 0.5 for _ in range(2)]
+        at_rest = (torch.zeros(shape[2], dtype=dtype), torch.ones(shape[2], dtype=dtype))
         beta, threshold, quantum, weight, bias = (value.requires_grad_() for value in fixed)
         leaves = [x.requires_grad_(), beta, threshold, quantum, weight, bias]
         with torch.enable_grad():
-            expected = mpbn_reference(x, None, beta, threshold, quantum, weight, bias, None, None, 1e-5, rule)
+            expected = mpbn_reference(x, None, beta, threshold, quantum, weight, bias, *at_rest, True, 0.1, 1e-5, rule)
             loss = (expected[0] * upstream).sum() + expected[2].sum()
             gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
         x, beta, threshold, quantum, weight, bias = (leaf.detach() for leaf in leaves)
-        found = forward(x, None, beta, threshold, quantum, weight, bias, None, None, 1e-5, reset, False, True)
+        found = forward(x, None, beta, threshold, quantum, weight, bias, *at_rest, True, 0.1, 1e-5, reset, False, True)
         if not all(torch.equal(a, b) for a, b in zip(found[:3], expected[:3], strict=True)):
             raise ArithmeticError(f"other spikes than the reference, reset {reset}")
+        if not all(torch.allclose(a, b, rtol=1e-5, atol=1e-5) for a, b in zip(found[3:], expected[3:], strict=True)):
+            raise ArithmeticError(f"other statistics than the reference, reset {reset}")
         g_x, _, g_weight, g_bias, *sums = backward(
             upstream,
             None,

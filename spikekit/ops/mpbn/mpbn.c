@@ -12,14 +12,15 @@ enum reset { SOFT, HARD, NONE };
 
 /* Arrays of time are [steps, rows, length]; v0, v, grad_v, grad_v0 are [rows, length]. With each = 0, beta, threshold
    and quantum hold one number, else [period, length]: row r of a step uses row r % period. weight, bias: [groups].
-   mean, var: [steps, groups] in training, written by the forward pass; [groups] otherwise. Sums are double. Absent arrays
+   mean, var: [steps, groups] in training, written by the forward pass, which moves running_mean and running_var [groups]
+   too; [groups] otherwise. Sums are double. Absent arrays
    are NULL. The order of the fields is that of spikekit/ops/mpbn/cpu.py. */
 typedef struct {
     int64_t steps, rows, length, groups, period, width;
     int32_t threads, joint, each, training, reset, inclusive, detach, surrogate;
-    double numbers[2], eps;
+    double numbers[2], eps, momentum;
     const real *x, *v0, *beta, *threshold, *quantum, *weight, *bias;
-    real *mean, *var, *spikes, *u, *v;
+    real *mean, *var, *running_mean, *running_var, *spikes, *u, *v;
     const real *grad_spikes, *grad_u, *grad_v;
     real *grad_x, *grad_v0;
     double *grad_beta, *grad_threshold, *grad_quantum, *grad_weight, *grad_bias;
@@ -189,7 +190,12 @@ static void measure(const mpbn_call *c, tile k, int64_t t, const real *u, real *
     for (int64_t i = 0; i < groups; i++) mean[i] = c->mean[at + i] = (real)(sum[i] / count);
     spread(c, k, mean);
     sum_squares(u, mean, c->rows, k.n, c->joint, sum);
-    for (int64_t i = 0; i < groups; i++) c->var[at + i] = (real)(sum[i] / count);
+    for (int64_t i = 0; i < groups; i++) {
+        real *running_mean = c->running_mean + k.group + i, *running_var = c->running_var + k.group + i;
+        c->var[at + i] = (real)(sum[i] / count);
+        *running_mean += (real)c->momentum * (mean[i] - *running_mean);
+        *running_var += (real)c->momentum * ((real)(sum[i] / (count - 1)) - *running_var);
+    }
 }
 
 /* Both return 1 when memory is short. */

@@ -1,7 +1,7 @@
 """The MPBN operation as one operator a layer, over the C kernels or, in plain torch, the loop over rows.
 
 Both save the membranes and the statistics of the steps for the backward pass, and not the drive. Running statistics are
-the caller's to update: the operator changes nothing, it returns what each step measured.
+the caller's to update: the operator changes nothing, it returns what they are afterwards.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ def mpbn_operator(
     quantum: Tensor,
     weight: Tensor,
     bias: Tensor,
-    mean: Tensor | None,
-    var: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    training: bool,
+    momentum: float,
     eps: float,
     reset: str,
     inclusive: bool,
@@ -42,15 +44,14 @@ def mpbn_operator(
     surrogate_numbers: Sequence[float],
     keep: bool,
     fused: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Spikes, membranes, last v, and means and variances of the steps.
-
-    Membranes are empty unless `keep`, which the gradient needs; the statistics are empty where mean and var are given.
-    fused: by the C kernels.
-    """
-    return _kernels(fused).forward(
-        x, v0, beta, threshold, quantum, weight, bias, mean, var, eps, reset, inclusive, keep
-    )
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The fields of `reference.Outcome`; `keep` the membranes for a gradient. fused: by the C kernels."""
+    forward = _kernels(fused).forward
+    return tuple(
+        forward(
+            x, v0, beta, threshold, quantum, weight, bias, mean, var, training, momentum, eps, reset, inclusive, keep
+        )
+    )  # type: ignore[return-value]
 
 
 @operator("mpbn_backward")
@@ -119,17 +120,19 @@ def _(
     quantum: Tensor,
     weight: Tensor,
     bias: Tensor,
-    mean: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    training: bool,
     *rest: Any,
 ) -> tuple[Tensor, ...]:
     dtype, keep = state_dtype(x.dtype), rest[-2]
-    shape = (x.shape[0], *weight.shape) if mean is None else (0,)
+    shape = (x.shape[0], *weight.shape) if training else (0,)
     return (
         torch.empty_like(x),
         torch.empty_like(x, dtype=dtype) if keep else x.new_empty(0, dtype=dtype),
         torch.empty_like(x[0], dtype=dtype),
-        x.new_empty(shape, dtype=dtype),
-        x.new_empty(shape, dtype=dtype),
+        *(x.new_empty(shape, dtype=dtype) for _ in range(2)),
+        *(x.new_empty(shape[1:] if training else shape, dtype=dtype) for _ in range(2)),
     )
 
 
@@ -159,9 +162,8 @@ def _(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, v0, beta, threshold, quantum, weight, bias, mean, var, eps, *rule, _, fused = inputs
-    training = mean is None
-    statistics = output[3:] if training else (mean, var)
+    x, v0, beta, threshold, quantum, weight, bias, mean, var, training, _, eps, *rule, _, fused = inputs
+    statistics = output[3:5] if training else (mean, var)
     ctx.save_for_backward(output[1], v0, beta, threshold, quantum, weight, bias, *statistics)
     ctx.mark_non_differentiable(*output[3:])
     ctx.rule = (training, eps, *rule, fused, x.dtype)
@@ -175,7 +177,7 @@ def _backward(
     needs = [bool(need) for need in ctx.needs_input_grad[:7]]
     grads = torch.ops.spikekit.mpbn_backward(grad_spikes, grad_membranes, grad_v, *ctx.saved_tensors, *ctx.rule, needs)
     # The statistics that are given, the numbers and the flags have none.
-    return *(grad if need else None for grad, need in zip(grads, needs, strict=True)), *([None] * 10)
+    return *(grad if need else None for grad, need in zip(grads, needs, strict=True)), *([None] * 12)
 
 
 differentiable("mpbn", _backward, _setup_context)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from spikekit.ops.layout import uninitialised_like
 from spikekit.ops.lif.reference import state_dtype
-from spikekit.ops.mpbn.reference import moments, normalise, on_step, shared_axes
+from spikekit.ops.mpbn.reference import Outcome, moments, moved, normalise, on_step, shared_axes
 from spikekit.surrogate import decode
 
 
@@ -44,16 +44,17 @@ def forward(
     quantum: Tensor,
     weight: Tensor,
     bias: Tensor,
-    mean: Tensor | None,
-    var: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    training: bool,
+    momentum: float,
     eps: float,
     reset: str,
     inclusive: bool,
     keep: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Spikes, membranes (empty unless `keep`), last v, and means and variances of the steps (empty where given)."""
+) -> Outcome:
+    """The whole sequence; membranes are empty unless `keep`."""
     dtype = state_dtype(x.dtype)
-    training = mean is None or var is None
     spikes = uninitialised_like(x)
     membranes = uninitialised_like(x, dtype) if keep else x.new_empty(0, dtype=dtype)
     shape = (len(x), *weight.shape) if training else (0,)
@@ -61,7 +62,7 @@ def forward(
     v = torch.zeros_like(x[0], dtype=dtype) if v0 is None else v0
     for t, drive in enumerate(x.unbind(0)):
         u = torch.mul(v, beta).add_(drive)
-        if mean is None or var is None:
+        if training:
             means[t], variances[t] = now = moments(u, weight)
         else:
             now = (mean, var)
@@ -70,7 +71,11 @@ def forward(
         if keep:
             membranes[t] = u
         v = _after_reset(u, s, quantum, reset)
-    return spikes, membranes, torch.empty_like(x[0], dtype=dtype).copy_(v), means, variances
+    last = torch.empty_like(x[0], dtype=dtype).copy_(v)
+    if not training:
+        return Outcome(spikes, membranes, last, means, variances, *(mean.new_empty(0) for _ in range(2)))
+    after = moved(mean, var, means, variances, x[0].numel() // weight.numel(), momentum)
+    return Outcome(spikes, membranes, last, means, variances, *after)
 
 
 def backward(
