@@ -196,7 +196,7 @@ def test_gradcheck_on_a_smooth_spike(curve, op, reset, each, training, monkeypat
     """With the surrogate's own step in place of the spike, its gradient is the true one: finite differences judge."""
     path("torch")
     monkeypatch.setattr(reference, "fire", lambda m, threshold, rule: curve.antiderivative(m - threshold))
-    monkeypatch.setattr(sequence, "_spike", lambda m, threshold, inclusive: curve.antiderivative(m - threshold))
+    monkeypatch.setattr(sequence, "_spike", lambda m, threshold, _, out: out.copy_(curve.antiderivative(m - threshold)))
     rule = LIFRule(reset, False, False, curve)
     x = torch.randn(3, 3, 2, 2, dtype=torch.float64)
     parameters = [torch.rand(2, 1, dtype=torch.float64) * 0.5 + 0.4 for _ in range(3)]
@@ -277,3 +277,17 @@ def test_a_large_offset_keeps_its_variance(path):
         mean, var = found.means, found.variances
         torch.testing.assert_close(var[0].double(), x[0].double().var(0, correction=0), rtol=1e-4, atol=0)
         torch.testing.assert_close(mean[0].double(), x[0].double().mean(0), rtol=1e-7, atol=0)
+
+
+def test_spikes_of_torchs_own_batch_norm_but_for_ties():
+    """Its sums are rounded differently. Given our membrane, step by step, only a decision at a tie may differ."""
+    x = torch.randn(20, 64, 200) * 0.5 + 0.15
+    weight, bias, mean, var = torch.rand(200) + 0.5, torch.randn(200) / 3, torch.zeros(200), torch.ones(200)
+    rule = LIFRule("hard", False, True, surrogate.ATan())
+    parameters = [torch.tensor(value) for value in (0.25, 0.5, 0.5)]
+    found = mpbn(x, None, *parameters, weight, bias, mean, var, True, 0.1, EPS, rule, keep_membranes=True)
+    m = torch.stack([functional.batch_norm(u, mean, var, weight, bias, True, 0.1, EPS) for u in found.membranes])
+    differs = (m > 0.5) != found.spikes.bool()
+    assert bool(((m - 0.5).abs()[differs] < 1e-5).all())
+    assert 0.05 < found.spikes.mean() < 0.95
+    torch.testing.assert_close((found.mean, found.var), (mean, var), rtol=1e-5, atol=1e-6)

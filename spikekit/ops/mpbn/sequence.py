@@ -22,18 +22,27 @@ from torch import Tensor
 
 from spikekit.ops.layout import uninitialised_like
 from spikekit.ops.lif.reference import state_dtype
-from spikekit.ops.mpbn.reference import Outcome, moments, moved, normalise, on_step, shared_axes
+from spikekit.ops.mpbn.reference import Outcome, moved, on_step, shared_axes
 from spikekit.surrogate import decode
 
 
-def _spike(m: Tensor, threshold: Tensor, inclusive: bool) -> Tensor:
-    return ((m >= threshold) if inclusive else (m > threshold)).to(m.dtype)
+def _spike(m: Tensor, threshold: Tensor, inclusive: bool, out: Tensor) -> Tensor:
+    return (torch.ge if inclusive else torch.gt)(m, threshold, out=out)
 
 
-def _after_reset(u: Tensor, s: Tensor, quantum: Tensor, reset: str) -> Tensor:
-    if reset == "soft":
-        return u - quantum * s
-    return u * (1 - s) if reset == "hard" else u.clone()
+def _after_reset(u: Tensor, s: Tensor, quantum: Tensor, reset: str, out: Tensor) -> Tensor:
+    """State v from u and s into `out`. Products with s are exact: a fused form rounds like the reference."""
+    if reset == "none":
+        return out.copy_(u)
+    return torch.addcmul(u, u if reset == "hard" else s, s if reset == "hard" else quantum, value=-1, out=out)
+
+
+def _mean(u: Tensor, axes: list[int], count: int) -> Tensor:
+    return (u.sum(axes, dtype=torch.float64) / count).to(u.dtype)
+
+
+def _mean_square(centred: Tensor, axes: list[int], count: int) -> Tensor:
+    return (centred.double().square().sum(axes) / count).to(centred.dtype)
 
 
 def forward(
@@ -59,22 +68,27 @@ def forward(
     membranes = uninitialised_like(x, dtype) if keep else x.new_empty(0, dtype=dtype)
     shape = (len(x), *weight.shape) if training else (0,)
     means, variances = (x.new_empty(shape, dtype=dtype) for _ in range(2))
-    v = torch.zeros_like(x[0], dtype=dtype) if v0 is None else v0
+    axes, count = shared_axes(x[0], weight), x[0].numel() // weight.numel()
+    shift = on_step(bias, x[0])
+    row, m, s, last = (torch.empty_like(x[0], dtype=dtype) for _ in range(4))
+    v = v0
     for t, drive in enumerate(x.unbind(0)):
-        u = torch.mul(v, beta).add_(drive)
-        if training:
-            means[t], variances[t] = now = moments(u, weight)
+        u = membranes[t] if keep else row
+        if v is None:
+            u.copy_(drive)
         else:
-            now = (mean, var)
-        s = _spike(normalise(u, weight, bias, *now, eps), threshold, inclusive)
-        spikes[t] = s
-        if keep:
-            membranes[t] = u
-        v = _after_reset(u, s, quantum, reset)
-    last = torch.empty_like(x[0], dtype=dtype).copy_(v)
+            torch.mul(v, beta, out=u).add_(drive)
+        now = _mean(u, axes, count) if training else mean
+        torch.sub(u, on_step(now, u), out=m)
+        spread = _mean_square(m, axes, count) if training else var
+        if training:
+            means[t], variances[t] = now, spread
+        m.mul_(on_step(weight / torch.sqrt(spread + eps), u)).add_(shift)
+        spikes[t] = _spike(m, threshold, inclusive, s)
+        v = _after_reset(u, s, quantum, reset, last)
     if not training:
         return Outcome(spikes, membranes, last, means, variances, *(mean.new_empty(0) for _ in range(2)))
-    after = moved(mean, var, means, variances, x[0].numel() // weight.numel(), momentum)
+    after = moved(mean, var, means, variances, count, momentum)
     return Outcome(spikes, membranes, last, means, variances, *after)
 
 
@@ -107,40 +121,48 @@ def backward(
     """
     curve = decode(surrogate, list(numbers))
     attached = not detach_reset and reset != "none"
-    axes = shared_axes(membranes[0], weight)
+    axes, count = shared_axes(membranes[0], weight), membranes[0].numel() // weight.numel()
+    shift = on_step(bias, membranes[0])
     g_x = uninitialised_like(membranes)
     g_weight, g_bias = (torch.zeros_like(weight, dtype=torch.float64) for _ in range(2))
     sums = [torch.zeros_like(membranes[0, 0], dtype=torch.float64) for _ in range(3)] if learn else []
-    g_v = torch.zeros_like(membranes[0]) if grad_v is None else grad_v
+    g_v = torch.zeros_like(membranes[0])
+    if grad_v is not None:
+        g_v.copy_(grad_v)
+    centred, m, s, work = (torch.empty_like(g_v) for _ in range(4))
     for t in reversed(range(len(membranes))):
         u = membranes[t]
-        now = (mean[t], var[t]) if training else (mean, var)
-        deviation = torch.sqrt(now[1] + eps)
-        m = normalise(u, weight, bias, *now, eps)
-        s = _spike(m, threshold, inclusive)
-        g_s = torch.zeros_like(u) if grad_spikes is None else grad_spikes[t].to(u.dtype)
-        if attached:
-            g_s = g_s - (quantum if reset == "soft" else u) * g_v
-        g_m = curve.derivative(m - threshold).mul_(g_s)
-        n = (u - on_step(now[0], u)) / on_step(deviation, u)
-        along, across = g_m.sum(axes, dtype=torch.float64), (g_m * n).sum(axes, dtype=torch.float64)
-        g_bias += along
-        g_weight += across
+        now, spread = (mean[t], var[t]) if training else (mean, var)
+        deviation = torch.sqrt(spread + eps)
+        scale = on_step(weight / deviation, u)
+        torch.sub(u, on_step(now, u), out=centred)
+        torch.mul(centred, scale, out=m).add_(shift)
+        _spike(m, threshold, inclusive, s)
+        g_m = curve.derivative(m - threshold)
         if learn:
             if t + 1 < len(membranes):
-                sums[0] += (g_x[t + 1] * _after_reset(u, s, quantum, reset)).sum(0)
-            sums[1] -= g_m.sum(0)
+                sums[0] += _after_reset(u, s, quantum, reset, work).mul_(g_x[t + 1]).sum(0)
             if reset == "soft":
-                sums[2] -= (s * g_v).sum(0)
-        beside = g_v * (1 - s) if reset == "hard" else g_v
+                sums[2] -= torch.mul(s, g_v, out=work).sum(0)
+        through = torch.zeros_like(u) if grad_spikes is None else grad_spikes[t]
+        if attached:
+            through = torch.addcmul(through, quantum if reset == "soft" else u, g_v, value=-1)
+        g_m.mul_(through)
+        if learn:
+            sums[1] -= g_m.sum(0)
+        if reset == "hard":
+            g_v.addcmul_(g_v, s, value=-1)
+        along = g_m.sum(axes, dtype=torch.float64)
+        across = torch.mul(g_m, centred, out=work).sum(axes, dtype=torch.float64)
+        g_bias += along
+        g_weight += across / deviation
         if training:
-            count = u.numel() // weight.numel()
-            level, tilt = ((value / count).to(u.dtype) for value in (along, across))
-            g_m = g_m - on_step(level, u) - n * on_step(tilt, u)
-        g_u = torch.addcmul(beside, g_m, on_step(weight / deviation, u), out=g_x[t])
+            tilt = (across / (count * (spread + eps))).to(u.dtype)
+            g_m.sub_(on_step((along / count).to(u.dtype), u)).sub_(centred.mul_(on_step(tilt, u)))
+        g_u = torch.addcmul(g_v, g_m, scale, out=g_x[t])
         if grad_membranes is not None:
             g_u.add_(grad_membranes[t])
-        g_v = beta * g_u
+        torch.mul(g_u, beta, out=g_v)
     if learn and v0 is not None:
         sums[0] += (g_x[0] * v0).sum(0)
-    return [g_x, torch.empty_like(membranes[0]).copy_(g_v), g_weight, g_bias, *sums]
+    return [g_x, g_v, g_weight, g_bias, *sums]
