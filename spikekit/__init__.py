@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from spikekit import errors, surrogate
 from spikekit.native.allocator import tune_allocator
 from spikekit.neurons import CUBALIF, IF, LI, LIF, Neuron, RecurrentLIF
+from spikekit.norm import MPBN
 from spikekit.rematerialise import checkpoint_time
 from spikekit.sequential import Sequential, fold_time
 from spikekit.state import map_state, record, run, scan
@@ -26,6 +27,7 @@ __all__ = [
     "IF",
     "LI",
     "LIF",
+    "MPBN",
     "Neuron",
     "RecurrentLIF",
     "Sequential",
