@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -23,7 +24,7 @@ from benchmarks.contenders import OURS, Contender
 from benchmarks.measure import alternate
 from benchmarks.networks import Network, check, floor, ours
 from benchmarks.options import begin, finish, parser, timing_options
-from benchmarks.plot import curves, legend_below, modes, title
+from benchmarks.plot import curves, legend_below, modes, plain_numbers, title
 from benchmarks.table import NOTHING, grid, ratio, value
 from benchmarks.workloads import Workload, mlp
 from spikekit.ops.paths import forced_path, set_path
@@ -192,6 +193,14 @@ def remarks(report: dict[str, Any]) -> list[str]:
     return ["### Crossover", "", *grid(head, rows)]
 
 
+def _widen(ax: Axes) -> None:
+    """Show a factor of 4 at least, so that noise does not look like a trend."""
+    low, high = ax.get_ylim()
+    extra = max(1.0, 4 * low / high) ** 0.5
+    ax.set_ylim(low / extra, high * extra)
+    plain_numbers(ax.yaxis)
+
+
 def draw(report: dict[str, Any], file: Path) -> None:
     """Time over density, a panel for each workload and mode."""
     workloads = list(dict.fromkeys(cell["workload"] for cell in report["cells"]))
@@ -202,6 +211,7 @@ def draw(report: dict[str, Any], file: Path) -> None:
         for ax, mode in zip(row, modes(report), strict=True):
             curves(ax, report, found[workload, mode], "density")
             ax.set(xlabel="input density, %", ylabel="ms a call")
+            _widen(ax)
             ax.set_title(f"{workload}, {mode}", fontsize=10)
             densities = [cell["density"] for cell in found[workload, mode]]
             ax.set_xticks(densities, [f"{100 * d:g}" for d in densities])
