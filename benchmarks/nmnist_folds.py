@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Subset
 
 import spikekit as sk
 from spikekit.datasets import kfold
-from spikekit.events import RandomAffine, collate_time_first
+from spikekit.events import collate_time_first
 from spikekit.task import Task
 from spikekit.train import seed_all
 
@@ -32,7 +32,7 @@ def main() -> None:
     task = Task().resolved()
     frames = task.frames("all")
     print(f"{frames.name}: {len(frames)} recordings, {given.folds} folds, {given.epochs} epochs each", flush=True)
-    augment = RandomAffine()
+    augment = task.augmentation()
     scores, right = [], 0.0
     for fold, (train, test) in enumerate(kfold(frames.labels.numpy(), given.folds)):
         start = time.monotonic()

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from spikekit import errors, surrogate
-from spikekit.neurons import IF, LI, LIF, Neuron
+from spikekit.neurons import CUBALIF, IF, LI, LIF, Neuron, RecurrentLIF
 from spikekit.rematerialise import checkpoint_time
 from spikekit.sequential import Sequential, fold_time
 from spikekit.state import map_state, record, run, scan
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CUBALIF",
     "IF",
     "LI",
     "LIF",
     "Neuron",
+    "RecurrentLIF",
     "Sequential",
     "Trainer",
     "checkpoint_time",

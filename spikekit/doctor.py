@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 import spikekit
+from spikekit.ops import gpu
 from spikekit.ops.paths import ENVIRONMENT_VARIABLE, forced_path
 
 EXTRAS = {
@@ -19,6 +20,7 @@ EXTRAS = {
     "train": ("lightning-fabric", "rich", "tensorboard"),
     "viz": ("matplotlib",),
     "nir": ("nir", "nirtorch", "h5py"),
+    "gpu": ("triton",),
 }
 
 
@@ -45,6 +47,9 @@ def examine(*, lava: bool = True) -> Iterator[Finding]:
         if path == "auto"
         else f"{path}, because ${ENVIRONMENT_VARIABLE} or set_path says so",
     )
+    refusal = gpu.refusal()
+    there = torch.cuda.is_available()
+    yield Finding("GPU kernels", f"not used: {refusal}" if refusal else "Triton", not (refusal and there))
     for extra, packages in EXTRAS.items():
         found = {package: _version(package) for package in packages}
         missing = [package for package, version in found.items() if version is None]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spikekit.errors import InputError, SpikekitError
+from spikekit.layers import apply_stateless
 
 # These read axis 0 as time or as the batch themselves: folding T into B would mix the two without an error.
 _SEQUENCE_LAYERS = (
@@ -38,7 +39,7 @@ class FoldTime(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """X [T, B, ...] -> [T, B, ...]."""
         _check_axes(x, "fold_time")
-        y: Tensor = self.module(x.flatten(0, 1))
+        y = apply_stateless(self.module, x.flatten(0, 1))
         _check_folded(y, self.module, "fold_time", x.shape[:2])
         return y.unflatten(0, x.shape[:2])
 
@@ -97,7 +98,7 @@ class Sequential(nn.Sequential):
                 steps = x.shape[:2]
                 x, folded = x.flatten(0, 1), True
             try:
-                x = layer(x)
+                x = apply_stateless(layer, x) if folded else layer(x)
             except torch.OutOfMemoryError:
                 raise
             except SpikekitError as error:

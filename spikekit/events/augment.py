@@ -1,12 +1,13 @@
 """Augmentation of frames: what a shaky hand, another distance or another hand's slant would have recorded.
 
-Both draw from torch's generator, which a Trainer seeds and restores. They take the frames [T, C, H, W] of one recording
-and return frames of the same shape and dtype, all steps moved alike.
+All draw from torch's generator, which a Trainer seeds and restores. They take the frames [T, C, H, W] of one recording
+and return frames of the same shape and dtype; where pixels move, they move alike in all steps.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -64,7 +65,70 @@ class RandomAffine:
                 [sin * width / height, cos, 2 * self.pixels * dy / height],
             ]
         )
-        image = frames.flatten(0, 1)[None].float()
-        grid = F.affine_grid(matrix[None], list(image.shape), align_corners=False)
-        moved = F.grid_sample(image, grid, mode="nearest", align_corners=False)
-        return moved.reshape(frames.shape).to(frames.dtype)
+        return _sample(frames, matrix)
+
+
+@dataclass(frozen=True)
+class RandomElastic:
+    """Bend: a smooth field of displacements, normal with standard deviation `pixels` at knots x knots points.
+
+    As another hand would have written it: Simard, Steinkraus and Platt 2003, ICDAR. Takes the nearest pixel.
+    """
+
+    pixels: float = 1.5
+    knots: int = 5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.pixels < math.inf:
+            raise InputError(f"RandomElastic: pixels must be 0 or more, got {self.pixels}")
+        if not (isinstance(self.knots, int) and self.knots >= 2):
+            raise InputError(f"RandomElastic: knots must be a whole number, 2 or more, got {self.knots!r}")
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        height, width = frames.shape[-2:]
+        # Two units across the sensor, whatever its size: the coordinates of grid_sample.
+        size = torch.tensor([2 * self.pixels / width, 2 * self.pixels / height]).reshape(1, 2, 1, 1)
+        knots = torch.randn(1, 2, self.knots, self.knots) * size
+        field = F.interpolate(knots, size=(height, width), mode="bicubic", align_corners=True)
+        return _sample(frames, torch.eye(2, 3), field.movedim(1, -1))
+
+
+@dataclass(frozen=True)
+class RandomDrop:
+    """Lose each spike with one probability, drawn anew for each recording between 0 and `most`.
+
+    As a less sensitive camera would have recorded it: EventDrop, Gu et al. 2021, IJCAI.
+    """
+
+    most: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.most < 1:
+            raise InputError(f"RandomDrop: most must be 0 or more and below 1, got {self.most}")
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        lost = torch.rand(frames.shape) < self.most * torch.rand(())
+        return frames.masked_fill(lost, 0)
+
+
+class Compose:
+    """Several augmentations, one after the other."""
+
+    def __init__(self, *transforms: Callable[[Tensor], Tensor]) -> None:
+        self.transforms = transforms
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        for transform in self.transforms:
+            frames = transform(frames)
+        return frames
+
+    def __repr__(self) -> str:
+        return f"Compose({', '.join(map(repr, self.transforms))})"
+
+
+def _sample(frames: Tensor, matrix: Tensor, displacement: Tensor | float = 0.0) -> Tensor:
+    """The nearest pixels of where an affine map [2, 3] and a field [1, H, W, 2] point; outside lies nothing."""
+    image = frames.flatten(0, 1)[None].float()
+    grid = F.affine_grid(matrix[None], list(image.shape), align_corners=False) + displacement
+    moved = F.grid_sample(image, grid, mode="nearest", align_corners=False)
+    return moved.reshape(frames.shape).to(frames.dtype)

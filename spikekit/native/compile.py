@@ -1,21 +1,26 @@
-"""From C source to a shared library in a private cache, once for each source, processor, compiler and set of flags.
+"""From C source to a shared library, compiled once for each source, processor, compiler and set of flags.
 
 A source needs nothing but a C compiler: no header of torch or Python, so no ABI ties it to a version of either, and it
-compiles in a second. Each operation has its own library for each floating type, with the same function names.
+compiles in seconds. Each operation has its own library for each floating type, with the same function names.
+CC names another compiler, SPIKEKIT_CFLAGS adds flags after all others.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import platform
+import re
 import shlex
 import shutil
-import stat
 import subprocess
-import tempfile
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from spikekit.native import cache
 
 _PACKAGE = Path(__file__).parents[1]
 _FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
@@ -29,57 +34,82 @@ class CompileError(Exception):
     """Why there is no library; the text is for `spikekit doctor`."""
 
 
-def compiled(source: Path, real: str) -> Path:
+@dataclass(frozen=True)
+class Compiled:
+    """A library as it lies in the cache: what made it, and how long that took."""
+
+    path: Path
+    compiler: str
+    flags: str
+    seconds: float
+
+
+def compiled(source: Path, real: str) -> Compiled:
     """The library of one C file for `real` ("float" or "double"), compiled if the cache does not hold it.
 
     Raises CompileError.
     """
-    compiler = os.environ.get("CC") or next((c for c in _COMPILERS if shutil.which(c)), None)
+    compiler, more = _words("CC") or _found(), _words("SPIKEKIT_CFLAGS")
+    try:
+        folder = cache.folder()
+        target = folder / f"{source.stem}-{real}-{_key(source, compiler, more, real)}.so"
+        about = cache.note(target)
+        if about is None:
+            with cache.locked(folder):
+                # Another process may have been first.
+                about = cache.note(target)
+                if about is None:
+                    about = _compile(source, compiler, more, real, target)
+    except OSError as error:
+        raise CompileError(f"no cache for compiled kernels: {error}; set SPIKEKIT_CACHE to a folder of yours") from error
+    return Compiled(target, str(about["compiler"]), str(about["flags"]), float(about["seconds"]))
+
+
+def _words(variable: str) -> list[str]:
+    try:
+        return shlex.split(os.environ.get(variable, ""))
+    except ValueError as error:
+        raise CompileError(f"${variable} cannot be read: {error}") from error
+
+
+def _found() -> list[str]:
+    compiler = next((name for name in _COMPILERS if shutil.which(name)), None)
     if compiler is None:
         raise CompileError("no C compiler (cc, gcc or clang) on PATH")
-    folder = _private(_cache())
-    target = folder / f"{source.stem}-{real}-{_key(source, compiler, real)}.so"
-    if not target.exists():
-        with _lock(folder):
-            # Another process may have been first.
-            if not target.exists():
-                _compile(source, compiler, real, target)
-    return target
+    return [compiler]
 
 
-def _cache() -> Path:
-    cache = os.environ.get("SPIKEKIT_CACHE")
-    return (Path(cache) if cache else Path.home() / ".cache" / "spikekit") / "native"
-
-
-def _private(folder: Path) -> Path:
-    """The folder, made if need be. What is loaded from it runs as this user: nobody else may write there."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.stat()
-    except (OSError, RuntimeError) as error:
-        raise CompileError(f"{folder} cannot be made ({error}); set SPIKEKIT_CACHE to a folder of your own") from error
-    if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
-        raise CompileError(f"{folder} can be written by other users; chmod 700 it, or set SPIKEKIT_CACHE elsewhere")
-    return folder
-
-
-def _key(source: Path, compiler: str, real: str) -> str:
-    digest = hashlib.sha256(repr((real, _FLAGS, _EXTRA_FLAGS, _identity(compiler), _processor())).encode())
-    for path in (source, *sorted(Path(__file__).parent.glob("*.h"))):
-        digest.update(path.read_bytes())
+def _key(source: Path, compiler: Sequence[str], more: Sequence[str], real: str) -> str:
+    facts = (real, _FLAGS, _EXTRA_FLAGS, [_identity(word) for word in compiler], more, _processor())
+    digest = hashlib.sha256(repr(facts).encode())
+    for text in _texts(source, set()):
+        digest.update(text)
     return digest.hexdigest()[:24]
 
 
-def _identity(compiler: str) -> object:
-    """Path, size and date of the compiler: an upgrade makes libraries anew."""
-    found = shutil.which(compiler)
+def _texts(source: Path, seen: set[Path]) -> list[bytes]:
+    """The source and all it includes by a name in quotes."""
+    seen.add(source)
+    text = source.read_bytes()
+    texts = [text]
+    for name in re.findall(rb'^\s*#\s*include\s*"([^"]+)"', text, re.MULTILINE):
+        places = (folder / os.fsdecode(name) for folder in (source.parent, _PACKAGE))
+        path = next((place for place in places if place.is_file()), None)
+        if path is not None and path not in seen:
+            texts += _texts(path, seen)
+    return texts
+
+
+def _identity(word: str) -> object:
+    """Path, size and date of a program on the compiler's command line: an upgrade makes libraries anew."""
+    found = shutil.which(word)
     if found is None:
-        return compiler
+        return word
     status = Path(found).resolve().stat()
     return found, status.st_size, status.st_mtime
 
 
+@functools.cache
 def _processor() -> str:
     """What -march=native depends on: a home folder may be shared between machines."""
     try:
@@ -90,51 +120,35 @@ def _processor() -> str:
     return platform.machine() + "".join(sorted({line for line in lines if line.startswith(wanted)}))
 
 
-class _lock:
-    """One compilation at a time in a folder, where the system knows file locks; elsewhere the rename decides."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "lock"
-
-    def __enter__(self) -> None:
-        try:
-            import fcntl
-
-            self._file = self._path.open("w")
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-        except ImportError:
-            return
-        except OSError as error:
-            raise CompileError(f"{self._path.parent} cannot be written ({error}); set SPIKEKIT_CACHE") from error
-
-    def __exit__(self, *error: object) -> None:
-        if hasattr(self, "_file"):
-            self._file.close()
-
-
-def _compile(source: Path, compiler: str, real: str, target: Path) -> None:
-    try:
-        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-            output = Path(scratch) / "kernels.so"
-            last = ""
-            for extra in _EXTRA_FLAGS:
-                options = [*_FLAGS, *extra, f"-DREAL={real}", f"-I{_PACKAGE}"]
-                command = [*shlex.split(compiler), *options, str(source), "-lm", "-o", str(output)]
-                last = _run(command)
-                if not last:
-                    os.replace(output, target)
-                    return
-    except OSError as error:
-        raise CompileError(f"{target.parent} cannot be written ({error}); set SPIKEKIT_CACHE") from error
-    raise CompileError(f"{compiler} failed: {last}")
+def _compile(source: Path, compiler: Sequence[str], more: Sequence[str], real: str, target: Path) -> dict[str, object]:
+    begin = time.perf_counter()
+    with cache.scratch(target.parent) as scratch:
+        output = scratch / target.name
+        complaint = ""
+        for extra in _EXTRA_FLAGS:
+            flags = [*_FLAGS, *extra, *more]
+            files = [f"-DREAL={real}", f"-I{_PACKAGE}", str(source), "-lm", "-o", str(output)]
+            complaint = _run([*compiler, *flags, *files])
+            if not complaint and not output.is_file():
+                complaint = "it wrote no library"
+            if not complaint:
+                seconds = time.perf_counter() - begin
+                about = {"compiler": shlex.join(compiler), "flags": shlex.join(flags), "seconds": round(seconds, 2)}
+                cache.put(output, target, about)
+                return about
+    raise CompileError(f"{shlex.join(compiler)} failed: {complaint}")
 
 
 def _run(command: Sequence[str]) -> str:
-    """The last line of what the compiler says when it fails, or nothing when it does not."""
+    """The line that says why the compiler failed, or nothing when it did not."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
+        # Other flags would meet the same.
+        raise CompileError(f"{command[0]} failed: {error}") from error
     if done.returncode == 0:
         return ""
-    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[0]
+    lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    return next((line for line in lines if "error" in line), lines[0])

@@ -11,6 +11,15 @@ typedef REAL real;
 /* With constant arguments, each call of such a function becomes a loop of its own, without branches inside. */
 #define SPECIALISED static inline __attribute__((always_inline))
 
+/* Neurons that run through all time steps together: their rows stay in cache. */
+#define BLOCK 4096
+
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* n values of a row, or zeros where there is none. */
+static inline void copy_or_zero(real *to, const real *from, int64_t n) {
+    if (from) memcpy(to, from, n * sizeof(real));
+    else memset(to, 0, n * sizeof(real));
+}
 
 #endif

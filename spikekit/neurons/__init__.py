@@ -1,7 +1,9 @@
 """Neurons: modules that hold parameters and hand the maths to `spikekit.ops`."""
 
 from spikekit.neurons.base import Neuron
+from spikekit.neurons.cuba import CUBALIF
 from spikekit.neurons.li import LI
 from spikekit.neurons.lif import IF, LIF
+from spikekit.neurons.recurrent import RecurrentLIF
 
-__all__ = ["IF", "LI", "LIF", "Neuron"]
+__all__ = ["CUBALIF", "IF", "LI", "LIF", "Neuron", "RecurrentLIF"]

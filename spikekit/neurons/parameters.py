@@ -1,7 +1,7 @@
 """Neuron parameters: fixed or learnable, one for all neurons, one a channel, or one a neuron.
 
 A learnable parameter is stored unconstrained and read through a map that cannot leave the legal range, so that no
-optimiser step needs clamping: beta = sigmoid(beta_raw) in (0, 1), threshold = exp(threshold_raw) > 0.
+optimiser step needs clamping: a decay (alpha, beta) is sigmoid(beta_raw) in (0, 1), threshold = exp(threshold_raw) > 0.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from torch import Tensor, nn
 
 from spikekit.errors import InputError
 
-RANGES = {"beta": "between 0 and 1", "threshold": "greater than 0", "reset_quantum": "greater than 0"}
+DECAYS = ("alpha", "beta")
+_POSITIVE = ("threshold", "reset_quantum")
+RANGES = dict.fromkeys(DECAYS, "between 0 and 1") | dict.fromkeys(_POSITIVE, "greater than 0")
 
 
 def _legal(name: str, value: Tensor) -> bool:
     if not bool(torch.isfinite(value).all()):
         return False
-    return bool(((value >= 0) & (value <= 1)).all()) if name == "beta" else bool((value > 0).all())
+    return bool(((value >= 0) & (value <= 1)).all()) if name in DECAYS else bool((value > 0).all())
 
 
 def add_parameter(module: nn.Module, name: str, value: float | Tensor, learn: bool) -> None:
@@ -33,12 +35,12 @@ def add_parameter(module: nn.Module, name: str, value: float | Tensor, learn: bo
     if not learn:
         module.register_buffer(name, tensor)
         return
-    if name == "beta" and not bool(((tensor > 0) & (tensor < 1)).all()):
+    if name in DECAYS and not bool(((tensor > 0) & (tensor < 1)).all()):
         raise InputError(
-            f"{type(module).__name__}: a learnable beta must start strictly between 0 and 1, got {value}; "
+            f"{type(module).__name__}: a learnable {name} must start strictly between 0 and 1, got {value}; "
             "at 0 or 1 the sigmoid that keeps it legal has no gradient"
         )
-    raw = torch.logit(tensor) if name == "beta" else torch.log(tensor)
+    raw = torch.logit(tensor) if name in DECAYS else torch.log(tensor)
     module.register_parameter(f"{name}_raw", nn.Parameter(raw))
 
 
@@ -47,7 +49,7 @@ def read_parameter(module: nn.Module, name: str) -> Tensor:
     raw = getattr(module, f"{name}_raw", None)
     if raw is None:
         return module.get_buffer(name)
-    return torch.sigmoid(raw) if name == "beta" else torch.exp(raw)
+    return torch.sigmoid(raw) if name in DECAYS else torch.exp(raw)
 
 
 def broadcast(module: nn.Module, name: str, value: Tensor, x: Tensor) -> Tensor:

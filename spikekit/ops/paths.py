@@ -7,9 +7,10 @@ import os
 import torch
 
 from spikekit.errors import InputError
+from spikekit.ops import gpu
 
 ENVIRONMENT_VARIABLE = "SPIKEKIT_PATH"
-PATHS = ("auto", "torch", "reference")
+PATHS = ("auto", "torch", "reference", "triton")
 
 _choice = os.environ.get(ENVIRONMENT_VARIABLE, "auto")
 
@@ -18,11 +19,14 @@ def set_path(path: str) -> None:
     """Force one implementation for the whole process.
 
     "auto", the default: fused kernels where they serve, else the whole-sequence operators in plain torch; "torch":
-    those operators always; "reference": the loops that define the operations.
+    those operators always; "reference": the loops that define the operations. "triton" is "auto" with the GPU's kernels
+    on the CPU too, in Triton's interpreter: for tests, and with TRITON_INTERPRET=1 in the environment.
     """
     global _choice
     if path not in PATHS:
         raise InputError(f"path must be one of {PATHS}, got {path!r} (check ${ENVIRONMENT_VARIABLE})")
+    if path == "triton" and not gpu.interpreted():
+        raise InputError("path 'triton' runs Triton's interpreter: set TRITON_INTERPRET=1 in the environment")
     _choice = path
 
 
@@ -32,6 +36,11 @@ set_path(_choice)
 def forced_path() -> str:
     """The path set by `set_path` or by the environment variable SPIKEKIT_PATH."""
     return _choice
+
+
+def triton_serves(device: str) -> bool:
+    """Whether tensors of this type of device go to Triton kernels, where an operation has them."""
+    return device == "cuda" or (device == "cpu" and _choice == "triton" and gpu.interpreted())
 
 
 def functorch_active() -> bool:

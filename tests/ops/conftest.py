@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from spikekit.ops import paths
+
 # Relative to the largest gradient; half precision rounds the gradient of x once more, on the way out.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 
@@ -46,3 +48,17 @@ def equal_to_reference():
         return outputs, grads
 
     return check
+
+
+@pytest.fixture
+def triton_device(monkeypatch):
+    """Where Triton kernels are tested: the GPU, or the CPU in Triton's interpreter, with the path set to it."""
+    pytest.importorskip("triton")
+    if torch.cuda.is_available():
+        yield "cuda"
+        return
+    # Triton reads the setting when it decorates a kernel: at the first use of an operation, which is in these tests.
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    paths.set_path("triton")
+    yield "cpu"
+    paths.set_path("auto")

@@ -64,6 +64,13 @@ def test_unknown_path_is_refused(auto):
     assert paths.forced_path() == "auto"
 
 
+def test_the_interpreter_must_be_asked_for(auto, monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(InputError, match="TRITON_INTERPRET=1"):
+        paths.set_path("triton")
+    assert paths.forced_path() == "auto"
+
+
 def test_environment_variable_is_checked_at_import():
     done = subprocess.run(
         [sys.executable, "-c", "import spikekit"],

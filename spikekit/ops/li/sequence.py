@@ -33,23 +33,24 @@ def li_sequence(x: Tensor, v0: Tensor | None, beta: Tensor) -> Tensor:
 
 @operator("li_backward")
 def li_backward(
-    grad: Tensor, out: Tensor, v0: Tensor | None, beta: Tensor, dtype: torch.dtype, needs: Sequence[bool]
+    grad: Tensor, out: Tensor | None, v0: Tensor | None, beta: Tensor, dtype: torch.dtype, needs: Sequence[bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, v0, beta; those not needed come back empty."""
-    g_x = uninitialised_like(out, dtype)
-    g = torch.zeros_like(out[0])
-    g_beta = torch.zeros_like(g) if needs[2] else g.new_empty(0)
-    for t in range(out.shape[0] - 1, -1, -1):
+    """Gradients of x, v0, beta; those not needed come back empty. out: the membranes, None where beta needs none."""
+    g_x = uninitialised_like(grad, dtype)
+    g = torch.zeros_like(grad[0])
+    g_beta = g.new_empty(0) if out is None else torch.zeros_like(g)
+    for t in range(len(grad) - 1, -1, -1):
         g.add_(grad[t])
         g_x[t].copy_(g)
-        before = out[t - 1] if t > 0 else v0
-        if needs[2] and before is not None:
-            g_beta.addcmul_(g, before)
+        if out is not None:
+            before = out[t - 1] if t > 0 else v0
+            if before is not None:
+                g_beta.addcmul_(g, before)
         g.mul_(beta)
     return (
         g_x,
         g if needs[1] else g.new_empty(0),
-        g_beta.sum_to_size(beta.shape).to(beta.dtype).contiguous() if needs[2] else g_beta,
+        g_beta if out is None else g_beta.sum_to_size(beta.shape).to(beta.dtype).contiguous(),
     )
 
 
@@ -58,29 +59,34 @@ def _(x: Tensor, v0: Tensor | None, beta: Tensor) -> Tensor:
     return torch.empty_like(x, dtype=state_dtype(x.dtype))
 
 
-@fake("li_backward")
-def _(
-    grad: Tensor, out: Tensor, v0: Tensor | None, beta: Tensor, dtype: torch.dtype, needs: Sequence[bool]
-) -> tuple[Tensor, Tensor, Tensor]:
-    return (
-        torch.empty_like(out, dtype=dtype),
-        torch.empty_like(out[0]) if needs[1] else out.new_empty(0),
-        beta.new_empty(beta.shape) if needs[2] else out.new_empty(0),
-    )
+def make_differentiable(name: str) -> None:
+    """Give the operator `name`(x, v0, beta) the gradient that `name`_backward computes, and that its fake."""
+    backward = f"{name}_backward"
+
+    @fake(backward)
+    def _(
+        grad: Tensor, out: Tensor | None, v0: Tensor | None, beta: Tensor, dtype: torch.dtype, needs: Sequence[bool]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return (
+            torch.empty_like(grad, dtype=dtype),
+            torch.empty_like(grad[0]) if needs[1] else grad.new_empty(0),
+            grad.new_empty(0) if out is None else beta.new_empty(beta.shape),
+        )
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, v0, beta = inputs
+        # The gradient of the drive needs nothing that was computed; only that of beta reads membranes.
+        ctx.save_for_backward(output if ctx.needs_input_grad[2] else None, v0, beta)
+        ctx.dtype = x.dtype
+
+    def run_backward(ctx: Any, grad: Tensor) -> Any:
+        out, v0, beta = ctx.saved_tensors
+        needs = [bool(need) for need in ctx.needs_input_grad]
+        grads = getattr(torch.ops.spikekit, backward)(grad, out, v0, beta, ctx.dtype, needs)
+        return tuple(g if need else None for g, need in zip(grads, needs, strict=True))
+
+    differentiable(name, run_backward, setup_context)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, v0, beta = inputs
-    ctx.save_for_backward(output, v0, beta)
-    ctx.dtype = x.dtype
-
-
-def _backward(ctx: Any, grad: Tensor) -> Any:
-    out, v0, beta = ctx.saved_tensors
-    needs = [bool(need) for need in ctx.needs_input_grad]
-    grads = torch.ops.spikekit.li_backward(grad, out, v0, beta, ctx.dtype, needs)
-    return tuple(g if need else None for g, need in zip(grads, needs, strict=True))
-
-
-differentiable("li", _backward, _setup_context)
+make_differentiable("li")
 not_differentiable("li_backward")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spikekit.ops.lif.fused import lif_fused, supports
+from spikekit.ops.lif.fused import chunk_for, lif_fused, supports
 from spikekit.ops.lif.reference import LIFRule, lif_reference, state_dtype
 from spikekit.ops.lif.sequence import lif_inference, lif_training
 from spikekit.ops.paths import forced_path, functorch_active
@@ -33,7 +33,7 @@ def lif(
     inputs = (x, beta, threshold, quantum) if v0 is None else (x, v0, beta, threshold, quantum)
     differentiable = torch.is_grad_enabled() and any(a.requires_grad for a in inputs)
     name, numbers = rule.surrogate.encode()
-    if path == "auto" and not keep_membranes and supports(x.device.type, x.dtype, name):
+    if path in ("auto", "triton") and not keep_membranes and supports(x.device.type, x.dtype, name):
         spikes, _, v = lif_fused(
             x,
             v0,
@@ -45,7 +45,7 @@ def lif(
             rule.detach_reset,
             name,
             numbers,
-            differentiable,
+            chunk_for(x.device.type) if differentiable else 0,
         )
         return spikes, None, v
     if keep_membranes or differentiable:

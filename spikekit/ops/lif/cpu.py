@@ -5,15 +5,20 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from spikekit import native
+from spikekit.ops.layout import parameters_of
 from spikekit.ops.lif.reference import LIFRule, lif_reference, state_dtype
 from spikekit.surrogate import ATan
 
-_RESETS = ("soft", "hard", "none")
+# Steps whose membranes are recomputed together.
+CHUNK = 32
+
+RESETS = ("soft", "hard", "none")
 # In the order of the enumeration in native/surrogates.h.
 _SURROGATES = (
     "ATan",
@@ -25,11 +30,11 @@ _SURROGATES = (
     "SechBump",
     "Exponential",
 )
-_KEYS = {f"spikekit.surrogate.{name}": number for number, name in enumerate(_SURROGATES)}
-_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+SURROGATE_NUMBERS = {f"spikekit.surrogate.{name}": number for number, name in enumerate(_SURROGATES)}
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
-class _Call(ctypes.Structure):
+class Call(ctypes.Structure):
     """`lif_call` of lif.c."""
 
     _fields_ = [
@@ -44,7 +49,7 @@ class _Call(ctypes.Structure):
 
 def supports(dtype: torch.dtype, surrogate: str) -> bool:
     """Whether these kernels serve a drive of `dtype` with the surrogate of that key."""
-    return dtype in _FLOATS and surrogate in _KEYS and KERNELS.trusted(state_dtype(dtype))
+    return dtype in FLOATS and surrogate in SURROGATE_NUMBERS and KERNELS.trusted(state_dtype(dtype))
 
 
 def forward(
@@ -64,8 +69,9 @@ def forward(
     neurons = x[0].numel()
     spikes, v = native.empty_like(drive), native.empty_like(drive[0])
     kept = None if chunk is None else native.empty((-(-len(x) // chunk) - 1, neurons), dtype)
-    call = _call(drive, v0, parameters, reset, inclusive, chunk)
-    _point(call, spikes=spikes, v=v, checkpoints=kept)
+    values = parameters_of(drive, *parameters)
+    call = new_call(Call, drive, v0, values, reset, inclusive, chunk)
+    native.point(call, spikes=spikes, v=v, checkpoints=kept)
     KERNELS.library(dtype).lif_forward(ctypes.byref(call))
     return spikes.to(x.dtype), kept, v
 
@@ -91,29 +97,41 @@ def backward(
     upstream = None if grad_spikes is None else grad_spikes.to(dtype)
     g_x, g_v0 = native.empty_like(drive), native.empty_like(drive[0])
     sums = [native.empty_like(g_v0) for _ in range(3)] if learn else []
-    call = _call(drive, v0, parameters, reset, inclusive, chunk)
-    call.detach, call.surrogate, call.numbers = detach_reset, _KEYS[surrogate], (*numbers, 0.0, 0.0)[:2]
-    _point(call, checkpoints=checkpoints, grad_spikes=upstream, grad_v=grad_v, grad_x=g_x, grad_v0=g_v0)
-    _point(call, **dict(zip(("grad_beta", "grad_threshold", "grad_quantum"), sums, strict=False)))
+    values = parameters_of(drive, *parameters)
+    call = new_call(Call, drive, v0, values, reset, inclusive, chunk)
+    set_gradient(call, detach_reset, surrogate, numbers)
+    native.point(call, checkpoints=checkpoints, grad_spikes=upstream, grad_v=grad_v, grad_x=g_x, grad_v0=g_v0)
+    native.point(call, **dict(zip(("grad_beta", "grad_threshold", "grad_quantum"), sums, strict=False)))
     if KERNELS.library(dtype).lif_backward(ctypes.byref(call)):
         raise MemoryError("lif_backward: no memory for the membranes of one chunk")
     return g_x.to(x.dtype), g_v0, sums
 
 
-def _call(
-    drive: Tensor, v0: Tensor | None, parameters: Sequence[Tensor], reset: str, inclusive: bool, chunk: int | None
-) -> _Call:
+AnyCall = TypeVar("AnyCall", bound=Call)
+
+
+def new_call(
+    kind: type[AnyCall],
+    drive: Tensor,
+    v0: Tensor | None,
+    parameters: Sequence[Tensor],
+    reset: str,
+    inclusive: bool,
+    chunk: int | None,
+) -> AnyCall:
+    """What forward and backward pass have in common; `kind` may add fields of its own behind those of `Call`."""
     steps, neurons = len(drive), drive[0].numel()
-    call = _Call(steps=steps, neurons=neurons, chunk=chunk or steps, threads=native.threads_for(steps * neurons))
-    call.each, call.reset, call.inclusive = parameters[0].ndim > 0, _RESETS.index(reset), inclusive
+    call = kind(steps=steps, neurons=neurons, chunk=chunk or steps, threads=native.threads_for(steps * neurons))
+    call.each, call.reset, call.inclusive = parameters[0].ndim > 0, RESETS.index(reset), inclusive
     beta, threshold, quantum = parameters
-    _point(call, x=drive, v0=v0, beta=beta, threshold=threshold, quantum=quantum)
+    native.point(call, x=drive, v0=v0, beta=beta, threshold=threshold, quantum=quantum)
     return call
 
 
-def _point(call: _Call, **tensors: Tensor | None) -> None:
-    for name, tensor in tensors.items():
-        setattr(call, name, None if tensor is None or tensor.numel() == 0 else tensor.data_ptr())
+def set_gradient(call: Call, detach_reset: bool, surrogate: str, numbers: Sequence[float]) -> None:
+    """What the backward pass alone needs to know."""
+    call.detach, call.surrogate = detach_reset, SURROGATE_NUMBERS[surrogate]
+    call.numbers = (*numbers, 0.0, 0.0)[:2]
 
 
 def _self_test(dtype: torch.dtype) -> None:
@@ -121,7 +139,7 @@ def _self_test(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(7, 37, generator=generator, dtype=dtype)
     upstream = torch.randn(7, 37, generator=generator, dtype=dtype)
-    for reset in _RESETS:
+    for reset in RESETS:
         rule = LIFRule(reset, False, False, ATan())
         leaves = [x.clone(), *(torch.full((37,), value, dtype=dtype) for value in (0.9, 0.5, 0.7))]
         for leaf in leaves:

@@ -1,7 +1,7 @@
 """The LIF operation as fused kernels: one operator a layer, C on the CPU, Triton on a GPU.
 
 The membranes are not kept: the backward pass computes them again from the drive, chunk by chunk, from the state
-at the start of each chunk. What stays for it is the drive itself and 1 / CHUNK of its size.
+at the start of each chunk. What stays for it is the drive itself and 1 / chunk of its size.
 """
 
 from __future__ import annotations
@@ -13,18 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikekit.ops.layout import arranged, arranged_as_new, dense, parameters_of
-from spikekit.ops.lif import cpu
+from spikekit.ops.layout import arranged, arranged_as_new, dense
+from spikekit.ops.lif import cpu, gpu
 from spikekit.ops.lif.reference import state_dtype
 from spikekit.ops.operators import differentiable, fake, not_differentiable, operator
-
-# Steps whose membranes are recomputed together.
-CHUNK = 32
+from spikekit.ops.paths import triton_serves
 
 
 def supports(device: str, dtype: torch.dtype, surrogate: str) -> bool:
     """Whether a fused kernel serves a drive of `dtype` on `device`; compiles the kernels at the first call."""
-    return device == "cpu" and _kernels(device).supports(dtype, surrogate)
+    return device in ("cpu", "cuda") and _kernels(device).supports(dtype, surrogate)
 
 
 # What torch.compiler.assume_constant_result does, which would import all of torch._dynamo here and now: a second.
@@ -32,8 +30,13 @@ supports._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _kernels(device: str) -> ModuleType:
-    """The module with `forward` and `backward` for tensors of a device."""
-    return cpu
+    """The module with `forward`, `backward` and CHUNK for tensors of a device."""
+    return gpu if triton_serves(device) else cpu
+
+
+def chunk_for(device: str) -> int:
+    """Steps whose membranes the kernels of a device recompute together."""
+    return gpu.CHUNK if triton_serves(device) else cpu.CHUNK
 
 
 @operator("lif_fused")
@@ -48,14 +51,13 @@ def lif_fused(
     detach_reset: bool,
     surrogate: str,
     surrogate_numbers: Sequence[float],
-    differentiable: bool,
+    chunk: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Spikes, checkpoints and last v of the sequence; checkpoints are empty unless `differentiable`."""
+    """Spikes, checkpoints and last v of the sequence; with a chunk of 0, for inference, checkpoints are empty."""
     drive = dense(x)
-    parameters = parameters_of(drive, beta, threshold, quantum)
     start = None if v0 is None else arranged(v0, drive[0])
-    chunk = CHUNK if differentiable else None
-    spikes, kept, v = _kernels(x.device.type).forward(drive, start, parameters, reset, inclusive, chunk)
+    parameters = (beta, threshold, quantum)
+    spikes, kept, v = _kernels(x.device.type).forward(drive, start, parameters, reset, inclusive, chunk or None)
     kept = x.new_empty(0, dtype=v.dtype) if kept is None else kept
     return arranged_as_new(spikes, x), kept, arranged_as_new(v, x[0])
 
@@ -75,29 +77,29 @@ def lif_fused_backward(
     detach_reset: bool,
     surrogate: str,
     surrogate_numbers: Sequence[float],
+    chunk: int,
     needs: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, v0, beta, threshold, quantum; those not needed come back empty."""
     drive = dense(x)
-    parameters = parameters_of(drive, beta, threshold, quantum)
     g_x, g_v0, sums = _kernels(x.device.type).backward(
         None if grad_spikes is None else arranged(grad_spikes, drive),
         None if grad_v is None else arranged(grad_v, drive[0]),
         drive,
         checkpoints,
         None if v0 is None else arranged(v0, drive[0]),
-        parameters,
+        (beta, threshold, quantum),
         reset,
         inclusive,
         detach_reset,
         surrogate,
         surrogate_numbers,
-        CHUNK,
+        chunk,
         any(needs[2:]),
     )
     empty = g_v0.new_empty(0)
     reduced = [
-        total.sum_to_size(like.shape).to(like.dtype).contiguous() if need else empty.clone()
+        total.sum_to_size(like.shape).to(like).contiguous() if need else empty.clone()
         for total, like, need in zip(sums or [empty] * 3, (beta, threshold, quantum), needs[2:], strict=True)
     ]
     return (
@@ -110,7 +112,8 @@ def lif_fused_backward(
 @fake("lif_fused")
 def _(x: Tensor, v0: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     dtype = state_dtype(x.dtype)
-    shape = (-(-x.shape[0] // CHUNK) - 1, x[0].numel()) if rest[-1] else (0,)
+    chunk = rest[-1]
+    shape = (-(-x.shape[0] // chunk) - 1, x[0].numel()) if chunk else (0,)
     return torch.empty_like(x), x.new_empty(shape, dtype=dtype), torch.empty_like(x[0], dtype=dtype)
 
 
@@ -139,7 +142,7 @@ def _(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    x, v0, beta, threshold, quantum, *rule, _ = inputs
+    x, v0, beta, threshold, quantum, *rule = inputs
     ctx.save_for_backward(x, output[1], v0, beta, threshold, quantum)
     ctx.mark_non_differentiable(output[1])
     ctx.rule = rule
@@ -156,7 +159,6 @@ def _backward(ctx: Any, grad_spikes: Tensor | None, _: None, grad_v: Tensor | No
     return (
         *(grad if need else None for grad, need in zip(grads, needs, strict=True)),
         *(None for _ in ctx.rule),
-        None,
     )
 
 

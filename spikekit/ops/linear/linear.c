@@ -1,0 +1,283 @@
+/* Products with a matrix x that is mostly zeros, as spikes are: only what is not zero is read and multiplied.
+
+   All three are sums of chosen rows of a dense matrix, each times a number: x·M takes the rows of M that a row of x
+   names, and xᵀ·G the rows of G that a column of x names. The dense matrix is packed into panels first, so narrow that
+   the sum of one row of a panel stays in registers and that the rows in use stay in the second-level cache. Each number
+   of the result is summed in the same order whatever else is in the batch and however many threads there are. */
+#include "native/kernels.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#define VECTOR 64
+#elif defined(__AVX__)
+#define VECTOR 32
+#else
+#define VECTOR 16
+#endif
+
+/* Loads may be unaligned: rows of the result are as wide as the layer. */
+typedef real vec __attribute__((vector_size(VECTOR), aligned(sizeof(real)), may_alias));
+
+#define LANES ((int64_t)(VECTOR / sizeof(real)))
+/* Vectors of a panel: with their multiplier they fit the registers. */
+#define WIDTH 8
+#define PANEL (WIDTH * LANES)
+/* Columns of x and rows of x that are listed together. */
+#define SPAN 1024
+#define ROWS 128
+#define CHUNK 512
+/* What compress may write beyond the last entry. */
+#define SLACK 16
+
+/* x is [rows, inner]; the dense matrix has `outer` columns. The order of the fields is that of
+   spikekit/ops/linear/cpu.py. */
+typedef struct {
+    int64_t rows, inner, outer;
+    int32_t threads;
+    const real *x, *panels, *bias;
+    real *out, *sums;
+    char *scratch;
+} linear_call;
+
+/* The entries that are not zero, row after row (or column after column): entry j is value[j] at index[j]. */
+typedef struct {
+    int32_t *index;
+    real *value;
+    int64_t *start;
+} list;
+
+int64_t linear_panel(void) { return PANEL; }
+
+static int64_t list_size(int64_t rows, int64_t columns) {
+    return (rows * columns + SLACK) * (int64_t)(sizeof(real) + sizeof(int32_t)) + (SPAN + CHUNK + 8) * 8;
+}
+
+/* Bytes of scratch for each thread. */
+int64_t linear_scratch(void) { return (2 * list_size(CHUNK, SPAN) + 63) / 64 * 64; }
+
+static list new_list(char **memory, int64_t entries) {
+    list l;
+    l.start = (int64_t *)*memory;
+    l.value = (real *)(l.start + SPAN + CHUNK + 8);
+    l.index = (int32_t *)(l.value + entries + SLACK);
+    *memory = (char *)(((uintptr_t)(l.index + entries + SLACK) + 7) & ~(uintptr_t)7);
+    return l;
+}
+
+/* How many numbers are not zero in `sample` of the rows of x, spread over all of them. */
+int64_t linear_count(const real *x, int64_t rows, int64_t inner, int64_t sample) {
+    int64_t total = 0;
+    double place = 0;
+    for (int64_t i = 0; i < sample; i++) {
+        const real *row = x + (sample == rows ? i : (int64_t)(place * rows)) * inner;
+        int64_t count = 0;
+        for (int64_t k = 0; k < inner; k++) count += row[k] != 0;
+        total += count;
+        /* Steps of the golden ratio never fall in with the batch, as equal steps through [T, B] might. */
+        place += 0.6180339887498949;
+        if (place >= 1) place -= 1;
+    }
+    return total;
+}
+
+#if defined(__AVX512F__)
+/* Compressed in a register, then stored whole: the instruction that compresses into memory is slow on some processors. */
+static int64_t compress_float(const float *x, int64_t n, int32_t *index, float *value) {
+    int64_t count = 0, k = 0;
+    __m512i at = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    for (; k + 16 <= n; k += 16, at = _mm512_add_epi32(at, _mm512_set1_epi32(16))) {
+        __m512 v = _mm512_loadu_ps(x + k);
+        __mmask16 set = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+        _mm512_storeu_si512(index + count, _mm512_maskz_compress_epi32(set, at));
+        _mm512_storeu_ps(value + count, _mm512_maskz_compress_ps(set, v));
+        count += __builtin_popcount(set);
+    }
+    for (; k < n; k++)
+        if (x[k] != 0) index[count] = (int32_t)k, value[count++] = x[k];
+    return count;
+}
+#endif
+
+/* The entries of x[0..n) that are not zero, in order; a NaN is not zero. */
+static int64_t compress(const real *x, int64_t n, int32_t *index, real *value) {
+#if defined(__AVX512F__)
+    if (sizeof(real) == sizeof(float)) return compress_float((const float *)x, n, index, (float *)value);
+#endif
+    int64_t count = 0;
+    /* Without a branch: whether a neuron fires cannot be predicted. */
+    for (int64_t k = 0; k < n; k++) {
+        index[count] = (int32_t)k;
+        value[count] = x[k];
+        count += x[k] != 0;
+    }
+    return count;
+}
+
+/* to = Σ_j value[j] · rows[index[j]] + add, over `width` vectors. to may be add. */
+SPECIALISED void sum_rows(const real *rows, const int32_t *index, const real *value, int64_t n, const real *add,
+                          real *to, const int width) {
+    vec sum[WIDTH];
+#pragma GCC unroll 8
+    for (int i = 0; i < width; i++) sum[i] = (vec){0};
+    for (int64_t j = 0; j < n; j++) {
+        const real *row = rows + index[j] * (width * LANES);
+        const real factor = value[j];
+#pragma GCC unroll 8
+        for (int i = 0; i < width; i++) sum[i] += factor * *(const vec *)(row + i * LANES);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < width; i++) *(vec *)(to + i * LANES) = sum[i] + *(const vec *)(add + i * LANES);
+}
+
+static void sum_panel(const real *rows, const int32_t *index, const real *value, int64_t n, const real *add, real *to,
+                      int width) {
+    switch (width) {
+    case 1: sum_rows(rows, index, value, n, add, to, 1); break;
+    case 2: sum_rows(rows, index, value, n, add, to, 2); break;
+    case 3: sum_rows(rows, index, value, n, add, to, 3); break;
+    case 4: sum_rows(rows, index, value, n, add, to, 4); break;
+    case 5: sum_rows(rows, index, value, n, add, to, 5); break;
+    case 6: sum_rows(rows, index, value, n, add, to, 6); break;
+    case 7: sum_rows(rows, index, value, n, add, to, 7); break;
+    default: sum_rows(rows, index, value, n, add, to, 8); break;
+    }
+}
+
+/* Vectors of the panel that begins at a column: the last one may be narrower. */
+static int width_at(int64_t column, int64_t columns) {
+    return (int)((smaller(PANEL, columns - column) + LANES - 1) / LANES);
+}
+
+/* A dense matrix [rows, columns], given by its strides, into panels: each holds all rows of PANEL
+   columns, one row after the other, filled up with zeros to whole vectors. Returns 1 when a number is not finite: zero
+   times such a number is not zero, so that the product needs all of x. */
+int linear_pack(const real *from, int64_t rows, int64_t columns, int64_t row_stride, int64_t column_stride, real *panels,
+                int32_t threads) {
+    const int64_t tile = 64, tiles = (rows + tile - 1) / tile, count = (columns + PANEL - 1) / PANEL;
+    int bad = 0;
+    #pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (threads > 1) reduction(|:bad)
+    for (int64_t panel = 0; panel < count; panel++)
+        for (int64_t part = 0; part < tiles; part++) {
+            const int64_t column = panel * PANEL, n = smaller(PANEL, columns - column), first = part * tile;
+            const int64_t m = smaller(tile, rows - first), wide = width_at(column, columns) * LANES;
+            const real *source = from + first * row_stride + column * column_stride;
+            real *to = panels + column * rows + first * wide;
+            if (column_stride == 1)
+                for (int64_t r = 0; r < m; r++) memcpy(to + r * wide, source + r * row_stride, n * sizeof(real));
+            else
+                for (int64_t c = 0; c < n; c++)
+                    for (int64_t r = 0; r < m; r++) to[r * wide + c] = source[c * column_stride + r * row_stride];
+            for (int64_t r = 0; r < m; r++)
+                for (int64_t c = n; c < wide; c++) to[r * wide + c] = 0;
+            int found = 0;
+            for (int64_t i = 0; i < m * wide; i++) found |= !(to[i] - to[i] == 0);
+            bad |= found;
+        }
+    return bad;
+}
+
+/* out[rows, outer] = x · M + bias, with M [inner, outer] in panels. */
+void linear_product(const linear_call *c) {
+    const int64_t blocks = (c->rows + ROWS - 1) / ROWS, share = linear_scratch();
+    #pragma omp parallel num_threads(c->threads) if (c->threads > 1)
+    {
+        int thread = 0;
+#ifdef _OPENMP
+        thread = omp_get_thread_num();
+#endif
+        char *memory = c->scratch + thread * share;
+        const list l = new_list(&memory, ROWS * SPAN);
+        #pragma omp for schedule(dynamic)
+        for (int64_t block = 0; block < blocks; block++) {
+            const int64_t top = block * ROWS, m = smaller(ROWS, c->rows - top);
+            for (int64_t first = 0; first < c->inner; first += SPAN) {
+                const int64_t span = smaller(SPAN, c->inner - first);
+                l.start[0] = 0;
+                for (int64_t r = 0; r < m; r++)
+                    l.start[r + 1] = l.start[r] + compress(c->x + (top + r) * c->inner + first, span,
+                                                           l.index + l.start[r], l.value + l.start[r]);
+                for (int64_t column = 0; column < c->outer; column += PANEL) {
+                    const int64_t n = smaller(PANEL, c->outer - column);
+                    const int width = width_at(column, c->outer), whole = n == width * LANES;
+                    const real *rows = c->panels + column * c->inner + first * width * LANES;
+                    real bias[PANEL] = {0}, edge[PANEL] = {0};
+                    if (c->bias) memcpy(bias, c->bias + column, n * sizeof(real));
+                    for (int64_t r = 0; r < m; r++) {
+                        real *out = c->out + (top + r) * c->outer + column, *to = whole ? out : edge;
+                        if (first && !whole) memcpy(edge, out, n * sizeof(real));
+                        sum_panel(rows, l.index + l.start[r], l.value + l.start[r], l.start[r + 1] - l.start[r],
+                                  first ? to : bias, to, width);
+                        if (!whole) memcpy(out, edge, n * sizeof(real));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/* The list of m rows of x from columns [first, first + span), then the same by column: entry j is x at row index[j]. */
+static void list_columns(const real *x, int64_t stride, int64_t m, int64_t span, list by_row, list by_column) {
+    int64_t *end = by_column.start;
+    memset(end, 0, (span + 1) * sizeof(int64_t));
+    by_row.start[0] = 0;
+    for (int64_t r = 0; r < m; r++) {
+        const int64_t at = by_row.start[r], n = compress(x + r * stride, span, by_row.index + at, by_row.value + at);
+        for (int64_t j = at; j < at + n; j++) end[by_row.index[j] + 1]++;
+        by_row.start[r + 1] = at + n;
+    }
+    for (int64_t k = 0; k < span; k++) end[k + 1] += end[k];
+    /* end[k] walks from the start of column k to its end, which is the start of column k + 1. */
+    for (int64_t r = 0; r < m; r++)
+        for (int64_t j = by_row.start[r]; j < by_row.start[r + 1]; j++) {
+            const int64_t to = end[by_row.index[j]]++;
+            by_column.index[to] = (int32_t)r;
+            by_column.value[to] = by_row.value[j];
+        }
+}
+
+/* out[outer, inner] = (xᵀ · G)ᵀ, with G [rows, outer] in panels; sums holds xᵀ · G in the same panels meanwhile. */
+void linear_outer(const linear_call *c) {
+    const int64_t least = (c->inner + c->threads - 1) / c->threads, width_k = smaller(SPAN, (least + 15) / 16 * 16);
+    const int64_t parts = (c->inner + width_k - 1) / width_k, share = linear_scratch();
+    #pragma omp parallel num_threads(c->threads) if (c->threads > 1)
+    {
+        int thread = 0;
+#ifdef _OPENMP
+        thread = omp_get_thread_num();
+#endif
+        char *memory = c->scratch + thread * share;
+        const list by_row = new_list(&memory, CHUNK * SPAN), by_column = new_list(&memory, CHUNK * SPAN);
+        #pragma omp for schedule(dynamic)
+        for (int64_t part = 0; part < parts; part++) {
+            const int64_t first = part * width_k, span = smaller(width_k, c->inner - first);
+            for (int64_t column = 0; column < c->outer; column += PANEL) {
+                const int64_t wide = width_at(column, c->outer) * LANES;
+                memset(c->sums + column * c->inner + first * wide, 0, span * wide * sizeof(real));
+            }
+            for (int64_t top = 0; top < c->rows; top += CHUNK) {
+                list_columns(c->x + top * c->inner + first, c->inner, smaller(CHUNK, c->rows - top), span, by_row,
+                             by_column);
+                for (int64_t column = 0; column < c->outer; column += PANEL) {
+                    const int width = width_at(column, c->outer);
+                    const real *rows = c->panels + column * c->rows + top * width * LANES;
+                    real *sums = c->sums + column * c->inner + first * width * LANES;
+                    for (int64_t k = 0, at = 0; k < span; k++) {
+                        const int64_t n = by_column.start[k] - at;
+                        real *sum = sums + k * width * LANES;
+                        if (n) sum_panel(rows, by_column.index + at, by_column.value + at, n, sum, sum, width);
+                        at += n;
+                    }
+                }
+            }
+            for (int64_t n = 0; n < c->outer; n++) {
+                const int64_t column = n / PANEL * PANEL, wide = width_at(column, c->outer) * LANES;
+                const real *sum = c->sums + column * c->inner + first * wide + (n - column);
+                for (int64_t k = 0; k < span; k++) c->out[n * c->inner + first + k] = sum[k * wide];
+            }
+        }
+    }
+}

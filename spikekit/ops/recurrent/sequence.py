@@ -1,0 +1,211 @@
+"""The recurrent LIF over the whole sequence as one operator, with its gradient by hand.
+
+It saves the membranes u; spikes are recomputed from them. With d and k of `spikekit.ops.lif.sequence`:
+
+    g_s[t] = dL/ds[t] + Wᵀ g_u[t+1]                g_u[t] = d·g_s[t] + beta·k·g_u[t+1]
+    dL/dx[t] = g_u[t]                              dL/dW = Σ g_u[t] s[t-1]ᵀ, one product over all steps
+    dL/ds0 = Wᵀ g_u[0],  dL/dv0 = beta·g_u[0]      all other gradients: the LIF's, given g_s for dL/ds
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spikekit.ops.layout import uninitialised_like
+from spikekit.ops.lif import sequence as lif
+from spikekit.ops.lif.reference import state_dtype
+from spikekit.ops.operators import differentiable, fake, not_differentiable, operator
+from spikekit.ops.recurrent import cpu
+from spikekit.surrogate import decode
+
+
+@operator("recurrent")
+def recurrent_sequence(
+    x: Tensor,
+    v0: Tensor | None,
+    s0: Tensor | None,
+    weight: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    quantum: Tensor,
+    reset: str,
+    inclusive: bool,
+    detach_reset: bool,
+    surrogate: str,
+    surrogate_numbers: Sequence[float],
+    keep: bool,
+    compiled: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Spikes, membranes (empty unless `keep`) and last v, contiguous; differentiable with `keep`.
+
+    compiled: take the C kernel, which adds up the weights of those that fired; else a matrix product a step.
+    """
+    parameters = (beta, threshold, quantum)
+    if compiled:
+        spikes, membranes, v = cpu.forward(x, v0, s0, weight, parameters, reset, inclusive, keep)
+    else:
+        spikes, membranes, v = _forward(x, v0, s0, weight, *parameters, reset, inclusive, keep)
+    return spikes, v.new_empty(0) if membranes is None else membranes, v
+
+
+def _forward(
+    x: Tensor,
+    v0: Tensor | None,
+    s0: Tensor | None,
+    weight: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    quantum: Tensor,
+    reset: str,
+    inclusive: bool,
+    keep: bool,
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    spikes = x.new_empty(x.shape)
+    v = torch.zeros_like(spikes[0], dtype=state_dtype(x.dtype)) if v0 is None else v0.clone().contiguous()
+    s = torch.zeros_like(v) if s0 is None else s0.clone().contiguous()
+    membranes = v.new_empty(x.shape) if keep else None
+    u, drive = torch.empty_like(v), torch.empty_like(v)
+    for t in range(len(x)):
+        torch.mm(s, weight.t(), out=drive).add_(x[t])
+        torch.mul(v, beta, out=u).add_(drive)
+        lif._spike(u, threshold, inclusive, s)
+        spikes[t].copy_(s)
+        if membranes is not None:
+            membranes[t].copy_(u)
+        v.copy_(lif._after_reset(u, s, quantum, reset, v))
+    return spikes, membranes, v
+
+
+@operator("recurrent_backward")
+def recurrent_backward(
+    grad_spikes: Tensor,
+    grad_membranes: Tensor | None,
+    grad_v: Tensor | None,
+    membranes: Tensor,
+    v0: Tensor | None,
+    s0: Tensor | None,
+    weight: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    quantum: Tensor,
+    reset: str,
+    inclusive: bool,
+    detach_reset: bool,
+    surrogate: str,
+    surrogate_numbers: Sequence[float],
+    needs: Sequence[bool],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of x, v0, s0, weight, beta, threshold, quantum; those not needed come back empty."""
+    _, need_v0, need_s0, need_weight, *need_parameters = needs
+    rule = (threshold, quantum, reset, inclusive, detach_reset)
+    slope = decode(surrogate, list(surrogate_numbers)).derivative(membranes - threshold)
+    factor = lif._feedback(membranes, slope, beta, *rule, uninitialised_like(membranes))
+    g_s = uninitialised_like(membranes).copy_(grad_spikes)
+    g_u = uninitialised_like(membranes)
+    after: Tensor | None = None
+    for t in reversed(range(len(membranes))):
+        if after is not None:
+            g_s[t].addmm_(after, weight)
+        now = torch.mul(slope[t], g_s[t], out=g_u[t])
+        if after is None and grad_v is not None:
+            end = lif._feedback(membranes[t], slope[t], torch.ones_like(beta), *rule, torch.empty_like(now))
+            now.add_(grad_v * end)
+        elif after is not None and isinstance(factor, float):
+            now.add_(after, alpha=factor)
+        elif after is not None:
+            now.addcmul_(factor[t], after)
+        if grad_membranes is not None:
+            now.add_(grad_membranes[t])
+        after = now
+    empty = g_u.new_empty(0)
+    parameters = [empty.clone() for _ in range(3)]
+    if any(need_parameters):
+        _, _, *parameters = lif.lif_backward(
+            g_s,
+            grad_membranes,
+            grad_v,
+            membranes,
+            v0,
+            beta,
+            *(threshold, quantum, reset, inclusive, detach_reset, surrogate, surrogate_numbers),
+            [False, False, *need_parameters],
+        )
+    return (
+        g_u.to(grad_spikes.dtype),
+        g_u[0] * beta if need_v0 else empty,
+        torch.mm(g_u[0], weight, out=torch.empty_like(g_u[0])) if need_s0 else empty.clone(),
+        _weight_gradient(g_u, membranes, s0, threshold, inclusive, weight) if need_weight else empty.clone(),
+        *parameters,  # type: ignore[return-value]
+    )
+
+
+def _weight_gradient(
+    g_u: Tensor, membranes: Tensor, s0: Tensor | None, threshold: Tensor, inclusive: bool, weight: Tensor
+) -> Tensor:
+    before = membranes[:-1]
+    spikes = lif._spike(before, threshold, inclusive, uninitialised_like(before))
+    grad = weight.new_empty(weight.shape)
+    torch.mm(g_u[1:].flatten(0, 1).t(), spikes.flatten(0, 1), out=grad)
+    return grad if s0 is None else grad.addmm_(g_u[0].t(), s0)
+
+
+@fake("recurrent")
+def _(x: Tensor, v0: Tensor | None, s0: Tensor | None, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    *_, keep, _ = rest
+    dtype = state_dtype(x.dtype)
+    shape = x.shape if keep else (0,)
+    return x.new_empty(x.shape), x.new_empty(shape, dtype=dtype), x.new_empty(x.shape[1:], dtype=dtype)
+
+
+@fake("recurrent_backward")
+def _(
+    grad_spikes: Tensor,
+    grad_membranes: Tensor | None,
+    grad_v: Tensor | None,
+    membranes: Tensor,
+    v0: Tensor | None,
+    s0: Tensor | None,
+    *inputs: Any,
+) -> tuple[Tensor, ...]:
+    _, need_v0, need_s0, *need_inputs = inputs[-1]
+    state = membranes[0]
+    return (
+        membranes.new_empty(membranes.shape, dtype=grad_spikes.dtype),
+        *(membranes.new_empty(state.shape if need else (0,)) for need in (need_v0, need_s0)),
+        *(
+            a.new_empty(a.shape) if need else membranes.new_empty(0)
+            for a, need in zip(inputs[:4], need_inputs, strict=True)
+        ),
+    )
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    x, v0, s0, weight, beta, threshold, quantum, *rule, _, _ = inputs
+    ctx.save_for_backward(output[1], v0, s0, weight, beta, threshold, quantum)
+    ctx.rule = rule
+    # Absent gradients stay absent: a recorded membrane or a carried state is usually not used in the loss.
+    ctx.set_materialize_grads(False)
+    ctx.spike_dtype = x.dtype
+
+
+def _backward(ctx: Any, grad_spikes: Tensor | None, grad_membranes: Tensor | None, grad_v: Tensor | None) -> Any:
+    membranes, *inputs = ctx.saved_tensors
+    if grad_spikes is None:
+        grad_spikes = torch.zeros_like(membranes, dtype=ctx.spike_dtype)
+    needs = [bool(need) for need in ctx.needs_input_grad[:7]]
+    grads = torch.ops.spikekit.recurrent_backward(
+        grad_spikes, grad_membranes, grad_v, membranes, *inputs, *ctx.rule, needs
+    )
+    return (
+        *(grad if need else None for grad, need in zip(grads, needs, strict=True)),
+        *(None for _ in ctx.rule),
+        *(None, None),
+    )
+
+
+differentiable("recurrent", _backward, _setup_context)
+not_differentiable("recurrent_backward")
