@@ -8,7 +8,7 @@ the first meets the second, touching only the spikes stops paying. Hidden layers
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from benchmarks.agreement import Agreement, admit, roster
+from benchmarks.agreement import Agreement, admit, on_path, roster
 from benchmarks.contenders import OURS, Contender
 from benchmarks.measure import alternate
 from benchmarks.networks import Network, check, floor, ours
@@ -27,7 +27,6 @@ from benchmarks.options import begin, finish, parser, timing_options
 from benchmarks.plot import curves, legend_below, modes, plain_numbers, title
 from benchmarks.table import NOTHING, grid, ratio, value
 from benchmarks.workloads import Workload, mlp
-from spikekit.ops.paths import forced_path, set_path
 
 DENSITIES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 # Times of one run move by this much without a reason.
@@ -49,16 +48,6 @@ class Dense(nn.Module):
         return F.linear(x, self.weight, self.bias)
 
 
-def on_path(path: str, run: Callable[[], object]) -> object:
-    """Run with another path of spikekit; back to the old one after."""
-    before = forced_path()
-    set_path(path)
-    try:
-        return run()
-    finally:
-        set_path(before)
-
-
 class OnTorch(nn.Module):
     """A network on the path "torch", forward; the backward pass belongs to the operators that ran."""
 
@@ -67,7 +56,8 @@ class OnTorch(nn.Module):
         self.net = net
 
     def forward(self, x: Tensor) -> Any:
-        return on_path("torch", partial(self.net, x))
+        with on_path("torch"):
+            return self.net(x)
 
 
 def build(contender: Contender, workload: Workload) -> Network:
@@ -78,7 +68,7 @@ def build(contender: Contender, workload: Workload) -> Network:
             nn.Sequential(*(Dense(part) if isinstance(part, nn.Linear) else part for part in stage)) for stage in stages
         ]
     net: nn.Module = ours(contender.twin, stages)
-    return Network(contender, OnTorch(net) if contender is TORCH else net, stages)
+    return Network(contender, OnTorch(net) if contender is TORCH else net, stages, net)
 
 
 def layer_of(workload: Workload) -> Workload:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -9,6 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
+
+from spikekit.native.memory import store
 
 MIB = 1 << 20
 
@@ -50,7 +54,13 @@ class Peak:
         return True
 
     def start(self) -> None:
-        """Forget the highest value so far. Raises OSError where that cannot be done."""
+        """Give back what is free, and forget the highest value so far. Raises OSError where that cannot be done."""
+        gc.collect()
+        store.drop()
+        # glibc's; without it, freed memory that is used again would not count.
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         self.before = _status("VmRSS")
 
