@@ -76,25 +76,34 @@ def layer_of(workload: Workload) -> Workload:
     return Workload("linear 700-256", workload.x, workload.labels, workload.stages[:1])
 
 
-def cells(workload: Workload, networks: dict[str, Network], density: float, repeats: int, budget: float) -> list[Any]:
-    """Both modes at one density."""
+# By density: a workload, and the networks that run it by name.
+Sweep = dict[float, tuple[Workload, dict[str, Network]]]
+
+
+def cells(sweep: Sweep, mode: str, repeats: int, budget: float) -> list[dict[str, Any]]:
+    """One mode at all densities, which take turns too: what moves while the machine does is no effect of density."""
+    calls = {
+        (density, name): network.call(workload.x, workload.labels, mode)
+        for density, (workload, networks) in sweep.items()
+        for name, network in networks.items()
+    }
+    times = alternate({f"{density} {name}": call for (density, name), call in calls.items()}, repeats, budget)
     return [
         {
             "label": f"{workload.name}, {density:.1%}",
             "workload": workload.name,
             "density": density,
             "mode": mode,
-            "results": alternate(
-                {name: net.call(workload.x, workload.labels, mode) for name, net in networks.items()}, repeats, budget
-            ),
+            "results": {name: times[f"{density} {name}"] for name in networks},
         }
-        for mode in ("training", "inference")
+        for density, (workload, networks) in sweep.items()
     ]
 
 
 def run(densities: Sequence[float], steps: int, batch: int, repeats: int, budget: float) -> dict[str, Any]:
     """All densities; spikes and gradients are compared at each."""
-    found: list[Any] = []
+    whole: Sweep = {}
+    layers: Sweep = {}
     checks: dict[str, Agreement] = {}
     absent: dict[str, str] = {}
     for density in densities:
@@ -103,11 +112,19 @@ def run(densities: Sequence[float], steps: int, batch: int, repeats: int, budget
             CONTENDERS, partial(build, workload=workload), partial(check, workload=workload)
         )
         absent |= refused
-        found += cells(workload, {"floor": floor(workload), **networks}, density, repeats, budget)
+        whole[density] = workload, {"floor": floor(workload), **networks}
         layer = layer_of(workload)
-        found += cells(layer, {c.name: build(c, layer) for c in (OURS, DENSE)}, density, repeats, budget)
-    report: dict[str, Any] = {"base": "floor", "contenders": roster(CONTENDERS, checks, absent)}
-    return report | {"cells": sorted(found, key=lambda cell: (cell["workload"] != "mlp", cell["density"]))}
+        layers[density] = layer, {c.name: build(c, layer) for c in (OURS, DENSE) if c.name in networks}
+    return {
+        "base": "floor",
+        "contenders": roster(CONTENDERS, checks, absent),
+        "cells": [
+            cell
+            for sweep in (whole, layers)
+            for mode in ("training", "inference")
+            for cell in cells(sweep, mode, repeats, budget)
+        ],
+    }
 
 
 def gains(found: Sequence[dict[str, Any]], clock: str) -> list[tuple[float, float]]:
