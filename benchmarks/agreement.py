@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 from benchmarks.contenders import Contender
 from benchmarks.measure import one_line
+from spikekit.ops.paths import forced_path, set_path
 
 Made = TypeVar("Made")
 
@@ -44,6 +46,17 @@ class Agreement:
         if not self.gradient_error <= limit:
             return f"not timed: its gradient is off by {self.gradient_error:.1e} of its twin's"
         return None
+
+
+@contextmanager
+def on_path(path: str) -> Iterator[None]:
+    """Another path of spikekit, and the old one after."""
+    before = forced_path()
+    set_path(path)
+    try:
+        yield
+    finally:
+        set_path(before)
 
 
 def admit(

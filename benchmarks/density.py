@@ -8,25 +8,25 @@ the first meets the second, touching only the spikes stops paying. Hidden layers
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from benchmarks.agreement import Agreement, admit, roster
+from benchmarks.agreement import Agreement, admit, on_path, roster
 from benchmarks.contenders import OURS, Contender
 from benchmarks.measure import alternate
 from benchmarks.networks import Network, check, floor, ours
 from benchmarks.options import begin, finish, parser, timing_options
-from benchmarks.plot import curves, legend_below, modes, title
+from benchmarks.plot import curves, legend_below, modes, plain_numbers, title
 from benchmarks.table import NOTHING, grid, ratio, value
 from benchmarks.workloads import Workload, mlp
-from spikekit.ops.paths import forced_path, set_path
 
 DENSITIES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 # Times of one run move by this much without a reason.
@@ -48,16 +48,6 @@ class Dense(nn.Module):
         return F.linear(x, self.weight, self.bias)
 
 
-def on_path(path: str, run: Callable[[], object]) -> object:
-    """Run with another path of spikekit; back to the old one after."""
-    before = forced_path()
-    set_path(path)
-    try:
-        return run()
-    finally:
-        set_path(before)
-
-
 class OnTorch(nn.Module):
     """A network on the path "torch", forward; the backward pass belongs to the operators that ran."""
 
@@ -66,7 +56,8 @@ class OnTorch(nn.Module):
         self.net = net
 
     def forward(self, x: Tensor) -> Any:
-        return on_path("torch", partial(self.net, x))
+        with on_path("torch"):
+            return self.net(x)
 
 
 def build(contender: Contender, workload: Workload) -> Network:
@@ -77,7 +68,7 @@ def build(contender: Contender, workload: Workload) -> Network:
             nn.Sequential(*(Dense(part) if isinstance(part, nn.Linear) else part for part in stage)) for stage in stages
         ]
     net: nn.Module = ours(contender.twin, stages)
-    return Network(contender, OnTorch(net) if contender is TORCH else net, stages)
+    return Network(contender, OnTorch(net) if contender is TORCH else net, stages, net)
 
 
 def layer_of(workload: Workload) -> Workload:
@@ -85,25 +76,34 @@ def layer_of(workload: Workload) -> Workload:
     return Workload("linear 700-256", workload.x, workload.labels, workload.stages[:1])
 
 
-def cells(workload: Workload, networks: dict[str, Network], density: float, repeats: int, budget: float) -> list[Any]:
-    """Both modes at one density."""
+# By density: a workload, and the networks that run it by name.
+Sweep = dict[float, tuple[Workload, dict[str, Network]]]
+
+
+def cells(sweep: Sweep, mode: str, repeats: int, budget: float) -> list[dict[str, Any]]:
+    """One mode at all densities, which take turns too: what moves while the machine does is no effect of density."""
+    calls = {
+        (density, name): network.call(workload.x, workload.labels, mode)
+        for density, (workload, networks) in sweep.items()
+        for name, network in networks.items()
+    }
+    times = alternate({f"{density} {name}": call for (density, name), call in calls.items()}, repeats, budget)
     return [
         {
             "label": f"{workload.name}, {density:.1%}",
             "workload": workload.name,
             "density": density,
             "mode": mode,
-            "results": alternate(
-                {name: net.call(workload.x, workload.labels, mode) for name, net in networks.items()}, repeats, budget
-            ),
+            "results": {name: times[f"{density} {name}"] for name in networks},
         }
-        for mode in ("training", "inference")
+        for density, (workload, networks) in sweep.items()
     ]
 
 
 def run(densities: Sequence[float], steps: int, batch: int, repeats: int, budget: float) -> dict[str, Any]:
     """All densities; spikes and gradients are compared at each."""
-    found: list[Any] = []
+    whole: Sweep = {}
+    layers: Sweep = {}
     checks: dict[str, Agreement] = {}
     absent: dict[str, str] = {}
     for density in densities:
@@ -112,11 +112,19 @@ def run(densities: Sequence[float], steps: int, batch: int, repeats: int, budget
             CONTENDERS, partial(build, workload=workload), partial(check, workload=workload)
         )
         absent |= refused
-        found += cells(workload, {"floor": floor(workload), **networks}, density, repeats, budget)
+        whole[density] = workload, {"floor": floor(workload), **networks}
         layer = layer_of(workload)
-        found += cells(layer, {c.name: build(c, layer) for c in (OURS, DENSE)}, density, repeats, budget)
-    report: dict[str, Any] = {"base": "floor", "contenders": roster(CONTENDERS, checks, absent)}
-    return report | {"cells": sorted(found, key=lambda cell: (cell["workload"] != "mlp", cell["density"]))}
+        layers[density] = layer, {c.name: build(c, layer) for c in (OURS, DENSE) if c.name in networks}
+    return {
+        "base": "floor",
+        "contenders": roster(CONTENDERS, checks, absent),
+        "cells": [
+            cell
+            for sweep in (whole, layers)
+            for mode in ("training", "inference")
+            for cell in cells(sweep, mode, repeats, budget)
+        ],
+    }
 
 
 def gains(found: Sequence[dict[str, Any]], clock: str) -> list[tuple[float, float]]:
@@ -192,6 +200,14 @@ def remarks(report: dict[str, Any]) -> list[str]:
     return ["### Crossover", "", *grid(head, rows)]
 
 
+def _widen(ax: Axes) -> None:
+    """Show a factor of 4 at least, so that noise does not look like a trend."""
+    low, high = ax.get_ylim()
+    extra = max(1.0, 4 * low / high) ** 0.5
+    ax.set_ylim(low / extra, high * extra)
+    plain_numbers(ax.yaxis)
+
+
 def draw(report: dict[str, Any], file: Path) -> None:
     """Time over density, a panel for each workload and mode."""
     workloads = list(dict.fromkeys(cell["workload"] for cell in report["cells"]))
@@ -202,6 +218,7 @@ def draw(report: dict[str, Any], file: Path) -> None:
         for ax, mode in zip(row, modes(report), strict=True):
             curves(ax, report, found[workload, mode], "density")
             ax.set(xlabel="input density, %", ylabel="ms a call")
+            _widen(ax)
             ax.set_title(f"{workload}, {mode}", fontsize=10)
             densities = [cell["density"] for cell in found[workload, mode]]
             ax.set_xticks(densities, [f"{100 * d:g}" for d in densities])

@@ -2,36 +2,40 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from spikekit.native.memory import store
 
 MIB = 1 << 20
 
 
 def kept_for_backward(forward: Callable[[], object], besides: Iterable[Tensor] = ()) -> int:
-    """Bytes of all storages that autograd saves in `forward`, each once.
+    """Bytes of all storages that autograd saves in `forward` and still holds at its end, each once.
 
     besides: tensors that exist anyway, such as the parameters and the input, whose storages do not count.
     """
-    anyway = {tensor.untyped_storage().data_ptr() for tensor in besides}
-    kept: dict[int, int] = {}
+    anyway = {StorageWeakRef(tensor.untyped_storage()) for tensor in besides}
+    kept: dict[StorageWeakRef, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in anyway:
-            kept[storage.data_ptr()] = storage.nbytes()
+        # Not by address, which the next storage may have when this one is gone.
+        kept[StorageWeakRef(storage)] = storage.nbytes()
         # Attached, an output that an operation saves would hold itself alive.
         return tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        out = forward()
-    # Only now may storages go, and their addresses be used again.
-    del out
-    return sum(kept.values())
+        # Held, because what is saved lives as long as the output.
+        _out = forward()
+        return sum(size for ref, size in kept.items() if ref not in anyway and not ref.expired())
 
 
 class Peak:
@@ -50,7 +54,13 @@ class Peak:
         return True
 
     def start(self) -> None:
-        """Forget the highest value so far. Raises OSError where that cannot be done."""
+        """Give back what is free, and forget the highest value so far. Raises OSError where that cannot be done."""
+        gc.collect()
+        store.drop()
+        # glibc's; without it, freed memory that is used again would not count.
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         self.before = _status("VmRSS")
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.agreement import Agreement, admit, roster
+from benchmarks.agreement import Agreement, admit, on_path, roster
 from benchmarks.contenders import LAYERS, Contender, Layer
 from benchmarks.measure import Timing, alternate
 from benchmarks.options import begin, finish, parser, timing_options
@@ -42,14 +42,15 @@ def native_weight(contender: Contender, weight: Tensor) -> Tensor:
 
 
 def check(contender: Contender, layer: Layer, steps: int = 16, neurons: int = 4096) -> Agreement:
-    """Spikes and gradients beside the twin's.
+    """Spikes and gradients beside the twin's, which runs on the loop that defines it.
 
     The gradient is compared where no spike of the neuron differs: a spike that rounding moved changes all after it.
     """
     x, weight = drive(steps, neurons, seed=1), drive(steps, neurons, seed=2)
     ours = x.clone().requires_grad_()
-    spikes = contender.twin()(ours)
-    (gradient,) = torch.autograd.grad(spikes, ours, weight)
+    with on_path("reference"):
+        spikes = contender.twin()(ours)
+        (gradient,) = torch.autograd.grad(spikes, ours, weight)
     theirs = native(contender, x).clone().requires_grad_()
     out = layer(theirs)
     (grad,) = torch.autograd.grad(out, theirs, native_weight(contender, weight))

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import spikekit as sk
-from benchmarks.agreement import Agreement
+from benchmarks.agreement import Agreement, on_path
 from benchmarks.contenders import OURS, Contender, Layer, Step
 from benchmarks.workloads import Workload
 
@@ -24,11 +24,15 @@ Stages = list[nn.Sequential]
 
 @dataclass(frozen=True)
 class Network:
-    """A contender's network. run: frames in its own layout to readouts; stages: its own copy of the weights."""
+    """A contender's network. run: frames in its own layout to readouts; stages: its own copy of the weights.
+
+    net: where it is ours, the module that `run` calls.
+    """
 
     contender: Contender
     run: Layer
     stages: Stages
+    net: nn.Module | None = None
 
     def lay_out(self, x: Tensor) -> Tensor:
         """Frames [T, B, ...] in the layout of the contender."""
@@ -112,13 +116,12 @@ def build(contender: Contender, workload: Workload) -> Network:
         for parameter in (p for stage in stages[:-1] for p in stage.parameters()):
             parameter.mul_(contender.gain)
     if contender.step is not None:
-        run = _time_outer(stages, [contender.step() for _ in range(hidden)])
-    elif contender.sequence is not None:
-        run = _layer_wise(stages, [contender.sequence() for _ in range(hidden)])
-    else:
-        net = ours(contender.twin, stages)
-        run = net if contender.pieces is None else _in_pieces(net, contender.pieces)
-    return Network(contender, run, stages)
+        return Network(contender, _time_outer(stages, [contender.step() for _ in range(hidden)]), stages)
+    if contender.sequence is not None:
+        return Network(contender, _layer_wise(stages, [contender.sequence() for _ in range(hidden)]), stages)
+    net = ours(contender.twin, stages)
+    run = net if contender.pieces is None else _in_pieces(net, contender.pieces)
+    return Network(contender, run, stages, net)
 
 
 def floor(workload: Workload) -> Network:
@@ -129,18 +132,28 @@ def floor(workload: Workload) -> Network:
 
 
 def hidden_spikes(network: Network, x: Tensor) -> list[Tensor]:
-    """What each stage but the first is given, [T, B, ...], whichever way round the network loops."""
+    """The spikes of each hidden layer, [T, B, ...], whichever way round the network loops."""
     seen: list[list[Tensor]] = [[] for _ in network.stages[1:]]
-    hooks = [
-        stage[0].register_forward_pre_hook(lambda _, inputs, kept=kept: kept.append(inputs[0]))
-        for stage, kept in zip(network.stages[1:], seen, strict=True)
-    ]
+    if network.net is not None:
+        # On the neurons: our weights take another path while somebody listens to them.
+        neurons = [layer for layer in network.net.modules() if isinstance(layer, sk.LIF)]
+        hooks = [
+            neuron.register_forward_hook(lambda _, inputs, spikes, kept=kept: kept.append(spikes))
+            for neuron, kept in zip(neurons, seen, strict=True)
+        ]
+    else:
+        hooks = [
+            stage[0].register_forward_pre_hook(lambda _, inputs, kept=kept: kept.append(inputs[0]))
+            for stage, kept in zip(network.stages[1:], seen, strict=True)
+        ]
     try:
         with torch.no_grad():
             network.run(network.lay_out(x))
     finally:
         for hook in hooks:
             hook.remove()
+    if network.net is not None:
+        return [torch.cat(kept) for kept in seen]
     steps, batch = x.shape[:2]
     if network.contender.batch_first:
         return [torch.cat(kept).unflatten(0, (batch, steps)).transpose(0, 1) for kept in seen]
@@ -157,14 +170,18 @@ def gradients(network: Network, workload: Workload) -> list[Tensor]:
 
 
 def check(network: Network, workload: Workload) -> Agreement:
-    """Spikes of all hidden layers and gradients of all weights beside those of the twin, on the workload itself."""
+    """Spikes of all hidden layers and gradients of all weights beside those of the twin, on the workload itself.
+
+    The twin runs on the loops that define our operations, so that ours is checked like any other.
+    """
     stages = copy.deepcopy(workload.stages)
     net = ours(network.contender.twin, stages)
-    with torch.no_grad():
-        _, recorded = sk.record(net, workload.x)
-    expected = list(recorded.values())
+    twin = Network(OURS, net, stages, net)
+    with on_path("reference"):
+        expected = hidden_spikes(twin, workload.x)
+        expected_gradients = gradients(twin, workload)
     found = hidden_spikes(network, workload.x)
-    pairs = zip(gradients(network, workload), gradients(Network(OURS, net, stages), workload), strict=True)
+    pairs = zip(gradients(network, workload), expected_gradients, strict=True)
     return Agreement(
         differ=sum(int((a != b).sum()) for a, b in zip(found, expected, strict=True)),
         spikes=int(sum(layer.sum() for layer in expected)),

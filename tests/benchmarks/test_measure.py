@@ -39,6 +39,17 @@ def test_kept_counts_each_storage_once_and_nothing_that_exists_anyway():
     assert kept_for_backward(lambda: (x * x.exp()) * x, besides=[x]) == pytest.approx(2 * 4000)
 
 
+def test_kept_leaves_out_what_is_gone_at_the_end():
+    x = torch.rand(1000, requires_grad=True)
+
+    def forward():
+        # Saves three results, and drops them with its graph.
+        x.exp().tanh().sigmoid()
+        return x.exp()
+
+    assert kept_for_backward(forward) == 4000
+
+
 def test_lif_keeps_four_bytes_for_each_further_step():
     lif = sk.LIF()
     short, long = (kept_for_backward(lambda t=t: lif(torch.rand(t, 2, 50, requires_grad=True))) for t in (10, 20))
