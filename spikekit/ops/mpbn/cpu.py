@@ -18,7 +18,7 @@ from spikekit.ops.mpbn.reference import Outcome, mpbn_reference
 from spikekit.surrogate import ATan
 
 # Elements of a tile's state: four such arrays fit a second-level cache.
-_TILE = 1 << 14
+_TILE = 1 << 15
 # A cache line of float32: narrower tiles would share one.
 _LINE = 16
 
@@ -75,7 +75,8 @@ def forward(
     spikes, v = native.empty_like(drive), native.empty_like(drive[0])
     membranes = native.empty_like(drive) if keep else drive.new_empty(0)
     means, variances = (drive.new_empty((len(x), *weight.shape) if training else (0,)) for _ in range(2))
-    running = [value.clone() if training else value.new_empty(0) for value in (mean, var)]
+    copies = [value.clone(memory_format=torch.contiguous_format) for value in (mean, var)]
+    running = copies if training else [value.new_empty(0) for value in copies]
     call, alive = _call(drive, beta, threshold, quantum, weight, bias, eps, reset, inclusive)
     start = None if v0 is None else arranged(v0, drive[0])
     _point(call, x=drive, v0=start, spikes=spikes, u=membranes, v=v)
