@@ -92,8 +92,8 @@ def checkpoint_time(net: nn.Module, chunk: int | None = None) -> CheckpointTime:
     it then writes into buffers is dropped. What differs from the whole sequence: in train mode BatchNorm normalises
     each piece by the statistics of that piece and updates the running ones once a piece, and dropout draws its masks
     piece by piece. Layers that look across time themselves (a convolution or attention over time) see one piece.
-    Forward hooks run again. torch.compile leaves the pieces out of its graph. Under torch.func nothing is computed
-    again and no memory saved.
+    Forward hooks run again, but an ActivityMeter, the Trainer's too, counts each spike once. torch.compile leaves the
+    pieces out of its graph. Under torch.func nothing is computed again and no memory saved.
 
     Raises InputError for a chunk that is not an int > 0, for a net that holds nn.RNN, nn.GRU or nn.LSTM over time, and
     for a net that does not return [T, B, ...]; StateError in the backward pass when a parameter was changed since.
@@ -138,6 +138,7 @@ class _Piece:
     def __call__(self, x: Tensor, *state: Any) -> tuple[Any, Session]:
         session = Session(self.names, pytree.tree_unflatten(state, self.structure), self.wanted)
         session._calls = Counter(self.calls)
+        session.again = self.past is not None
         with session:
             if self.past is None:
                 return self.net(x), session

@@ -48,11 +48,15 @@ class Session:
         self.new: State = {}
         self.wanted = wanted or {}
         self.traces: dict[str, list[Tensor]] = {}
+        # A pass whose numbers were seen before, computed again for its gradient: nothing in it is to be counted.
+        self.again = False
         self._calls: Counter[str] = Counter()
         self._outer: Session | None = None
 
     def __enter__(self) -> Session:
         self._outer, _local.session = _local.session, self
+        if self._outer is not None:
+            self.again = self.again or self._outer.again
         return self
 
     def __exit__(

@@ -150,6 +150,15 @@ def test_what_is_kept_shrinks():
     assert saved_bytes(lambda: sk.checkpoint_time(net, 40)(x)) == expected
 
 
+def test_what_a_neuron_alone_keeps():
+    """Its drive, and one membrane in 32 steps: 4 + 1/8 bytes for each neuron and step, however long the sequence."""
+    for steps in (32, 320, 1600):
+        x = torch.randn(steps, 2, 50, requires_grad=True)
+        kept = saved_bytes(lambda x=x: sk.LIF()(x))
+        numbers = 3 * 4  # beta, threshold, quantum, which is the threshold
+        assert x.nbytes < kept <= x.nbytes * (1 + 1 / 32) + numbers
+
+
 def test_none_is_the_root_of_t_rounded_up(x):
     lengths = []
 
@@ -344,6 +353,45 @@ def test_copies_and_checkpoints(x):
     assert torch.equal(fresh(x), net(x))
     assert set(wrapped.state_dict()) == {f"module.{name}" for name in net.state_dict()}
     assert "chunk=4" in repr(wrapped)
+
+
+class Samples(torch.utils.data.Dataset):
+    """Samples [T, 6] whose class is the feature that is on most."""
+
+    def __init__(self):
+        generator = torch.Generator().manual_seed(5)
+        self.y = torch.randint(3, (24,), generator=generator)
+        self.x = torch.rand(24, T, 6, generator=generator) + 2 * nn.functional.one_hot(self.y, 6)[:, None]
+
+    def __len__(self):
+        return len(self.y)
+
+    def __getitem__(self, index):
+        return self.x[index], self.y[index]
+
+
+def time_first(samples):
+    x, y = zip(*samples, strict=True)
+    return torch.stack(x, 1), torch.stack(y)
+
+
+def test_the_trainer_trains_it_as_it_trains_the_network():
+    """Same weights, losses and counts of spikes: what is computed again is not counted again."""
+    loader = torch.utils.data.DataLoader(Samples(), 8, shuffle=True, collate_fn=time_first)
+    options = {"accelerator": "cpu", "progress": False, "tensorboard": False, "lr": 0.01}
+    torch.manual_seed(0)
+    plain = chain()
+    wrapped = sk.checkpoint_time(copy.deepcopy(plain), 4)
+    histories = [sk.Trainer(net, **options).fit(loader, loader, epochs=3) for net in (plain, wrapped)]
+    for (name, value), wanted in zip(wrapped.module.state_dict().items(), plain.state_dict().values(), strict=True):
+        torch.testing.assert_close(value, wanted, rtol=1e-4, atol=1e-5, msg=name)
+    for found, wanted in zip(*(history for history in reversed(histories)), strict=True):
+        for metrics, other in ((found.train, wanted.train), (found.val, wanted.val)):
+            assert metrics.loss == pytest.approx(other.loss, rel=1e-5)
+            assert [(a.spikes, a.neuron_steps) for a in metrics.layers] == [
+                (a.spikes, a.neuron_steps) for a in other.layers
+            ]
+    assert histories[1][-1].train.loss < histories[1][0].train.loss
 
 
 @pytest.mark.parametrize("chunk", [0, -1, 2.0, True, "4"])

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from spikekit.errors import InputError
 from spikekit.neurons import Neuron
+from spikekit.state import active
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,10 @@ class ActivityMeter:
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def count(module: nn.Module, inputs: Any, spikes: Tensor) -> None:
-            self._counters[name].add(spikes.detach())
+            session = active()
+            # sk.checkpoint_time runs the network twice, and its spikes are those of the first time.
+            if session is None or not session.again:
+                self._counters[name].add(spikes.detach())
 
         # A graph break: traced, the counters would be constants, and every call would compile anew.
         disabled: Callable[[nn.Module, Any, Tensor], None] = torch.compiler.disable(count)

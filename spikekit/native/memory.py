@@ -162,23 +162,31 @@ if hasattr(os, "register_at_fork"):
 def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """Like `torch.empty` on the CPU: contiguous, content undefined."""
     count = prod(shape)
-    size = count * dtype.itemsize
-    if size >= _SMALLEST and store.limit:
-        try:
-            return torch.frombuffer(store.take(size), dtype=dtype, count=count).view(shape)
-        except OSError:
-            # What is kept here may be what is missing; if not, torch raises the error that everyone knows.
-            store.drop()
-    return torch.empty(shape, dtype=dtype)
+    if _too_small(count, dtype):
+        return torch.empty(shape, dtype=dtype)
+    return _warm(count, dtype).view(shape)
 
 
 def empty_like(model: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Like `torch.empty_like` on the CPU for a `model` whose elements lie dense in some order of its axes."""
     dtype = model.dtype if dtype is None else dtype
-    if model.is_contiguous():
-        return empty(model.shape, dtype)
-    if model.numel() * dtype.itemsize < _SMALLEST or not store.limit:
+    count = model.numel()
+    if _too_small(count, dtype):
         return torch.empty_like(model, dtype=dtype)
+    if model.is_contiguous():
+        return _warm(count, dtype).view_as(model)
     # empty_like on the meta device gives the strides and costs nothing.
-    strides = torch.empty_like(model, device="meta").stride()
-    return empty((model.numel(),), dtype).as_strided(model.shape, strides)
+    return _warm(count, dtype).as_strided(model.shape, torch.empty_like(model, device="meta").stride())
+
+
+def _too_small(count: int, dtype: torch.dtype) -> bool:
+    return count * dtype.itemsize < _SMALLEST or not store.limit
+
+
+def _warm(count: int, dtype: torch.dtype) -> Tensor:
+    try:
+        return torch.frombuffer(store.take(count * dtype.itemsize), dtype=dtype, count=count)
+    except OSError:
+        # What is kept here may be what is missing; if not, torch raises the error that everyone knows.
+        store.drop()
+        return torch.empty(count, dtype=dtype)

@@ -133,6 +133,8 @@ class Neuron(nn.Module):
                     watch.ask(value, self)
             return
         for value in new.values():
+            # Else autograd would keep a copy for a gradient that nobody asks for.
+            value = value.detach()
             if value.is_meta or (value.is_cuda and torch.cuda.is_current_stream_capturing()):
                 continue
             if bool(torch.isfinite(value).all()):

@@ -57,6 +57,14 @@ def family():
     )
 
 
+def normalised():
+    """What most people train: convolution, normalisation, neurons, readout."""
+    return sk.Sequential(
+        *(nn.Conv2d(2, 3, 3, bias=False), nn.BatchNorm2d(3), sk.LIF(0.8, 0.5)),
+        *(nn.Flatten(), nn.Linear(48, 5), sk.LIF(learn=("beta", "threshold")), nn.Linear(5, 4), sk.LI(0.7)),
+    )
+
+
 @pytest.fixture(autouse=True)
 def fresh_compiler():
     torch._dynamo.reset()
@@ -88,6 +96,59 @@ def test_a_small_network():
 
 def test_the_rest_of_the_family():
     check(family(), torch.randn(5, 2, 4), "aot_eager")
+
+
+def check_training(net, backend, steps):
+    """Outputs, gradients, running statistics and inference of a network and its compiled twin, at several lengths."""
+    compiled = copy.deepcopy(net)
+    compiled.compile(fullgraph=True, backend=backend)
+    for length in steps:
+        x = torch.randn(length, 2, 2, 6, 6)
+        for one in (net, compiled):
+            one.zero_grad()
+            one(x).square().sum().backward()
+        for (name, p), q in zip(net.named_parameters(), compiled.parameters(), strict=True):
+            torch.testing.assert_close(q.grad, p.grad, rtol=1e-4, atol=1e-5, msg=name)
+    torch.testing.assert_close(compiled.state_dict(), net.state_dict(), rtol=1e-5, atol=1e-6)
+    for one in (net, compiled):
+        one.eval()
+    for length in steps:
+        x = torch.randn(length, 2, 2, 6, 6)
+        with torch.inference_mode():
+            torch.testing.assert_close(compiled(x), net(x), rtol=1e-5, atol=1e-6)
+
+
+def test_training_and_inference_of_a_whole_network():
+    check_training(normalised(), "aot_eager", (5, 3))
+
+
+def test_the_kernels_are_in_the_graph():
+    """One operator a layer: neither a break nor the loop of the reference."""
+    graphs = []
+
+    def keep(graph, _):
+        graphs.append(graph)
+        return graph
+
+    torch.compile(normalised(), fullgraph=True, backend=keep)(torch.randn(5, 2, 2, 6, 6))
+    calls = [str(node.target) for graph in graphs for node in graph.graph.nodes if node.op == "call_function"]
+    assert len(graphs) == 1
+    assert calls.count("spikekit.lif_fused.default") == 2
+
+
+def test_a_new_length_is_not_a_new_graph():
+    """Beside the first length there are those of no, one and several chunks, and one step; torch stops at 8 graphs."""
+    graphs = []
+
+    def keep(graph, _):
+        graphs.append(graph)
+        return graph
+
+    net = normalised().requires_grad_(False)
+    compiled = torch.compile(net, fullgraph=True, backend=keep)
+    for length in (16, *range(2, 33, 3), *range(33, 65, 4), *range(65, 200, 10), 1):
+        compiled(torch.randn(length, 1, 2, 6, 6))
+    assert len(graphs) <= 5
 
 
 def test_a_loop_of_a_users_own():
@@ -124,6 +185,10 @@ def test_inductor(make, layout):
 @TORCH_INTERNAL
 def test_inductor_on_the_rest_of_the_family():
     check(family(), torch.randn(5, 2, 4), "inductor")
+
+
+def test_inductor_trains_a_whole_network():
+    check_training(normalised(), "inductor", (5, 3, 9))
 
 
 @pytest.mark.slow
