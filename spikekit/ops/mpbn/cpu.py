@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spikekit import native
 from spikekit.ops.layout import arranged, arranged_as_new
-from spikekit.ops.lif.cpu import _FLOATS, _KEYS, _RESETS
+from spikekit.ops.lif.cpu import FLOATS, RESETS, SURROGATE_NUMBERS
 from spikekit.ops.lif.reference import LIFRule, state_dtype
 from spikekit.ops.mpbn.reference import Outcome, mpbn_reference
 from spikekit.surrogate import ATan
@@ -43,7 +43,9 @@ class _Call(ctypes.Structure):
 
 def supports(device: str, dtype: torch.dtype, surrogate: str) -> bool:
     """Whether these kernels serve a drive of `dtype` on `device`; compiles them at the first call."""
-    return device == "cpu" and dtype in _FLOATS and surrogate in _KEYS and KERNELS.trusted(state_dtype(dtype))
+    return (
+        device == "cpu" and dtype in FLOATS and surrogate in SURROGATE_NUMBERS and KERNELS.trusted(state_dtype(dtype))
+    )
 
 
 # What torch.compiler.assume_constant_result does, which would import all of torch._dynamo here and now: a second.
@@ -127,7 +129,7 @@ def backward(
     call, alive = _call(u, beta, threshold, quantum, weight, bias, eps, reset, inclusive)
     alive += _given(call, mean, var)
     call.training, call.detach = training, detach_reset
-    call.surrogate, call.numbers = _KEYS[surrogate], (*numbers, 0.0, 0.0)[:2]
+    call.surrogate, call.numbers = SURROGATE_NUMBERS[surrogate], (*numbers, 0.0, 0.0)[:2]
     _point(call, v0=start, u=u, grad_spikes=upstream, grad_u=beyond, grad_v=end, grad_x=g_x, grad_v0=g_v0)
     _point(call, grad_weight=affine[0], grad_bias=affine[1])
     _point(call, **dict(zip(("grad_beta", "grad_threshold", "grad_quantum"), sums, strict=False)))
@@ -163,7 +165,7 @@ def _call(
     rows, length = batch * period, drive[0, 0].numel() // period
     threads = native.threads_for(drive.numel())
     call = _Call(steps=steps, rows=rows, length=length, groups=groups, period=period, eps=eps, inclusive=inclusive)
-    call.threads, call.joint, call.reset = threads, joint, _RESETS.index(reset)
+    call.threads, call.joint, call.reset = threads, joint, RESETS.index(reset)
     call.width = space if joint else _width(rows, length, threads)
     parameters = [beta, threshold, quantum]
     call.each = any(value.ndim > 0 for value in parameters)
