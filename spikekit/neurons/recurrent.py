@@ -102,7 +102,3 @@ class RecurrentLIF(FiringNeuron):
         """Neurons, bias, and the settings of an LIF."""
         bias = "" if self.recurrent.bias is None else "bias=True, "
         return f"{self.features}, {bias}{super().extra_repr()}"
-
-    def __repr__(self) -> str:
-        # On one line, as errors quote it; the layer inside is told by `features`.
-        return f"{type(self).__name__}({self.extra_repr()})"

@@ -153,21 +153,6 @@ def test_threads_do_not_change_a_bit(batch):
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
-@pytest.mark.parametrize("neurons", [3, 300, 1100])
-def test_threads_and_tiles_do_not_change_the_gradient_of_the_weights(neurons):
-    membranes, g_u = torch.randn(2, 12, 9, neurons).mul_(8).round_().div_(8).unbind(0)
-    threshold, results, threads = torch.rand(neurons), [], torch.get_num_threads()
-    try:
-        for count in (1, 2):
-            torch.set_num_threads(count)
-            results.append(cpu.weight_gradient(g_u, membranes, None, threshold, True))
-    finally:
-        torch.set_num_threads(threads)
-    spikes = (membranes >= threshold).float()
-    assert torch.equal(*results)
-    assert torch.equal(results[0], g_u[1:].flatten(0, 1).t() @ spikes[:-1].flatten(0, 1))
-
-
 def test_a_state_that_is_no_spike_counts_with_its_value(equal_to_reference):
     x, v0, s0, weight, *parameters = inputs((3, 2, 6))
     rule = LIFRule("soft", False, False, surrogate.ATan())

@@ -34,7 +34,9 @@ def forward(x: Tensor, v0: Tensor | None, beta: Tensor) -> Tensor:
     """Membranes of the sequence; the arguments as `spikekit.ops.li.fused` lays them out."""
     drive = x.to(state_dtype(x.dtype))
     out = native.empty_like(drive)
-    call = _call(drive, *parameters_of(drive, beta))
+    # Named: the kernel reads a copy that must still be there.
+    (beta,) = parameters_of(drive, beta)
+    call = _call(drive, beta)
     native.point(call, x=drive, v0=v0, membranes=out)
     KERNELS.library(drive.dtype).li_forward(ctypes.byref(call))
     return out
@@ -46,7 +48,8 @@ def backward(
     """Gradients of x in `dtype`, of v0, and where there are `membranes` of beta for every neuron, summed over time."""
     g_x, g_v0 = native.empty_like(grad), native.empty_like(grad[0])
     g_beta = None if membranes is None else native.empty_like(g_v0)
-    call = _call(grad, *parameters_of(grad, beta))
+    (beta,) = parameters_of(grad, beta)
+    call = _call(grad, beta)
     native.point(call, v0=v0, membranes=membranes, grad=grad, grad_x=g_x, grad_v0=g_v0, grad_beta=g_beta)
     KERNELS.library(grad.dtype).li_backward(ctypes.byref(call))
     return g_x.to(dtype), g_v0, g_beta

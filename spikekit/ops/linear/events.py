@@ -32,7 +32,7 @@ def linear_events_backward(
     """Gradients of x, weight and bias; those not needed come back empty."""
     return (
         _product(grad, weight, None) if needs[0] else grad.new_empty(0),
-        _outer(x, grad) if needs[1] else grad.new_empty(0),
+        outer(x, grad) if needs[1] else grad.new_empty(0),
         grad.sum(0) if needs[2] else grad.new_empty(0),
     )
 
@@ -47,7 +47,8 @@ def _product(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
     return torch.mm(x, matrix, out=out) if bias is None else torch.addmm(bias, x, matrix, out=out)
 
 
-def _outer(x: Tensor, grad: Tensor) -> Tensor:
+def outer(x: Tensor, grad: Tensor) -> Tensor:
+    """gradᵀ·x [N, K] of x [R, K] and grad [R, N], R > 0: by the elements of x that are not zero where these are few."""
     x = x.contiguous()
     if events_pay(cpu.density(x), len(x), x.shape[1], grad.shape[1], by_column=True):
         found = cpu.outer(x, grad)

@@ -24,7 +24,6 @@ class _Call(lif.Call):
     _fields_: ClassVar[Any] = [
         ("batch", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in ("transposed", "s0", "membranes", "carry", "next")),
-        ("grad_transposed", ctypes.c_void_p),
     ]
 
 
@@ -100,20 +99,6 @@ def backward(
     return g_u, sums
 
 
-def weight_gradient(g_u: Tensor, membranes: Tensor, s0: Tensor | None, threshold: Tensor, inclusive: bool) -> Tensor:
-    """Gradient of the weights [N, N] from those of u, contiguous, as `backward` gives them."""
-    _, batch, neurons = membranes.shape
-    transposed = membranes.new_empty(neurons, neurons)
-    thresholds = threshold.expand(neurons).contiguous() if threshold.ndim else threshold
-    call = lif.new_call(_Call, g_u, None, [thresholds] * 3, "none", inclusive, None)
-    call.neurons, call.batch = neurons, batch
-    native.point(call, membranes=membranes, grad_x=g_u, grad_transposed=transposed)
-    if KERNELS.library(g_u.dtype).recurrent_weights_back(ctypes.byref(call)):
-        raise MemoryError("recurrent_weights_back: no memory for the spikes of one step")
-    grad = transposed.t().contiguous()
-    return grad if s0 is None else grad.addmm_(g_u[0].t(), s0)
-
-
 def _self_test(dtype: torch.dtype) -> None:
     """Hold the kernels against the reference, forward on exact sums: raises where they differ."""
     generator = torch.Generator().manual_seed(0)
@@ -122,10 +107,10 @@ def _self_test(dtype: torch.dtype) -> None:
     for reset in lif.RESETS:
         parameters = [torch.full((37,), value, dtype=dtype) for value in (0.9, 0.5, 0.7)]
         rule = LIFRule(reset, False, False, ATan())
-        leaves = [x.clone(), *(value.clone() for value in parameters), weight.clone()]
+        leaves = [x.clone(), *(value.clone() for value in parameters)]
         with torch.enable_grad():
-            drive, beta, threshold, quantum, w = (leaf.requires_grad_() for leaf in leaves)
-            expected = recurrent_reference(drive, None, None, w, beta, threshold, quantum, rule)
+            drive, beta, threshold, quantum = (leaf.requires_grad_() for leaf in leaves)
+            expected = recurrent_reference(drive, None, None, weight, beta, threshold, quantum, rule)
             loss = (expected[0] * upstream).sum() + expected[2].sum()
             gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
         spikes, membranes, v = forward(x, None, None, weight, parameters, reset, False, True)
@@ -133,8 +118,8 @@ def _self_test(dtype: torch.dtype) -> None:
             raise ArithmeticError(f"other numbers than the reference, reset {reset}")
         end, curve = torch.ones_like(v), ATan().encode()
         g_x, sums = backward(upstream, end, membranes, None, weight, parameters, reset, False, False, *curve, True)
-        found = [g_x, *(total.sum(0) for total in sums), weight_gradient(g_x, membranes, None, parameters[1], False)]
-        for name, value, wanted in zip(("x", "beta", "threshold", "quantum", "weight"), found, gradients, strict=True):
+        found = [g_x, *(total.sum(0) for total in sums)]
+        for name, value, wanted in zip(("x", "beta", "threshold", "quantum"), found, gradients, strict=True):
             if wanted is not None and not torch.allclose(value, wanted, rtol=1e-4, atol=1e-4):
                 raise ArithmeticError(f"other gradient of {name} than the reference, reset {reset}")
 

@@ -3,8 +3,7 @@
    Forward, W s is a sum of the rows of W transposed that belong to neurons which fired: its cost follows the spikes.
    Samples are independent: a thread takes a group of them through all steps, and works on tiles of columns, so that a
    tile of W, once in cache, serves the whole group. Backward, a step needs the product of a dense gradient with W, which
-   a BLAS does better: recurrent_back is what lies between two of those products. The gradient of W is a sum over spikes
-   again. */
+   a BLAS does better: recurrent_back is what lies between two of those products. */
 #include "native/lif.h"
 
 #define GROUP 64
@@ -17,7 +16,7 @@ typedef struct {
     lif_call lif;
     int64_t batch;
     const real *transposed, *s0;
-    real *membranes, *carry, *next, *grad_transposed;
+    real *membranes, *carry, *next;
 } recurrent_call;
 
 typedef struct { int64_t count; int32_t *index; real *value; } events;
@@ -124,39 +123,4 @@ void recurrent_back(const recurrent_call *r) {
         real slope[BLOCK];
         back(c, at, c->x + at, slope, c->grad_spikes + at, r->carry + at, r->next + at, c->grad_x + at, n);
     }
-}
-
-/* grad_transposed[j] = Σ dL/du[t+1] over the samples and steps in which neuron j fired; grad_x holds dL/du. Threads have
-   columns of their own, and take them in tiles that stay in cache. Returns 1 when memory is short. */
-int recurrent_weights_back(const recurrent_call *r) {
-    const lif_call *c = &r->lif;
-    const int64_t n = c->neurons, rows = (c->steps - 1) * r->batch, share = (n + c->threads - 1) / c->threads;
-    const int64_t tile = smaller(SCRATCH / n < 64 ? 64 : SCRATCH / n, share), tiles = (n + tile - 1) / tile;
-    int failed = 0;
-    #pragma omp parallel num_threads(c->threads) if (c->threads > 1) reduction(|:failed)
-    {
-        int32_t *fired = malloc(n * sizeof(int32_t));
-        failed = fired == NULL;
-        #pragma omp for schedule(static)
-        for (int64_t part = 0; part < tiles; part++) {
-            if (failed) continue;
-            const int64_t from = part * tile, width = smaller(tile, n - from);
-            for (int64_t j = 0; j < n; j++) memset(r->grad_transposed + j * n + from, 0, width * sizeof(real));
-            for (int64_t row = 0; row < rows; row++) {
-                const real *u = r->membranes + row * n, *grad = c->grad_x + (row + r->batch) * n + from;
-                int64_t count = 0;
-                for (int64_t j = 0; j < n; j++) {
-                    const real threshold = c->threshold[j * c->each];
-                    fired[count] = (int32_t)j;
-                    count += (u[j] > threshold) | (c->inclusive & (u[j] == threshold));
-                }
-                for (int64_t k = 0; k < count; k++) {
-                    real *restrict sum = r->grad_transposed + fired[k] * n + from;
-                    for (int64_t i = 0; i < width; i++) sum[i] += grad[i];
-                }
-            }
-        }
-        free(fired);
-    }
-    return failed;
 }

@@ -18,6 +18,8 @@ from torch import Tensor
 from spikekit.ops.layout import uninitialised_like
 from spikekit.ops.lif import sequence as lif
 from spikekit.ops.lif.reference import state_dtype
+from spikekit.ops.linear import cpu as linear
+from spikekit.ops.linear.events import outer
 from spikekit.ops.operators import differentiable, fake, not_differentiable, operator
 from spikekit.ops.recurrent import cpu
 from spikekit.surrogate import decode
@@ -136,13 +138,12 @@ def recurrent_backward(
             surrogate_numbers,
             need_parameters,
         )
-    weight_gradient = cpu.weight_gradient if compiled else _weight_gradient
     empty = g_u.new_empty(0)
     return (
         g_u.to(grad_spikes.dtype),
         g_u[0] * beta if need_v0 else empty,
         torch.mm(g_u[0], weight, out=torch.empty_like(g_u[0])) if need_s0 else empty.clone(),
-        weight_gradient(g_u, membranes, s0, threshold, inclusive) if need_weight else empty.clone(),
+        _weight_gradient(g_u, membranes, s0, threshold, inclusive, compiled) if need_weight else empty.clone(),
         *(  # type: ignore[return-value]
             grad if need else empty.clone() for grad, need in zip(grads or [empty] * 3, need_parameters, strict=True)
         ),
@@ -196,11 +197,20 @@ def _backward_steps(
     return g_u, list(lif.lif_backward(*upstream, *choices, [False, False, *needs])[2:])
 
 
-def _weight_gradient(g_u: Tensor, membranes: Tensor, s0: Tensor | None, threshold: Tensor, inclusive: bool) -> Tensor:
-    before = membranes[:-1]
-    spikes = lif._spike(before, threshold, inclusive, uninitialised_like(before))
-    grad = g_u.new_empty(g_u.shape[2], g_u.shape[2])
-    torch.mm(g_u[1:].flatten(0, 1).t(), spikes.flatten(0, 1), out=grad)
+def _weight_gradient(
+    g_u: Tensor, membranes: Tensor, s0: Tensor | None, threshold: Tensor, inclusive: bool, compiled: bool
+) -> Tensor:
+    neurons = g_u.shape[2]
+    if len(g_u) > 1:
+        before = membranes[:-1]
+        spikes = lif._spike(before, threshold, inclusive, uninitialised_like(before)).flatten(0, 1)
+        after = g_u[1:].flatten(0, 1)
+        if compiled and linear.supports(g_u.dtype):
+            grad = outer(spikes, after)
+        else:
+            grad = torch.mm(after.t(), spikes, out=g_u.new_empty(neurons, neurons))
+    else:
+        grad = g_u.new_zeros(neurons, neurons)
     return grad if s0 is None else grad.addmm_(g_u[0].t(), s0)
 
 
