@@ -45,7 +45,7 @@ class Watch(threading.local):
                 # What is still on its way comes of the same call or of those after it.
                 self._asked.clear()
                 raise InputError(
-                    f"{neuron}: in an earlier call its membrane was not finite. The GPU is not waited for, so this comes "
+                    f"{neuron}: in an earlier call its membrane was not finite. The GPU is not waited for: this comes "
                     "late: run with CUDA_LAUNCH_BLOCKING=1 to see which drive it was."
                 )
 

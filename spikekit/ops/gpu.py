@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from math import prod
 from types import ModuleType
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
@@ -106,7 +107,7 @@ def block(neurons: int) -> tuple[int, int]:
 
 def halves(number: float) -> tuple[float, float]:
     """A number as the sum of two float32, the only floating type that Triton takes as an argument."""
-    high = torch.tensor(number, dtype=torch.float32).item()
+    high = float(np.float32(number))
     return high, number - high
 
 
