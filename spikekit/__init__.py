@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from spikekit import errors, surrogate
 from spikekit.neurons import IF, LI, LIF, Neuron
+from spikekit.norm import MPBN
 from spikekit.rematerialise import checkpoint_time
 from spikekit.sequential import Sequential, fold_time
 from spikekit.state import map_state, record, run, scan
@@ -24,6 +25,7 @@ __all__ = [
     "IF",
     "LI",
     "LIF",
+    "MPBN",
     "Neuron",
     "Sequential",
     "Trainer",

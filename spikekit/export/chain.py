@@ -48,6 +48,7 @@ def _flat(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
             yield from _flat(child, place)
     elif layer := _kind(module, _LAYERS):
         _check_plain(name, module, layer)
+        _check_threshold(name, module)
         yield path or "0", module
     elif path:
         way = _WAYS_OUT.get(
@@ -63,6 +64,15 @@ def _flat(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
 
 def _kind(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> type[nn.Module] | None:
     return next((kind for kind in kinds if isinstance(module, kind)), None)
+
+
+def _check_threshold(name: str, module: nn.Module) -> None:
+    norm = getattr(module, "norm", None)
+    if norm is not None:
+        raise ExportError(
+            f"{name} decides on a normalised membrane (norm={norm}), and folding it into the thresholds is not there "
+            "yet; train a network without norm= for export"
+        )
 
 
 def _check_plain(name: str, module: nn.Module, kind: type[nn.Module]) -> None:

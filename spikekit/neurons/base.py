@@ -74,6 +74,10 @@ class Neuron(nn.Module):
             )
         super().__setattr__(name, value)
 
+    def __repr__(self) -> str:
+        # One line, whatever is plugged in: errors begin with it.
+        return f"{type(self).__name__}({self.extra_repr()})"
+
     def _check_drive(self, x: Tensor) -> None:
         if not isinstance(x, Tensor):
             raise InputError(f"{self}: the drive must be a tensor, got {type(x).__name__}; use torch.as_tensor(x)")

@@ -9,6 +9,7 @@ from torch import Tensor
 from spikekit.errors import InputError
 from spikekit.neurons.base import Neuron
 from spikekit.neurons.parameters import add_parameter, broadcast, describe, read_parameter
+from spikekit.norm import MPBN
 from spikekit.ops.lif import LIFRule, lif, state_dtype
 from spikekit.surrogate import ATan, Surrogate
 
@@ -26,8 +27,11 @@ class LIF(Neuron):
     "zero" are understood, also as `reset_mechanism`). reset_quantum: what soft reset subtracts; None: the threshold.
     surrogate: the derivative of the spike in the backward pass. detach_reset: keep the reset out of the graph.
     inclusive: fire at u >= threshold too. learn: names among "beta" and "threshold" that are trained.
+    norm: `sk.MPBN`, which normalises u for the decision alone.
     Raises InputError for values outside these ranges and for drives that are not finite.
     """
+
+    norm: MPBN | None
 
     def __init__(
         self,
@@ -40,6 +44,7 @@ class LIF(Neuron):
         detach_reset: bool = False,
         inclusive: bool = False,
         learn: Collection[str] = (),
+        norm: MPBN | None = None,
         reset_mechanism: str | None = None,
     ) -> None:
         super().__init__()
@@ -55,6 +60,9 @@ class LIF(Neuron):
                 f"{type(self).__name__}: surrogate must be one of spikekit.surrogate, for example "
                 f"sk.surrogate.ATan(2.0), got {surrogate!r}"
             )
+        if not (norm is None or isinstance(norm, MPBN)):
+            raise InputError(f"{type(self).__name__}: norm must be an sk.MPBN or None, got {norm!r}")
+        self.register_module("norm", norm)
         self.rule = LIFRule(RESETS[asked], inclusive, detach_reset, surrogate)
         add_parameter(self, "beta", beta, "beta" in learn)
         add_parameter(self, "threshold", threshold, "threshold" in learn)
@@ -83,7 +91,8 @@ class LIF(Neuron):
             broadcast(self, name, value, x).to(dtype) for name, value in self._tensors().items()
         )
         v0 = None if state is None else state["v"]
-        spikes, membranes, v = lif(x, v0, beta, threshold, quantum, self.rule, keep_membranes="membrane" in keep)
+        operation = lif if self.norm is None else self.norm.lif
+        spikes, membranes, v = operation(x, v0, beta, threshold, quantum, self.rule, keep_membranes="membrane" in keep)
         traces = {"drive": x, "spikes": spikes} | ({} if membranes is None else {"membrane": membranes})
         return spikes, {"v": v}, {what: traces[what] for what in keep}
 
@@ -101,6 +110,8 @@ class LIF(Neuron):
         shown |= {flag: "True" for flag in ("inclusive", "detach_reset") if getattr(self.rule, flag)}
         if learned := [name for name in ("beta", "threshold") if f"{name}_raw" in self._parameters]:
             shown["learn"] = repr(tuple(learned))
+        if self.norm is not None:
+            shown["norm"] = repr(self.norm)
         return ", ".join(f"{name}={text}" for name, text in shown.items())
 
 
@@ -117,6 +128,7 @@ class IF(LIF):
         detach_reset: bool = False,
         inclusive: bool = False,
         learn: Collection[str] = (),
+        norm: MPBN | None = None,
         reset_mechanism: str | None = None,
     ) -> None:
         if "beta" in learn:
@@ -130,5 +142,6 @@ class IF(LIF):
             detach_reset=detach_reset,
             inclusive=inclusive,
             learn=learn,
+            norm=norm,
             reset_mechanism=reset_mechanism,
         )
