@@ -21,6 +21,7 @@ from spikekit import surrogate
 from spikekit.ops.li import gpu as li
 from spikekit.ops.lif import gpu as lif
 from spikekit.ops.lif import state_dtype
+from spikekit.ops.mpbn import gpu as mpbn
 
 CAPABILITY = int(sys.argv[1])
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
@@ -69,7 +70,7 @@ def report(compiled):
 found = []
 label = {}
 triton.runtime.driver.set_active(NoGPU())
-for operation in (lif, li):
+for operation in (lif, li, mpbn):
     for name, value in vars(operation.KERNELS.module).items():
         if name.endswith("_kernel"):
             setattr(operation.KERNELS.module, name, Compiled(value))
@@ -92,6 +93,20 @@ def compile_all(dtype, neurons, curve, reset, kind):
     li.backward(membranes, membranes if learn else None, v0, values[0], dtype)
 
 
+def compile_mpbn(dtype, batch, training, learn):
+    """Both launches of the operation on a drive of 9 steps and 40 neurons."""
+    x = torch.empty(9, batch, 40, dtype=dtype)
+    state = state_dtype(dtype)
+    values = [torch.ones(40 if learn else (), dtype=state) for _ in range(3)]
+    affine = [torch.ones(40, dtype=state) for _ in range(4)]
+    label.update(name=f"MPBN {dtype} {batch} {training} {learn}", dtype=str(dtype), neurons=40)
+    found = mpbn.forward(x, None, *values, *affine, training, 0.1, 1e-5, "soft", False, True)
+    statistics = (found.means, found.variances) if training else affine[2:]
+    name, numbers = surrogate.ATan().encode()
+    rule = ("soft", False, False, name, numbers, learn)
+    mpbn.backward(x, None, None, found.membranes, None, *values, *affine[:2], *statistics, training, 1e-5, *rule)
+
+
 compile_all(torch.float32, 1, surrogate.ATan(), "soft", "one")
 compile_all(torch.float32, 40, surrogate.FastSigmoid(), "hard", "periodic")
 compile_all(torch.float32, 1 << 16, surrogate.ATan(), "soft", "each")
@@ -99,4 +114,7 @@ compile_all(torch.float32, 1 << 16, surrogate.SechBump(), "soft", "one")
 compile_all(torch.bfloat16, 1 << 16, surrogate.Triangle(), "hard", "periodic")
 compile_all(torch.float16, 40, surrogate.Exponential(), "none", "each")
 compile_all(torch.float64, 40, surrogate.Rectangle(), "soft", "each")
+compile_mpbn(torch.float32, 64, True, True)
+compile_mpbn(torch.bfloat16, 256, True, False)
+compile_mpbn(torch.float64, 3, False, False)
 print(json.dumps(found))
