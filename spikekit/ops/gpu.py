@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from math import prod
 from types import ModuleType
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
@@ -24,6 +25,19 @@ from torch.utils._python_dispatch import _disable_current_modes
 # Tuples inside kernels came with it.
 OLDEST = (3, 3)
 _INTERPRET = "TRITON_INTERPRET"
+
+_PREFIX = "spikekit.surrogate."
+# Steepness, height and half width of each curve, from the surrogate's own numbers: see `derivative` of the kernels.
+_CURVES: dict[str, Callable[..., tuple[float, float, float]]] = {
+    "ATan": lambda alpha: (math.pi / 2 * alpha, alpha / 2, 0.0),
+    "Sigmoid": lambda alpha: (alpha, alpha, 0.0),
+    "FastSigmoid": lambda slope: (slope, 1.0, 0.0),
+    "Triangle": lambda width: (1 / width, 1 / width, 0.0),
+    "Rectangle": lambda width: (0.0, 1 / width, width / 2),
+    "StraightThrough": lambda: (0.0, 0.0, 0.0),
+    "SechBump": lambda k, width: (2 * k / width, 2 * k / (width * math.tanh(k / 2)), width / 2),
+    "Exponential": lambda alpha: (alpha, alpha / 2, 0.0),
+}
 
 
 def refusal() -> str:
@@ -106,7 +120,7 @@ def block(neurons: int) -> tuple[int, int]:
 
 def halves(number: float) -> tuple[float, float]:
     """A number as the sum of two float32, the only floating type that Triton takes as an argument."""
-    high = torch.tensor(number, dtype=torch.float32).item()
+    high = float(np.float32(number))
     return high, number - high
 
 
@@ -141,7 +155,7 @@ def describe(value: Tensor, step: Tensor) -> Parameter:
     varies = [index for index, axis in enumerate(axes) if value.shape[axis] != 1]
     if not varies:
         return Parameter("one", value, 1, 1)
-    inner = prod(step.shape[axis] for axis in axes[varies[-1] + 1 :])
+    inner = math.prod(step.shape[axis] for axis in axes[varies[-1] + 1 :])
     together = varies[-1] - varies[0] + 1 == len(varies)
     if together and len(varies) < len(axes) and step.numel() < 1 << 31:
         flat = value.permute(*(a for a in range(step.ndim) if a not in axes), *axes).contiguous()
@@ -154,3 +168,14 @@ def describe(value: Tensor, step: Tensor) -> Parameter:
 def arguments(parameters: Sequence[Parameter]) -> list[Tensor | int]:
     """The parameters as a kernel takes them, one after another."""
     return [argument for parameter in parameters for argument in parameter.arguments]
+
+
+def knows(surrogate: str) -> bool:
+    """Whether kernels have the derivative of the surrogate of that key."""
+    return surrogate.startswith(_PREFIX) and surrogate.removeprefix(_PREFIX) in _CURVES
+
+
+def curve(surrogate: str, numbers: Sequence[float]) -> tuple[str, list[float]]:
+    """The name of a surrogate's derivative in the kernels and the constants that it takes."""
+    name = surrogate.removeprefix(_PREFIX)
+    return name, [half for number in _CURVES[name](*numbers) for half in halves(number)]

@@ -25,3 +25,53 @@ def parameter(a, inner, count, first, lane, inside, dtype: tl.constexpr, KIND: t
 def number(high, low, dtype: tl.constexpr):
     """A float argument is a float32: what it lost comes along as a second one."""
     return tl.cast(high, dtype) + tl.cast(low, dtype)
+
+
+@triton.jit
+def spike(u, threshold, INCLUSIVE: tl.constexpr):
+    """1 where the threshold is passed, else 0, in the dtype of u."""
+    if INCLUSIVE:
+        fired = u >= threshold
+    else:
+        fired = u > threshold
+    return fired.to(u.dtype)
+
+
+@triton.jit
+def after_reset(u, s, quantum, RESET: tl.constexpr):
+    """The state v after the spikes s of the membrane u."""
+    # Products, not choices: a NaN or an Inf must reach the last v, where it is looked for.
+    if RESET == "soft":
+        v = u - quantum * s
+    elif RESET == "hard":
+        v = u * (1 - s)
+    else:
+        v = u
+    return v
+
+
+@triton.jit
+def derivative(m, steepness, height, half_width, CURVE: tl.constexpr):
+    """The surrogate's derivative at m, in the constants that `spikekit.ops.gpu.curve` makes of its numbers."""
+    if CURVE == "ATan":
+        z = m * steepness
+        d = height / (1 + z * z)
+    elif CURVE == "FastSigmoid":
+        z = 1 + tl.abs(m) * steepness
+        d = height / (z * z)
+    elif CURVE == "Triangle":
+        d = height * tl.maximum(1 - tl.abs(m) * steepness, 0.0)
+    elif CURVE == "Rectangle":
+        d = tl.where(tl.abs(m) < half_width, height, 0.0)
+    elif CURVE == "Exponential":
+        d = height * tl.exp(-tl.abs(m) * steepness)
+    elif CURVE == "Sigmoid" or CURVE == "SechBump":
+        # σ(z)·(1 - σ(z)) = e/(1 + e)², e = exp(-|z|), a quarter of sech²(z/2): no cancellation, no overflow.
+        e = tl.exp(-tl.abs(m) * steepness)
+        d = height * e / ((1 + e) * (1 + e))
+        if CURVE == "SechBump":
+            d = tl.where(tl.abs(m) < half_width, d, 0.0)
+    else:
+        tl.static_assert(CURVE == "StraightThrough")
+        d = tl.full(m.shape, 1, m.dtype)
+    return d

@@ -187,6 +187,8 @@ def test_inductor_on_the_rest_of_the_family():
     check(family(), torch.randn(5, 2, 4), "inductor")
 
 
+@pytest.mark.slow
+@TORCH_INTERNAL
 def test_inductor_trains_a_whole_network():
     check_training(normalised(), "inductor", (5, 3, 9))
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter, defaultdict
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+import spikekit as sk
 from spikekit import surrogate
 from spikekit.ops.lif import LIFRule, gpu, lif, lif_reference, state_dtype
 from spikekit.surrogate import decode
@@ -190,3 +194,52 @@ def test_opcheck(rest, triton_device):
     torch.library.opcheck(
         torch.ops.spikekit.lif_fused.default, (x, v0, *parameters, "soft", False, False, key, numbers, gpu.CHUNK)
     )
+
+
+class Calls(TorchDispatchMode):
+    """Counts what is asked of torch."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names[function.overloadpacket.__name__] += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("values", [scalars(torch.float32, 0.9, 1.0, 0.8), list(torch.rand(3, 5))], ids=["one", "each"])
+def test_nothing_waits_for_the_gpu(values, monkeypatch):
+    """What would wait also forbids CUDA graphs: numbers read back, choices by content, copies between devices."""
+    kernel = {name: defaultdict(lambda: lambda *args, **kwargs: None) for name in ("forward_kernel", "backward_kernel")}
+    monkeypatch.setattr(gpu.KERNELS, "_module", SimpleNamespace(**kernel))
+    x, v0 = torch.randn(19, 2, 5), torch.randn(2, 5)
+    key, numbers = surrogate.ATan().encode()
+    rule = ("soft", False)
+    with Calls() as calls:
+        spikes, kept, v = gpu.forward(x, v0, values, *rule, gpu.CHUNK)
+        gpu.backward(spikes, v, x, kept, v0, values, *rule, False, key, numbers, gpu.CHUNK, True)
+    assert calls.names["empty_like"] >= 4
+    waiting = {"_local_scalar_dense", "nonzero", "equal", "is_nonzero", "_to_copy", "masked_select"}
+    assert waiting & calls.names.keys() == set()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_cuda_graph_records_a_training_step():
+    neuron = sk.LIF(learn=("beta", "threshold")).cuda()
+    x = torch.randn(19, 2, 35, device="cuda", requires_grad=True)
+
+    def step():
+        return torch.autograd.grad(neuron(x).square().sum(), [x, *neuron.parameters()])
+
+    aside = torch.cuda.Stream()
+    with torch.cuda.stream(aside):
+        step()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        recorded = step()
+    x.data.copy_(torch.randn_like(x))
+    graph.replay()
+    for found, expected in zip(recorded, step(), strict=True):
+        assert torch.equal(found, expected)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from spikekit.ops.gpu import Kernels, arguments, block, describe, halves, on_device_of
+from spikekit.ops.gpu import Kernels, arguments, block, curve, describe, knows, on_device_of
 from spikekit.ops.lif.reference import LIFRule, lif_reference, state_dtype
 from spikekit.surrogate import ATan
 
@@ -17,24 +16,11 @@ from spikekit.surrogate import ATan
 CHUNK = 8
 
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-_PREFIX = "spikekit.surrogate."
-# Steepness, height and half width of each curve, from the surrogate's own numbers: see `_derivative` of the kernels.
-_CURVES: dict[str, Callable[..., tuple[float, float, float]]] = {
-    "ATan": lambda alpha: (math.pi / 2 * alpha, alpha / 2, 0.0),
-    "Sigmoid": lambda alpha: (alpha, alpha, 0.0),
-    "FastSigmoid": lambda slope: (slope, 1.0, 0.0),
-    "Triangle": lambda width: (1 / width, 1 / width, 0.0),
-    "Rectangle": lambda width: (0.0, 1 / width, width / 2),
-    "StraightThrough": lambda: (0.0, 0.0, 0.0),
-    "SechBump": lambda k, width: (2 * k / width, 2 * k / (width * math.tanh(k / 2)), width / 2),
-    "Exponential": lambda alpha: (alpha, alpha / 2, 0.0),
-}
 
 
 def supports(dtype: torch.dtype, surrogate: str) -> bool:
     """Whether these kernels serve a drive of `dtype` with the surrogate of that key."""
-    known = surrogate.startswith(_PREFIX) and surrogate.removeprefix(_PREFIX) in _CURVES
-    return known and dtype in _FLOATS and KERNELS.trusted(state_dtype(dtype))
+    return knows(surrogate) and dtype in _FLOATS and KERNELS.trusted(state_dtype(dtype))
 
 
 def forward(
@@ -98,7 +84,7 @@ def backward(
     g_x, g_v0 = torch.empty_like(x), torch.empty_like(x[0], dtype=dtype)
     sums = [torch.empty_like(g_v0) for _ in range(3)] if learn else []
     described = [describe(value, g_v0) for value in parameters]
-    curve = surrogate.removeprefix(_PREFIX)
+    shape, constants = curve(surrogate, numbers)
     size, warps = block(neurons)
     if neurons:
         with on_device_of(x):
@@ -115,12 +101,12 @@ def backward(
                 *(sums or (None, None, None)),
                 len(x),
                 neurons,
-                *(half for number in _CURVES[curve](*numbers) for half in halves(number)),
+                *constants,
                 *(parameter.kind for parameter in described),
                 RESET=reset,
                 INCLUSIVE=inclusive,
                 DETACH=detach_reset or reset == "none",
-                CURVE=curve,
+                CURVE=shape,
                 CHUNK=chunk,
                 BLOCK=size,
                 num_warps=warps,

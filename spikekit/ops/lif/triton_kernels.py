@@ -15,55 +15,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from spikekit.ops.triton_parts import number, parameter
-
-
-@triton.jit
-def _spike(u, threshold, INCLUSIVE: tl.constexpr):
-    if INCLUSIVE:
-        fired = u >= threshold
-    else:
-        fired = u > threshold
-    return fired.to(u.dtype)
-
-
-@triton.jit
-def _after_reset(u, s, quantum, RESET: tl.constexpr):
-    # Products, not choices: a NaN or an Inf must reach the last v, where it is looked for.
-    if RESET == "soft":
-        v = u - quantum * s
-    elif RESET == "hard":
-        v = u * (1 - s)
-    else:
-        v = u
-    return v
-
-
-@triton.jit
-def _derivative(m, steepness, height, half_width, CURVE: tl.constexpr):
-    """The surrogate's derivative at m, in terms of the numbers that `lif.gpu` makes of the surrogate's own."""
-    if CURVE == "ATan":
-        z = m * steepness
-        d = height / (1 + z * z)
-    elif CURVE == "FastSigmoid":
-        z = 1 + tl.abs(m) * steepness
-        d = height / (z * z)
-    elif CURVE == "Triangle":
-        d = height * tl.maximum(1 - tl.abs(m) * steepness, 0.0)
-    elif CURVE == "Rectangle":
-        d = tl.where(tl.abs(m) < half_width, height, 0.0)
-    elif CURVE == "Exponential":
-        d = height * tl.exp(-tl.abs(m) * steepness)
-    elif CURVE == "Sigmoid" or CURVE == "SechBump":
-        # σ(z)·(1 - σ(z)) = e/(1 + e)², e = exp(-|z|), a quarter of sech²(z/2): no cancellation, no overflow.
-        e = tl.exp(-tl.abs(m) * steepness)
-        d = height * e / ((1 + e) * (1 + e))
-        if CURVE == "SechBump":
-            d = tl.where(tl.abs(m) < half_width, d, 0.0)
-    else:
-        tl.static_assert(CURVE == "StraightThrough")
-        d = tl.full(m.shape, 1, m.dtype)
-    return d
+from spikekit.ops.triton_parts import after_reset, derivative, number, parameter, spike
 
 
 @triton.jit(do_not_specialize=["T", "beta_count", "threshold_count", "quantum_count"])
@@ -115,10 +67,10 @@ def forward_kernel(
         for i in tl.static_range(CHUNK):
             live = start + i < T
             u = b * v + drives[i].to(state)
-            s = _spike(u, th, INCLUSIVE)
+            s = spike(u, th, INCLUSIVE)
             to = spikes + first + (start + i) * step + lane
             tl.store(to, s.to(spikes.dtype.element_ty), mask=inside & live)
-            v = tl.where(live, _after_reset(u, s, q, RESET), v)
+            v = tl.where(live, after_reset(u, s, q, RESET), v)
     tl.store(v_last + first + lane, v, mask=inside)
 
 
@@ -198,7 +150,7 @@ def backward_kernel(
             drive = tl.load(x + first + (start + i) * step + lane, mask=inside & (start + i < T), other=0)
             u = b * v + drive.to(state)
             membranes = membranes + (u,)
-            v = _after_reset(u, _spike(u, th, INCLUSIVE), q, RESET)
+            v = after_reset(u, spike(u, th, INCLUSIVE), q, RESET)
         grads = ()
         for i in tl.static_range(CHUNK):
             if grad_spikes is None:
@@ -210,16 +162,16 @@ def backward_kernel(
             t = start + (CHUNK - 1 - j)
             live = t < T
             u = membranes[CHUNK - 1 - j]
-            s = _spike(u, th, INCLUSIVE)
+            s = spike(u, th, INCLUSIVE)
             if g_beta is not None:
-                sum_beta += tl.where(live, g_u * _after_reset(u, s, q, RESET), 0.0)
+                sum_beta += tl.where(live, g_u * after_reset(u, s, q, RESET), 0.0)
             g_s = grads[CHUNK - 1 - j].to(state)
             if not DETACH:
                 if RESET == "soft":
                     g_s = g_s - q * g_v
                 elif RESET == "hard":
                     g_s = g_s - u * g_v
-            g_m = _derivative(u - th, steepness, height, half_width, CURVE) * g_s
+            g_m = derivative(u - th, steepness, height, half_width, CURVE) * g_s
             if g_threshold is not None:
                 sum_threshold -= tl.where(live, g_m, 0.0)
                 if RESET == "soft":

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from spikekit.ops.lif.reference import LIFRule
-from spikekit.ops.mpbn.cpu import supports
+from spikekit.ops.mpbn import cpu, gpu
 from spikekit.ops.mpbn.operator import mpbn_operator
 from spikekit.ops.mpbn.reference import Outcome, moments, mpbn_reference, normalise
-from spikekit.ops.paths import forced_path, functorch_active
+from spikekit.ops.paths import forced_path, functorch_active, triton_serves
 
 __all__ = ["Outcome", "moments", "mpbn", "mpbn_reference", "normalise"]
 
@@ -41,7 +41,11 @@ def mpbn(
     inputs = (x, v0, beta, threshold, quantum, weight, bias)
     differentiable = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in inputs)
     name, numbers = rule.surrogate.encode()
-    fused = path == "auto" and supports(x.device.type, x.dtype, name)
+    if triton_serves(x.device.type):
+        supported = gpu.fits(x.shape, weight.shape) and gpu.supports(x.dtype, name)
+    else:
+        supported = cpu.supports(x.device.type, x.dtype, name)
+    fused = path in ("auto", "triton") and supported
     keep = keep_membranes or differentiable
     flags = (rule.reset, rule.inclusive, rule.detach_reset, name, numbers, keep, fused)
     return Outcome(*mpbn_operator(*inputs, mean, var, training, momentum, eps, *flags))

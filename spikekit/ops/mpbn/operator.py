@@ -1,4 +1,4 @@
-"""The MPBN operation as one operator a layer, over the C kernels or, in plain torch, the loop over rows.
+"""The MPBN operation as one operator a layer, over kernels in C or Triton or, in plain torch, the loop over rows.
 
 Both save the membranes and the statistics of the steps for the backward pass, and not the drive. Running statistics are
 the caller's to update: the operator changes nothing, it returns what they are afterwards.
@@ -14,13 +14,16 @@ import torch
 from torch import Tensor
 
 from spikekit.ops.lif.reference import state_dtype
-from spikekit.ops.mpbn import cpu, sequence
+from spikekit.ops.mpbn import cpu, gpu, sequence
 from spikekit.ops.operators import differentiable, fake, not_differentiable, operator
+from spikekit.ops.paths import triton_serves
 
 
-def _kernels(fused: bool) -> ModuleType:
+def _kernels(fused: bool, device: str) -> ModuleType:
     """The module with `forward` and `backward`."""
-    return cpu if fused else sequence
+    if not fused:
+        return sequence
+    return gpu if triton_serves(device) else cpu
 
 
 @operator("mpbn")
@@ -45,8 +48,8 @@ def mpbn_operator(
     keep: bool,
     fused: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The fields of `reference.Outcome`; `keep` the membranes for a gradient. fused: by the C kernels."""
-    forward = _kernels(fused).forward
+    """The fields of `reference.Outcome`; `keep` the membranes for a gradient. fused: by kernels in C or Triton."""
+    forward = _kernels(fused, x.device.type).forward
     return tuple(
         forward(
             x, v0, beta, threshold, quantum, weight, bias, mean, var, training, momentum, eps, reset, inclusive, keep
@@ -80,7 +83,7 @@ def mpbn_backward(
     needs: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, in `dtype`, v0, beta, threshold, quantum, weight, bias; those not needed come back empty."""
-    g_x, g_v0, g_weight, g_bias, *sums = _kernels(fused).backward(
+    g_x, g_v0, g_weight, g_bias, *sums = _kernels(fused, membranes.device.type).backward(
         grad_spikes,
         grad_membranes,
         grad_v,
@@ -105,7 +108,7 @@ def mpbn_backward(
     empty = membranes.new_empty(0)
     learned = (*(sums or [empty] * 3), g_weight, g_bias)
     reduced = [
-        total.sum_to_size(like.shape).to(like.dtype).contiguous() if need else empty.clone()
+        total.sum_to_size(like.shape).to(like).contiguous() if need else empty.clone()
         for total, like, need in zip(learned, (beta, threshold, quantum, weight, bias), needs[2:], strict=True)
     ]
     return g_x.to(dtype), g_v0 if needs[1] else empty, *reduced  # type: ignore[return-value]
