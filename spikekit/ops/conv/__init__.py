@@ -18,6 +18,8 @@ __all__ = ["conv2d", "conv2d_reference"]
 
 # To turn an image of more channels costs what the dense convolution gains by it.
 _MOST_TURNED = 4
+# oneDNN is what gains by the order, and knows no float64.
+_ONEDNN = torch.backends.mkldnn.is_available()
 
 
 def conv2d(
@@ -34,9 +36,9 @@ def conv2d(
     event where x is sparse enough to make that faster; a NaN or Inf in any operand comes out as with torch. All else -
     other devices and dtypes, autocast, torch.func, subclasses of Tensor, shapes that do not fit - is torch's.
     """
-    if not _serves(x, weight, bias):
-        return conv2d_reference(x, weight, bias, stride, padding, dilation)
     steps = (*stride, *padding, *dilation)
+    if not (_serves(x, weight, bias) and _fits(x, weight, bias, steps)):
+        return conv2d_reference(x, weight, bias, stride, padding, dilation)
     x = cpu.dense(x)
     turned = x.is_contiguous(memory_format=torch.channels_last)
     gradient = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in (x, weight, bias))
@@ -45,7 +47,7 @@ def conv2d(
         torch.compiler.is_compiling() or events_pay(cpu.density(x), x.shape, weight.shape, steps, turned, back=False)
     ):
         return conv2d_events(x, weight, bias, steps)
-    if not turned and x.shape[1] <= _MOST_TURNED and torch.backends.mkldnn.is_available():
+    if _ONEDNN and not turned and x.shape[1] <= _MOST_TURNED and x.dtype == torch.float32:
         x = x.contiguous(memory_format=torch.channels_last)
     return conv2d_reference(x, weight, bias, stride, padding, dilation)
 
@@ -56,13 +58,23 @@ def _serves(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         forced_path() == "auto"
         and all(type(a) in (Tensor, nn.Parameter) and a.device.type == "cpu" for a in operands)
         and all(a.dtype == x.dtype and a.layout == torch.strided for a in operands)
-        and x.ndim == 4
-        and x.numel() > 0
-        and x.shape[1] == weight.shape[1]
         and not torch.is_autocast_enabled("cpu")
         and not functorch_active()
         and not watched()
         and _supports(x.dtype)
+    )
+
+
+def _fits(x: Tensor, weight: Tensor, bias: Tensor | None, steps: Sequence[int]) -> bool:
+    return (
+        x.ndim == weight.ndim == 4
+        and x.numel() * weight.numel() > 0
+        and x.shape[1] == weight.shape[1]
+        and (bias is None or bias.shape == weight.shape[:1])
+        and min(steps[2:4]) >= 0 < min(*steps[:2], *steps[4:])
+        and all(cpu.out_size(x.shape[a + 2], weight.shape[a + 2], *steps[a::2]) > 0 for a in (0, 1))
+        # Places in an image and in the weight are 32-bit numbers in the kernels.
+        and max(x[0].numel(), weight.numel()) < 1 << 24
     )
 
 

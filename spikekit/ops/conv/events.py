@@ -41,19 +41,19 @@ def conv2d_events_backward(
     grad: Tensor, x: Tensor, weight: Tensor, steps: Sequence[int], needs: Sequence[bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, weight and bias; those not needed come back empty."""
-    images, kept = cpu.dense(x), list(needs)
-    g_weight = None
+    images, left = cpu.dense(x), list(needs)
+    found: list[Any] = [None] * 3
     if needs[1] and events_pay(cpu.density(images), x.shape, weight.shape, steps, _turned(images), back=True):
-        g_weight = cpu.weight_gradient(grad, images, weight, steps)
-        kept[1] = g_weight is None
-    if kept[1]:
-        images = images.contiguous(memory_format=torch.channels_last)
-    found = _dense_gradients(grad, images, weight, steps, kept) if any(kept) else [None] * 3
-    empty = x.new_empty(0)
+        found[1] = cpu.weight_gradient(grad, images, weight, steps)
+        left[1] = found[1] is None
+    if any(left):
+        images = images.contiguous(memory_format=torch.channels_last) if left[1] else images
+        dense = _dense_gradients(grad, images, weight, steps, left)
+        found = [theirs if there else ours for ours, theirs, there in zip(found, dense, left, strict=True)]
     return (
-        _laid_out(found[0], x) if needs[0] else empty,
-        _laid_out(found[1] if g_weight is None else g_weight, weight) if needs[1] else empty.clone(),
-        found[2] if needs[2] else empty.clone(),
+        _laid_out(found[0], x) if needs[0] else x.new_empty(0),
+        _laid_out(found[1], weight) if needs[1] else x.new_empty(0),
+        found[2] if needs[2] else x.new_empty(0),
     )
 
 
@@ -82,9 +82,8 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None, steps: Sequence[int]) -> T
 @fake("conv2d_backward")
 def _(grad: Tensor, x: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
     needs = rest[-1]
-    empty = x.new_empty(0)
     return (
-        torch.empty_like(x) if needs[0] else empty,
+        torch.empty_like(x) if needs[0] else x.new_empty(0),
         torch.empty_like(weight) if needs[1] else x.new_empty(0),
         x.new_empty(weight.shape[0]) if needs[2] else x.new_empty(0),
     )
@@ -110,12 +109,22 @@ def _setup_second(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...])
 
 def _second(ctx: Any, *upstream: Tensor) -> Any:
     """The derivative of the gradients by torch's own operators: for penalties on gradients."""
+    create_graph = torch.is_grad_enabled()
+    wanted = [a for a, need in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False) if need]
+    kept = [i for i, need in enumerate(ctx.needs) if need]
     with torch.enable_grad():
-        inputs = [a.detach().requires_grad_() for a in ctx.saved_tensors]
-        outputs = _dense_gradients(*inputs, ctx.steps, ctx.needs)
-        pairs = [(y, g) for y, g, need in zip(outputs, upstream, ctx.needs, strict=True) if need]
-        found = torch.autograd.grad(*zip(*pairs, strict=True), inputs, allow_unused=True)  # type: ignore[arg-type]
-    return (*found, None, None)
+        grad, x, weight = ctx.saved_tensors
+        outputs = _dense_gradients(grad, x, weight, ctx.steps, ctx.needs)
+        found = iter(
+            torch.autograd.grad(
+                [outputs[i] for i in kept],
+                wanted,
+                [upstream[i] for i in kept],
+                create_graph=create_graph,
+                allow_unused=True,
+            )
+        )
+    return (*(next(found) if need else None for need in ctx.needs_input_grad[:3]), None, None)
 
 
 differentiable("conv2d", _backward, _setup_context)
