@@ -2,22 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn.modules import module as modules
 
+from spikekit.neurons import IF, LI, LIF
+from spikekit.ops.conv import conv2d
 from spikekit.ops.linear import linear
+
+# These take images in any order in memory, and give them in the order they took, or contiguous.
+_ANY_ORDER = frozenset(
+    {
+        *(nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
+        *(nn.Dropout, nn.Dropout2d, nn.Identity, nn.ReLU, nn.Flatten, nn.Linear, nn.BatchNorm1d),
+        *(LIF, IF, LI),
+    }
+)
 
 
 def apply_stateless(layer: nn.Module, x: Tensor) -> Tensor:
-    """`layer(x)` for x [T·B, ...], folded: an nn.Linear sums only what is not zero where that is faster."""
+    """`layer(x)` for x [T·B, ...]: nn.Linear and nn.Conv2d sum only what is not zero where that is faster.
+
+    Images may come back channels last in memory though x was not; `Order` turns them back where it may matter.
+    """
     if type(layer) is nn.Linear and not _altered(layer):
         return linear(x, layer.weight, layer.bias)
+    if type(layer) is nn.Conv2d and not _altered(layer) and (padding := _zeros_around(layer)) is not None:
+        return conv2d(x, layer.weight, layer.bias, layer.stride, padding, layer.dilation)
     if type(layer) is nn.Sequential and not _altered(layer):
+        order = Order()
         for part in layer:
-            x = apply_stateless(part, x)
-        return x
+            x = apply_stateless(part, order.before(part, x))
+        return order.after(x)
     y: Tensor = layer(x)
     return y
+
+
+class Order:
+    """Follows images through a chain: a convolution may put them channels last, and nobody outside is to see it."""
+
+    def __init__(self) -> None:
+        self._changed = False
+
+    def before(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """What `layer` is given for x: [T·B, ...], or [T, B, ...] if it takes time."""
+        if type(layer) not in _ANY_ORDER:
+            return self.after(x)
+        # Images that come channels last from the user stay so.
+        self._changed |= type(layer) is nn.Conv2d and x.is_contiguous()
+        return x
+
+    def after(self, x: Tensor) -> Tensor:
+        """What the chain gives."""
+        changed, self._changed = self._changed, False
+        return x.contiguous() if changed else x
+
+
+def _zeros_around(layer: nn.Conv2d) -> Sequence[int] | None:
+    """Its padding as two numbers; None where it is another thing, or where the layer has groups."""
+    if layer.padding_mode != "zeros" or layer.groups != 1:
+        return None
+    if isinstance(layer.padding, str):
+        return (0, 0) if layer.padding == "valid" else None
+    return layer.padding
 
 
 def _altered(layer: nn.Module) -> bool:

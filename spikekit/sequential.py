@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spikekit.errors import InputError, SpikekitError
-from spikekit.layers import apply_stateless
+from spikekit.layers import Order, apply_stateless
 
 # These read axis 0 as time or as the batch themselves: folding T into B would mix the two without an error.
 _SEQUENCE_LAYERS = (
@@ -39,7 +39,8 @@ class FoldTime(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """X [T, B, ...] -> [T, B, ...]."""
         _check_axes(x, "fold_time")
-        y = apply_stateless(self.module, x.flatten(0, 1))
+        order = Order()
+        y = order.after(apply_stateless(self.module, order.before(self.module, x.flatten(0, 1))))
         _check_folded(y, self.module, "fold_time", x.shape[:2])
         return y.unflatten(0, x.shape[:2])
 
@@ -89,7 +90,7 @@ class Sequential(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """X [T, B, ...] -> [T, B, ...]."""
         _check_axes(x, "Sequential")
-        steps, folded = x.shape[:2], False
+        steps, folded, order = x.shape[:2], False, Order()
         for name, layer in self._modules.items():
             temporal = is_temporal(layer)
             if temporal and folded:
@@ -97,6 +98,7 @@ class Sequential(nn.Sequential):
             elif not temporal and not folded:
                 steps = x.shape[:2]
                 x, folded = x.flatten(0, 1), True
+            x = order.before(layer, x)
             try:
                 x = apply_stateless(layer, x) if folded else layer(x)
             except torch.OutOfMemoryError:
@@ -111,6 +113,7 @@ class Sequential(nn.Sequential):
                 ) from error
             if folded:
                 _check_folded(x, layer, f"layer {name}", steps)
+        x = order.after(x)
         return x.unflatten(0, steps) if folded else x
 
 

@@ -12,6 +12,7 @@ from torch.nn.utils.parametrizations import weight_norm
 import spikekit as sk
 from spikekit import layers
 from spikekit.errors import InputError
+from spikekit.ops.paths import set_path
 
 
 @pytest.fixture
@@ -124,3 +125,78 @@ def test_a_network_learns_by_events(by_events):
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.3 * losses[0]
     assert len(by_events) == 36
+
+
+def convolutional(*rest):
+    return sk.Sequential(nn.Conv2d(2, 16, 5, 2, 2), sk.LIF(), nn.Conv2d(16, 20, 3, padding="valid"), *rest)
+
+
+def frames():
+    return (torch.rand(8, 8, 2, 20, 20) < 0.05).float()
+
+
+def test_plain_convolutions_go_the_fast_way(monkeypatch):
+    seen = []
+    fast = layers.conv2d
+    monkeypatch.setattr(layers, "conv2d", lambda x, w, *rest: seen.append(w) or fast(x, w, *rest))
+    x = frames()
+    convs = [
+        *(nn.Conv2d(2, 4, 3), nn.Conv2d(2, 4, 3, padding="valid", bias=False)),
+        *(
+            nn.Conv2d(2, 4, 3, groups=2),
+            nn.Conv2d(2, 4, 3, padding="same"),
+            nn.Conv2d(2, 4, 3, padding_mode="circular"),
+        ),
+    ]
+    for conv in convs:
+        torch.testing.assert_close(sk.Sequential(conv)(x), torch.stack([conv(step) for step in x]))
+    assert [w.data_ptr() for w in seen] == [conv.weight.data_ptr() for conv in convs[:2]]
+
+
+@pytest.mark.parametrize("rest", [(), (sk.LIF(),), (nn.BatchNorm2d(20), nn.MaxPool2d(2)), (nn.Sequential(nn.ReLU()),)])
+def test_outputs_are_contiguous_whatever_happens_inside(rest):
+    net, x = convolutional(*rest), frames()
+    assert net(x).is_contiguous()
+    assert sk.fold_time(net[0])(x).is_contiguous()
+    _, recorded = sk.record(net, x)
+    assert all(spikes.is_contiguous() for spikes in recorded.values())
+
+
+def test_a_layer_of_the_users_sees_contiguous_images():
+    class Views(nn.Module):
+        def forward(self, x):
+            assert x.is_contiguous()
+            return x.view(len(x), -1)
+
+    assert convolutional(Views())(frames()).shape == (8, 8, 20 * 64)
+
+
+def test_images_that_come_channels_last_stay_so():
+    x = frames().movedim(2, -1).contiguous().movedim(-1, 2)
+    y = convolutional()(x)
+    assert y[0].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_convolutional_network_has_torchs_numbers(training):
+    net, x = convolutional(nn.BatchNorm2d(20), sk.LIF(0.8, 0.5), nn.Flatten(), nn.Linear(1280, 10)), frames()
+    net.train(training)
+    results = []
+    for path in ("auto", "torch"):
+        set_path(path)
+        try:
+            y = net(x)
+            results.append((y, *torch.autograd.grad(y.square().mean(), list(net.parameters()))))
+        finally:
+            set_path("auto")
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_convolutional_network_compiles_whole():
+    net, x = convolutional(sk.LIF(), nn.Flatten(), nn.Linear(1280, 10)), frames()
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    y, z = net(x), compiled(x)
+    torch.testing.assert_close(y, z)
+    for a, b in zip(*(torch.autograd.grad(o.sum(), list(net.parameters())) for o in (y, z)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)

@@ -46,3 +46,8 @@ def triton_serves(device: str) -> bool:
 def functorch_active() -> bool:
     """True inside torch.func.vmap, grad and the like, which in-place kernels cannot serve."""
     return not torch.compiler.is_compiling() and bool(torch._C._are_functorch_transforms_active())
+
+
+def watched() -> bool:
+    """Whether a mode looks at every operator: one that counts or changes torch's own does not know ours."""
+    return not torch.compiler.is_compiling() and torch._C._len_torch_dispatch_stack() > 0

@@ -9,7 +9,7 @@ from spikekit.ops.linear import cpu
 from spikekit.ops.linear.choice import events_pay, large
 from spikekit.ops.linear.events import linear_events
 from spikekit.ops.linear.reference import linear_reference
-from spikekit.ops.paths import forced_path, functorch_active
+from spikekit.ops.paths import forced_path, functorch_active, watched
 
 __all__ = ["linear", "linear_reference"]
 
@@ -45,14 +45,9 @@ def _serves(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         and (bias is None or bias.shape == weight.shape[:1])
         and not torch.is_autocast_enabled("cpu")
         and not functorch_active()
-        and not _watched()
+        and not watched()
         and _supports(x.dtype)
     )
-
-
-def _watched() -> bool:
-    """Whether a mode looks at every operator: one that counts or changes torch's own does not know ours."""
-    return not torch.compiler.is_compiling() and torch._C._len_torch_dispatch_stack() > 0
 
 
 def _supports(dtype: torch.dtype) -> bool:

@@ -4,25 +4,8 @@
    names, and xᵀ·G the rows of G that a column of x names. The dense matrix is packed into panels first, so narrow that
    the sum of one row of a panel stays in registers and that the rows in use stay in the second-level cache. Each number
    of the result is summed in the same order whatever else is in the batch and however many threads there are. */
-#include "native/kernels.h"
+#include "native/events.h"
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#define VECTOR 64
-#elif defined(__AVX__)
-#define VECTOR 32
-#else
-#define VECTOR 16
-#endif
-
-/* Loads may be unaligned: rows of the result are as wide as the layer. */
-typedef real vec __attribute__((vector_size(VECTOR), aligned(sizeof(real)), may_alias));
-
-#define LANES ((int64_t)(VECTOR / sizeof(real)))
 /* Vectors of a panel: with their multiplier they fit the registers. */
 #define WIDTH 8
 #define PANEL (WIDTH * LANES)
@@ -30,8 +13,6 @@ typedef real vec __attribute__((vector_size(VECTOR), aligned(sizeof(real)), may_
 #define SPAN 1024
 #define ROWS 128
 #define CHUNK 512
-/* What compress may write beyond the last entry. */
-#define SLACK 16
 
 /* x is [rows, inner]; the dense matrix has `outer` columns. The order of the fields is that of
    spikekit/ops/linear/cpu.py. */
@@ -82,39 +63,6 @@ int64_t linear_count(const real *x, int64_t rows, int64_t inner, int64_t sample)
         if (place >= 1) place -= 1;
     }
     return total;
-}
-
-#if defined(__AVX512F__)
-/* Compressed in a register, then stored whole: the instruction that compresses into memory is slow on some processors. */
-static int64_t compress_float(const float *x, int64_t n, int32_t *index, float *value) {
-    int64_t count = 0, k = 0;
-    __m512i at = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    for (; k + 16 <= n; k += 16, at = _mm512_add_epi32(at, _mm512_set1_epi32(16))) {
-        __m512 v = _mm512_loadu_ps(x + k);
-        __mmask16 set = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
-        _mm512_storeu_si512(index + count, _mm512_maskz_compress_epi32(set, at));
-        _mm512_storeu_ps(value + count, _mm512_maskz_compress_ps(set, v));
-        count += __builtin_popcount(set);
-    }
-    for (; k < n; k++)
-        if (x[k] != 0) index[count] = (int32_t)k, value[count++] = x[k];
-    return count;
-}
-#endif
-
-/* The entries of x[0..n) that are not zero, in order; a NaN is not zero. */
-static int64_t compress(const real *x, int64_t n, int32_t *index, real *value) {
-#if defined(__AVX512F__)
-    if (sizeof(real) == sizeof(float)) return compress_float((const float *)x, n, index, (float *)value);
-#endif
-    int64_t count = 0;
-    /* Without a branch: whether a neuron fires cannot be predicted. */
-    for (int64_t k = 0; k < n; k++) {
-        index[count] = (int32_t)k;
-        value[count] = x[k];
-        count += x[k] != 0;
-    }
-    return count;
 }
 
 /* to = Σ_j value[j] · rows[index[j]] + add, over `width` vectors. to may be add. */
@@ -185,11 +133,7 @@ void linear_product(const linear_call *c) {
     const int64_t blocks = (c->rows + ROWS - 1) / ROWS, share = linear_scratch();
     #pragma omp parallel num_threads(c->threads) if (c->threads > 1)
     {
-        int thread = 0;
-#ifdef _OPENMP
-        thread = omp_get_thread_num();
-#endif
-        char *memory = c->scratch + thread * share;
+        char *memory = c->scratch + this_thread() * share;
         const list l = new_list(&memory, ROWS * SPAN);
         #pragma omp for schedule(dynamic)
         for (int64_t block = 0; block < blocks; block++) {
@@ -245,11 +189,7 @@ void linear_outer(const linear_call *c) {
     const int64_t parts = (c->inner + width_k - 1) / width_k, share = linear_scratch();
     #pragma omp parallel num_threads(c->threads) if (c->threads > 1)
     {
-        int thread = 0;
-#ifdef _OPENMP
-        thread = omp_get_thread_num();
-#endif
-        char *memory = c->scratch + thread * share;
+        char *memory = c->scratch + this_thread() * share;
         const list by_row = new_list(&memory, CHUNK * SPAN), by_column = new_list(&memory, CHUNK * SPAN);
         #pragma omp for schedule(dynamic)
         for (int64_t part = 0; part < parts; part++) {

@@ -1,0 +1,86 @@
+"""The convolution of images: event by event where they are sparse enough, else as torch computes it, channels last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from spikekit.ops.conv import cpu
+from spikekit.ops.conv.choice import events_pay, multiplications
+from spikekit.ops.conv.events import conv2d_events
+from spikekit.ops.conv.reference import conv2d_reference
+from spikekit.ops.linear.choice import large
+from spikekit.ops.paths import forced_path, functorch_active, watched
+
+__all__ = ["conv2d", "conv2d_reference"]
+
+# To turn an image of more channels costs what the dense convolution gains by it.
+_MOST_TURNED = 4
+# oneDNN is what gains by the order, and knows no float64.
+_ONEDNN = torch.backends.mkldnn.is_available()
+
+
+def conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> Tensor:
+    """`torch.nn.functional.conv2d` in one group: x [N, C, H, W], weight [O, C, h, w], bias [O] -> [N, O, H', W'].
+
+    On the CPU the output may lie channels last in memory, whatever x does. float32 and float64 are summed event by
+    event where x is sparse enough to make that faster; a NaN or Inf in any operand comes out as with torch. All else -
+    other devices and dtypes, autocast, torch.func, subclasses of Tensor, shapes that do not fit - is torch's.
+    """
+    steps = (*stride, *padding, *dilation)
+    if not (_serves(x, weight, bias) and _fits(x, weight, bias, steps)):
+        return conv2d_reference(x, weight, bias, stride, padding, dilation)
+    x = cpu.dense(x)
+    turned = x.is_contiguous(memory_format=torch.channels_last)
+    gradient = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in (x, weight, bias))
+    if large(multiplications(x.shape, weight.shape, steps), gradient) and (
+        # The operator looks once more. A compiler, which cannot see the numbers, leaves all to it.
+        torch.compiler.is_compiling() or events_pay(cpu.density(x), x.shape, weight.shape, steps, turned, back=False)
+    ):
+        return conv2d_events(x, weight, bias, steps)
+    if _ONEDNN and not turned and x.shape[1] <= _MOST_TURNED and x.dtype == torch.float32:
+        x = x.contiguous(memory_format=torch.channels_last)
+    return conv2d_reference(x, weight, bias, stride, padding, dilation)
+
+
+def _serves(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    operands = (x, weight) if bias is None else (x, weight, bias)
+    return (
+        forced_path() == "auto"
+        and all(type(a) in (Tensor, nn.Parameter) and a.device.type == "cpu" for a in operands)
+        and all(a.dtype == x.dtype and a.layout == torch.strided for a in operands)
+        and not torch.is_autocast_enabled("cpu")
+        and not functorch_active()
+        and not watched()
+        and _supports(x.dtype)
+    )
+
+
+def _fits(x: Tensor, weight: Tensor, bias: Tensor | None, steps: Sequence[int]) -> bool:
+    return (
+        x.ndim == weight.ndim == 4
+        and x.numel() * weight.numel() > 0
+        and x.shape[1] == weight.shape[1]
+        and (bias is None or bias.shape == weight.shape[:1])
+        and min(steps[2:4]) >= 0 < min(*steps[:2], *steps[4:])
+        and all(cpu.out_size(x.shape[a + 2], weight.shape[a + 2], *steps[a::2]) > 0 for a in (0, 1))
+        # Places in an image and in the weight are 32-bit numbers in the kernels.
+        and max(x[0].numel(), weight.numel()) < 1 << 24
+    )
+
+
+def _supports(dtype: torch.dtype) -> bool:
+    return cpu.supports(dtype)
+
+
+# What torch.compiler.assume_constant_result does, which would import all of torch._dynamo here and now: a second.
+_supports._dynamo_marked_constant = True  # type: ignore[attr-defined]
