@@ -9,7 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from spikekit import errors, surrogate
+from spikekit.native.allocator import tune_allocator
 from spikekit.neurons import CUBALIF, IF, LI, LIF, Neuron, RecurrentLIF
+from spikekit.norm import MPBN
 from spikekit.rematerialise import checkpoint_time
 from spikekit.sequential import Sequential, fold_time
 from spikekit.state import map_state, record, run, scan
@@ -25,6 +27,7 @@ __all__ = [
     "IF",
     "LI",
     "LIF",
+    "MPBN",
     "Neuron",
     "RecurrentLIF",
     "Sequential",
@@ -42,6 +45,7 @@ __all__ = [
     "run",
     "scan",
     "surrogate",
+    "tune_allocator",
     "viz",
 ]
 

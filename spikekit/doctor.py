@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 import platform
@@ -12,15 +13,18 @@ from pathlib import Path
 import torch
 
 import spikekit
-from spikekit.ops import gpu
+from spikekit.native import memory
+from spikekit.ops.lif import gpu
 from spikekit.ops.paths import ENVIRONMENT_VARIABLE, forced_path
+
+# The modules that hold the KERNELS of an operation. A new operation with kernels is added here.
+KERNEL_MODULES = tuple(f"spikekit.ops.{name}.cpu" for name in ("lif", "li", "recurrent", "mpbn", "linear"))
 
 EXTRAS = {
     "events": ("tonic", "scikit-learn"),
     "train": ("lightning-fabric", "rich", "tensorboard"),
     "viz": ("matplotlib",),
     "nir": ("nir", "nirtorch", "h5py"),
-    "gpu": ("triton",),
 }
 
 
@@ -40,16 +44,8 @@ def examine(*, lava: bool = True) -> Iterator[Finding]:
     yield Finding("python", f"{platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     yield Finding("torch", f"{torch.__version__}, {torch.get_num_threads()} threads, {device}")
-    path = forced_path()
-    yield Finding(
-        "neuron path",
-        "whole-sequence PyTorch operators (reference loop inside torch.func transforms)"
-        if path == "auto"
-        else f"{path}, because ${ENVIRONMENT_VARIABLE} or set_path says so",
-    )
-    refusal = gpu.refusal()
-    there = torch.cuda.is_available()
-    yield Finding("GPU kernels", f"not used: {refusal}" if refusal else "Triton", not (refusal and there))
+    yield from _kernels()
+    yield _gpu()
     for extra, packages in EXTRAS.items():
         found = {package: _version(package) for package in packages}
         missing = [package for package, version in found.items() if version is None]
@@ -60,11 +56,55 @@ def examine(*, lava: bool = True) -> Iterator[Finding]:
         yield _lava()
 
 
+def _kernels() -> Iterator[Finding]:
+    """Which path an operation takes on the CPU, and why. Compiles and tests what was not used yet (seconds)."""
+    path = forced_path()
+    if path != "auto":
+        yield Finding("neuron path", f"{path}, because ${ENVIRONMENT_VARIABLE} or set_path says so")
+        return
+    yield Finding("neuron path", "C kernels where they serve, else whole-sequence PyTorch; torch.func: reference loops")
+    origin = ""
+    for name in KERNEL_MODULES:
+        kernels = importlib.import_module(name).KERNELS
+        operation = kernels.source.stem
+        for dtype in (torch.float32, torch.float64):
+            topic = f"{operation} {str(dtype).removeprefix('torch.')}"
+            refusal = kernels.refusal(dtype)
+            made = kernels.compiled(dtype)
+            if refusal or made is None:
+                yield Finding(topic, f"whole-sequence PyTorch, slower: {refusal}", False, _remedy(refusal))
+            else:
+                yield Finding(topic, f"C kernels, self-test passed, compiled in {made.seconds:.1f} s")
+                origin = f"{made.compiler} {made.flags}, kept in {made.path.parent}"
+    if origin:
+        yield Finding("compiler", origin)
+    limit = memory.store.limit
+    kept = f"up to {limit >> 20} MiB of freed memory kept for the kernels" if limit else "none kept for the kernels"
+    yield Finding("memory", f"{kept} (${memory.ENVIRONMENT_VARIABLE})")
+
+
+def _remedy(refusal: str) -> str:
+    if "SPIKEKIT_CACHE" in refusal:
+        return "set SPIKEKIT_CACHE to a folder of your own"
+    if "self-test" in refusal:
+        return "try another compiler, such as CC=clang, and report this line"
+    return "install a C compiler (apt install gcc, xcode-select --install), or name one in CC"
+
+
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _gpu() -> Finding:
+    refusal = gpu.KERNELS.refusal(torch.float32)
+    version = _version("triton")
+    text = f"Triton {version or 'missing'}, " + (f"not used: {refusal}" if refusal else "in use")
+    # Without a GPU nothing is missing.
+    missing = bool(refusal) and torch.cuda.is_available()
+    return Finding("GPU kernels", text, not missing, "" if version or not missing else "pip install 'spikekit[gpu]'")
 
 
 def _data() -> Iterator[Finding]:

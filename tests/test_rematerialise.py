@@ -78,6 +78,9 @@ NETS = {
     "recurrent": Recurrent,
     "normalised": normalised,
     "neuron": sk.LIF,
+    "family": lambda: sk.Sequential(
+        nn.Linear(6, 6), sk.CUBALIF(0.6, 0.8, 0.4, learn="alpha"), sk.RecurrentLIF(6, 0.8, 0.4, bias=True), sk.LI(0.7)
+    ),
     "within itself": lambda: chain(sk.checkpoint_time(Recurrent(), 2), nn.BatchNorm1d(6).eval()),
 }
 

@@ -21,6 +21,8 @@ _WAYS_OUT = {
     "AvgPool2d": "use a strided convolution until pooling is exported",
     "ReLU": "remove it: spikes are the non-linearity",
     "LayerNorm": "use BatchNorm, which folds into the weights",
+    "CUBALIF": "its synaptic current is not in the integer model of an LIF; train with sk.LIF instead",
+    "RecurrentLIF": "its spikes come back to it, and a plan is a chain; train without, with sk.LIF instead",
 }
 
 
@@ -48,12 +50,14 @@ def _flat(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
             yield from _flat(child, place)
     elif layer := _kind(module, _LAYERS):
         _check_plain(name, module, layer)
+        _check_threshold(name, module)
         yield path or "0", module
-    elif path:
-        way = _WAYS_OUT.get(
-            type(module).__name__, "replace it by Conv2d, Linear, BatchNorm, Flatten and LIF, IF or LI layers"
-        )
+    elif way := _way_out(module):
         raise ExportError(f"{name} cannot be exported: {way}.")
+    elif path:
+        raise ExportError(
+            f"{name} cannot be exported: replace it by Conv2d, Linear, BatchNorm, Flatten and LIF, IF or LI layers."
+        )
     else:
         raise ExportError(
             f"{name} has a forward of its own, which cannot be read as a chain of layers. "
@@ -61,8 +65,22 @@ def _flat(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
         )
 
 
+def _way_out(module: nn.Module) -> str | None:
+    """What to do about a layer that is known and not exported, or is derived from one."""
+    return next((_WAYS_OUT[kind.__name__] for kind in type(module).__mro__ if kind.__name__ in _WAYS_OUT), None)
+
+
 def _kind(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> type[nn.Module] | None:
     return next((kind for kind in kinds if isinstance(module, kind)), None)
+
+
+def _check_threshold(name: str, module: nn.Module) -> None:
+    norm = getattr(module, "norm", None)
+    if norm is not None:
+        raise ExportError(
+            f"{name} decides on a normalised membrane (norm={norm}), and folding it into the thresholds is not there "
+            "yet; train a network without norm= for export"
+        )
 
 
 def _check_plain(name: str, module: nn.Module, kind: type[nn.Module]) -> None:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from spikekit.native import cache
 
@@ -61,7 +62,9 @@ def compiled(source: Path, real: str) -> Compiled:
                 if about is None:
                     about = _compile(source, compiler, more, real, target)
     except OSError as error:
-        raise CompileError(f"no cache for compiled kernels: {error}; set SPIKEKIT_CACHE to a folder of yours") from error
+        raise CompileError(
+            f"no cache for compiled kernels: {error}; set SPIKEKIT_CACHE to a folder of yours"
+        ) from error
     return Compiled(target, str(about["compiler"]), str(about["flags"]), float(about["seconds"]))
 
 
@@ -120,7 +123,7 @@ def _processor() -> str:
     return platform.machine() + "".join(sorted({line for line in lines if line.startswith(wanted)}))
 
 
-def _compile(source: Path, compiler: Sequence[str], more: Sequence[str], real: str, target: Path) -> dict[str, object]:
+def _compile(source: Path, compiler: Sequence[str], more: Sequence[str], real: str, target: Path) -> dict[str, Any]:
     begin = time.perf_counter()
     with cache.scratch(target.parent) as scratch:
         output = scratch / target.name

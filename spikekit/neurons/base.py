@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from spikekit import state as sessions
 from spikekit.errors import InputError, StateError
+from spikekit.neurons.watch import waits, watch
 from spikekit.ops.lif import state_dtype
 from spikekit.ops.paths import functorch_active
 
@@ -73,6 +74,10 @@ class Neuron(nn.Module):
             )
         super().__setattr__(name, value)
 
+    def __repr__(self) -> str:
+        # One line, whatever is plugged in: errors begin with it.
+        return f"{type(self).__name__}({self.extra_repr()})"
+
     def _check_drive(self, x: Tensor) -> None:
         if not isinstance(x, Tensor):
             raise InputError(f"{self}: the drive must be a tensor, got {type(x).__name__}; use torch.as_tensor(x)")
@@ -114,8 +119,18 @@ class Neuron(nn.Module):
                 )
 
     def _check_finite(self, x: Tensor, old: dict[str, Tensor] | None, new: dict[str, Tensor]) -> None:
-        """Find NaN and Inf by the last membrane alone: once in, they never leave it, so T - 1 steps need no look."""
+        """Find NaN and Inf by the last membrane alone: once in, they never leave it, so T - 1 steps need no look.
+
+        On a GPU they are found by a later call: see `spikekit.neurons.watch`.
+        """
         if torch.compiler.is_compiling() or functorch_active():
+            return
+        if x.is_cuda and not waits():
+            # While a CUDA graph is recorded, even a question that does not wait is forbidden.
+            if not torch.cuda.is_current_stream_capturing():
+                watch.look()
+                for value in new.values():
+                    watch.ask(value, self)
             return
         for value in new.values():
             if value.is_meta or (value.is_cuda and torch.cuda.is_current_stream_capturing()):

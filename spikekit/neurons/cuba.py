@@ -54,8 +54,9 @@ class CUBALIF(FiringNeuron):
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """The equations over the whole sequence; the state is {"i": [B, ...], "v": [B, ...]}."""
         i0, v0 = (None, None) if state is None else (state["i"], state["v"])
+        alpha, beta, threshold, quantum = self._broadcast(x)
         spikes, currents, membranes, v = cuba(
-            x, i0, v0, *self._broadcast(x), self.rule, keep_membranes="membrane" in keep
+            x, i0, v0, alpha, beta, threshold, quantum, self.rule, keep_membranes="membrane" in keep
         )
         traces = {"drive": x, "current": currents, "spikes": spikes}
         traces |= {} if membranes is None else {"membrane": membranes}

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from spikekit.errors import InputError
 from spikekit.neurons.firing import FiringNeuron
+from spikekit.norm import MPBN
 from spikekit.ops.lif import lif
 from spikekit.surrogate import Surrogate
 
@@ -23,8 +24,11 @@ class LIF(FiringNeuron):
     "zero" are understood, also as `reset_mechanism`). reset_quantum: what soft reset subtracts; None: the threshold.
     surrogate: the derivative of the spike in the backward pass. detach_reset: keep the reset out of the graph.
     inclusive: fire at u >= threshold too. learn: names among "beta" and "threshold" that are trained.
+    norm: `sk.MPBN`, which normalises u for the decision alone.
     Raises InputError for values outside these ranges and for drives that are not finite.
     """
+
+    norm: MPBN | None
 
     def __init__(
         self,
@@ -37,10 +41,14 @@ class LIF(FiringNeuron):
         detach_reset: bool = False,
         inclusive: bool = False,
         learn: Collection[str] = (),
+        norm: MPBN | None = None,
         reset_mechanism: str | None = None,
     ) -> None:
         parameters = {"beta": beta, "threshold": threshold}
         super().__init__(parameters, reset, reset_quantum, surrogate, detach_reset, inclusive, learn, reset_mechanism)
+        if not (norm is None or isinstance(norm, MPBN)):
+            raise InputError(f"{type(self).__name__}: norm must be an sk.MPBN or None, got {norm!r}")
+        self.register_module("norm", norm)
 
     def integrate(
         self, x: Tensor, state: dict[str, Tensor] | None, keep: Collection[str]
@@ -48,9 +56,14 @@ class LIF(FiringNeuron):
         """The LIF equations over the whole sequence; the state is {"v": [B, ...]}."""
         beta, threshold, quantum = self._broadcast(x)
         v0 = None if state is None else state["v"]
-        spikes, membranes, v = lif(x, v0, beta, threshold, quantum, self.rule, keep_membranes="membrane" in keep)
+        operation = lif if self.norm is None else self.norm.lif
+        spikes, membranes, v = operation(x, v0, beta, threshold, quantum, self.rule, keep_membranes="membrane" in keep)
         traces = {"drive": x, "spikes": spikes} | ({} if membranes is None else {"membrane": membranes})
         return spikes, {"v": v}, {what: traces[what] for what in keep}
+
+    def extra_repr(self) -> str:
+        """What every firing neuron shows, and the norm where there is one."""
+        return super().extra_repr() + ("" if self.norm is None else f", norm={self.norm!r}")
 
 
 class IF(LIF):
@@ -66,6 +79,7 @@ class IF(LIF):
         detach_reset: bool = False,
         inclusive: bool = False,
         learn: Collection[str] = (),
+        norm: MPBN | None = None,
         reset_mechanism: str | None = None,
     ) -> None:
         if "beta" in learn:
@@ -79,5 +93,6 @@ class IF(LIF):
             detach_reset=detach_reset,
             inclusive=inclusive,
             learn=learn,
+            norm=norm,
             reset_mechanism=reset_mechanism,
         )

@@ -70,9 +70,11 @@ class RecurrentLIF(FiringNeuron):
             )
         if layer.bias is not None:
             drive = x.to(dtype) + layer.bias.to(dtype)
+        beta, threshold, quantum = self._broadcast(x)
+        weight = layer.weight.to(dtype)
         v0, s0 = (None, None) if state is None else (state["v"], state["s"])
         spikes, membranes, v = recurrent(
-            drive, v0, s0, layer.weight.to(dtype), *self._broadcast(x), self.rule, keep_membranes="membrane" in keep
+            drive, v0, s0, weight, beta, threshold, quantum, self.rule, keep_membranes="membrane" in keep
         )
         spikes = spikes.to(x.dtype)
         traces = {"drive": x, "spikes": spikes} | ({} if membranes is None else {"membrane": membranes})

@@ -39,8 +39,8 @@ def refusal() -> str:
         return ""
     if not torch.cuda.is_available():
         return "no GPU"
-    if torch.version.hip is None and torch.cuda.get_device_capability() < (7, 0):
-        return f"{torch.cuda.get_device_name()} is older than compute capability 7.0"
+    if torch.version.hip is None and torch.cuda.get_device_capability() < (8, 0):
+        return f"{torch.cuda.get_device_name()} is older than what Triton supports, compute capability 8.0"
     return ""
 
 
@@ -133,12 +133,9 @@ def describe(value: Tensor, step: Tensor) -> Parameter:
     """`value`, broadcastable to the neurons of `step` [B, ...], which lies dense in some order of its axes."""
     if value.ndim == 0:
         # A number that stayed on the CPU is filled in: a copy from there would wait for the GPU.
-        here = (
-            value
-            if value.device == step.device
-            else torch.full((), value.item(), dtype=value.dtype, device=step.device)
-        )
-        return Parameter("one", here, 1, 1)
+        if value.device != step.device:
+            value = torch.full((), value.item(), dtype=value.dtype, device=step.device)
+        return Parameter("one", value, 1, 1)
     value = value.reshape((1,) * (step.ndim - value.ndim) + value.shape)
     axes = sorted((axis for axis in range(step.ndim) if step.shape[axis] != 1), key=step.stride, reverse=True)
     varies = [index for index, axis in enumerate(axes) if value.shape[axis] != 1]
@@ -150,8 +147,8 @@ def describe(value: Tensor, step: Tensor) -> Parameter:
         flat = value.permute(*(a for a in range(step.ndim) if a not in axes), *axes).contiguous()
         return Parameter("periodic", flat, inner, flat.numel())
     if value.stride() == step.stride() and value.shape == step.shape:
-        return Parameter("each", value, 1, step.numel())
-    return Parameter("each", torch.empty_like(step, dtype=value.dtype).copy_(value), 1, step.numel())
+        return Parameter("each", value, 1, 1)
+    return Parameter("each", torch.empty_like(step, dtype=value.dtype).copy_(value), 1, 1)
 
 
 def arguments(parameters: Sequence[Parameter]) -> list[Tensor | int]:

@@ -16,8 +16,8 @@ _TRAINING_ONLY = (nn.modules.dropout._DropoutNd,)
 def fingerprint(net: nn.Module) -> dict[str, Any]:
     """The modules of `net` (name, type, settings) and the shapes of its state, as plain JSON.
 
-    Settings are those of torch's own layers and of neurons: a stride, a kernel size, a reset rule. Values
-    that are tensors, such as beta, belong to the state.
+    Settings are those of torch's own layers, of neurons and of their parts: a stride, a kernel size, a reset rule.
+    Values that are tensors, such as beta, belong to the state.
     """
     modules = [[name, type(module).__name__, _settings(module)] for name, module in net.named_modules()]
     tensors = [[name, list(value.shape)] for name, value in net.state_dict().items() if hasattr(value, "shape")]
@@ -49,6 +49,6 @@ def _settings(module: nn.Module) -> str:
     if isinstance(module, Neuron):
         values = {k: v for k, v in vars(module).items() if not k.startswith("_") and k != "training"}
         return ", ".join(f"{name}={value!r}" for name, value in sorted(values.items()) if " at 0x" not in repr(value))
-    if type(module).__module__.startswith("torch.nn.") and not isinstance(module, _TRAINING_ONLY):
+    if type(module).__module__.startswith(("torch.nn.", "spikekit.norm.")) and not isinstance(module, _TRAINING_ONLY):
         return module.extra_repr()
     return ""

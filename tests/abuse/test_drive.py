@@ -24,6 +24,10 @@ NEURONS = [
     sk.IF(),
     sk.LI(),
     sk.LI(0.0),
+    sk.CUBALIF(),
+    sk.CUBALIF(0.0, 1.0, reset="hard", learn="threshold"),
+    sk.RecurrentLIF(3),
+    sk.RecurrentLIF(3, reset="hard", bias=True, inclusive=True),
 ]
 each_neuron = pytest.mark.parametrize("neuron", NEURONS, ids=str)
 
@@ -69,8 +73,8 @@ def test_not_finite(neuron, value, step, dtype, grad):
 @each_neuron
 def test_not_finite_both_ways(neuron):
     """Inf and -Inf in one neuron become NaN, not a number that looks right."""
-    x = torch.zeros(4, 1, 1)
-    x[1], x[2] = float("inf"), float("-inf")
+    x = torch.zeros(4, 1, 3)
+    x[1, 0, 0], x[2, 0, 0] = float("inf"), float("-inf")
     refuses(neuron, x, r"the drive holds inf at \[T, B, \.\.\.\] = \[1, 0, 0\], one of 2 values")
 
 
@@ -82,9 +86,11 @@ def test_a_spike_of_the_last_step_is_not_missed_after_a_hard_reset():
         sk.LIF(reset="hard")(x)
 
 
-@pytest.mark.parametrize("neuron", [sk.IF(reset="none"), sk.LI(1.0), sk.IF()], ids=str)
+@pytest.mark.parametrize(
+    "neuron", [sk.IF(reset="none"), sk.LI(1.0), sk.IF(), sk.CUBALIF(1.0), sk.RecurrentLIF(3)], ids=str
+)
 def test_a_membrane_beyond_its_range(neuron):
-    x = torch.full((4, 1, 1), 2e38)
+    x = torch.full((4, 1, 3), 2e38)
     refuses(neuron, x, r"the membrane grew beyond torch.float32's range on a finite drive.*beta < 1")
 
 
@@ -129,6 +135,29 @@ def test_parameters_of_another_shape(name, shape):
         lif(torch.randn(5, 2, 2, 4, 4))
     with pytest.raises(InputError, match=rf"^LIF: {name} has the shape .*axis 2: absent"):
         lif(torch.randn(5, 2))
+
+
+@pytest.mark.parametrize("shape", [(4, 2), (4, 2, 5), (4, 2, 3, 2)], ids=str)
+def test_a_drive_of_other_neurons_than_the_recurrent_ones(shape):
+    match = r"the drive must be \[T, B, 3\], one value a neuron on axis 2, got shape .*Put nn.Flatten\(\) before it"
+    refuses(sk.RecurrentLIF(3), torch.randn(shape), match)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_broken_recurrent_weight(bias):
+    neuron = sk.RecurrentLIF(3, bias=bias)
+    with torch.no_grad():
+        (neuron.recurrent.bias if bias else neuron.recurrent.weight).fill_(float("inf"))
+    x = torch.full((4, 2, 3), 2.0)
+    refuses(neuron, x, rf"recurrent.{'bias' if bias else 'weight'} holds values that are not finite")
+
+
+def test_a_hook_on_recurrent_weights_would_never_run():
+    neuron = sk.RecurrentLIF(3)
+    handle = neuron.recurrent.register_forward_pre_hook(lambda module, inputs: None)
+    refuses(neuron, torch.randn(4, 2, 3), "`recurrent` has a hook, which never runs.*parametrize")
+    handle.remove()
+    neuron(torch.randn(4, 2, 3))
 
 
 def test_a_broken_weight_is_found_at_the_neuron_behind_it():

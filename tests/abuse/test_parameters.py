@@ -11,15 +11,35 @@ from spikekit.errors import InputError
 NAN, INF = float("nan"), float("inf")
 
 
-@pytest.mark.parametrize("neuron", [sk.LIF, sk.LI])
+def recurrent(*arguments, **settings):
+    return sk.RecurrentLIF(4, *arguments, **settings)
+
+
+recurrent.__name__ = "RecurrentLIF"
+
+
+@pytest.mark.parametrize("learn", [(), ("alpha",)])
+@pytest.mark.parametrize("alpha", [-0.1, 1.1, NAN, torch.tensor([0.5, 1.5])], ids=str)
+def test_alpha(learn, alpha):
+    with pytest.raises(InputError, match=r"^CUBALIF: alpha must be between 0 and 1, got "):
+        sk.CUBALIF(alpha, learn=learn)
+
+
+@pytest.mark.parametrize("features", [0, -1, 2.0, True, None, "3"])
+def test_features(features):
+    with pytest.raises(InputError, match=r"^RecurrentLIF: features must be a positive integer, .*, got "):
+        sk.RecurrentLIF(features)
+
+
+@pytest.mark.parametrize("neuron", [sk.LIF, sk.LI, sk.CUBALIF, recurrent])
 @pytest.mark.parametrize("learn", [(), ("beta",)])
 @pytest.mark.parametrize("beta", [-0.1, 1.1, NAN, INF, torch.tensor([0.5, 1.5]), torch.tensor([0.5, NAN])], ids=str)
 def test_beta(neuron, learn, beta):
     with pytest.raises(InputError, match=rf"^{neuron.__name__}: beta must be between 0 and 1, got "):
-        neuron(beta, learn=learn)
+        neuron(beta=beta, learn=learn)
 
 
-@pytest.mark.parametrize("neuron", [sk.LIF, sk.IF])
+@pytest.mark.parametrize("neuron", [sk.LIF, sk.IF, sk.CUBALIF, recurrent])
 @pytest.mark.parametrize("learn", [(), ("threshold",)])
 @pytest.mark.parametrize(
     "threshold", [0, 0.0, -1.0, NAN, INF, torch.tensor([1.0, -1.0]), torch.tensor([1.0, NAN])], ids=str
@@ -49,9 +69,11 @@ def test_not_a_number(name, value):
 
 @pytest.mark.parametrize("beta", [0.0, 1.0, torch.tensor([0.5, 1.0])], ids=str)
 def test_a_learnable_beta_needs_room(beta):
-    for neuron in (sk.LIF, sk.LI):
+    for neuron in (sk.LIF, sk.LI, sk.CUBALIF, recurrent):
         with pytest.raises(InputError, match=rf"^{neuron.__name__}: a learnable beta must start strictly between"):
-            neuron(beta, learn="beta")
+            neuron(beta=beta, learn="beta")
+    with pytest.raises(InputError, match=r"^CUBALIF: a learnable alpha must start strictly between"):
+        sk.CUBALIF(beta, learn="alpha")
 
 
 @pytest.mark.parametrize("reset", ["Soft", "", "zero ", None, "detach"])
@@ -68,6 +90,10 @@ def test_unknown_learn():
         sk.LIF(learn=("beta", "reset_quantum"))
     with pytest.raises(InputError, match=r"^LI: cannot learn \['threshold'\]; choose 'beta'"):
         sk.LI(learn="threshold")
+    with pytest.raises(InputError, match=r"^CUBALIF: cannot learn \['gamma'\]; choose 'alpha', 'beta', 'threshold'"):
+        sk.CUBALIF(learn="gamma")
+    with pytest.raises(InputError, match=r"^RecurrentLIF: cannot learn \['weight'\]; choose 'beta', 'threshold'"):
+        recurrent(learn="weight")
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,18 @@ def test_not_an_entry(net, x, state, entry, found):
     refuses(net, x, state | {"1": entry}, rf"state of '1' \(LIF\): it must hold the tensors \['v'\], got {found}")
 
 
+@pytest.mark.parametrize(
+    ("neuron", "names"), [(sk.CUBALIF(), ("i", "v")), (sk.RecurrentLIF(3), ("v", "s"))], ids=["current", "recurrent"]
+)
+def test_of_a_plain_lif_in_a_neuron_with_two_states(neuron, names, x):
+    _, plain = sk.run(sk.LIF(), x)
+    refuses(neuron, x, plain, rf"must hold the tensors \['{names[0]}', '{names[1]}'\], got \[v Tensor\]")
+    _, state = sk.run(neuron, x)
+    for name in names:
+        wrong = {"": state[""] | {name: torch.zeros(1, 3)}}
+        refuses(neuron, x, wrong, f"{name} is of a batch of 1, the input has B = 2")
+
+
 def test_not_finite(net, x, state):
     state["1"]["v"][0, 0] = float("nan")
     refuses(net, x, state, r"^layer 1: LIF\(.*the state it was given holds values that are not finite")

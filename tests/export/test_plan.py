@@ -80,6 +80,10 @@ class OwnNeuron(sk.LIF):
         return super().integrate(2 * x, state, keep)
 
 
+class OwnCurrent(sk.CUBALIF):
+    pass
+
+
 class OwnChain(sk.Sequential):
     def forward(self, x):
         return super().forward(2 * x)
@@ -110,12 +114,24 @@ class OwnChain(sk.Sequential):
             "layer 2 .*normalises 90 features, layer 0 has 3 channels; put it before nn.Flatten",
         ),
         ([nn.Flatten()], "nothing to export"),
+        (
+            [nn.Flatten(), nn.Linear(112, 3), sk.CUBALIF()],
+            r"layer 2 \(CUBALIF\) cannot.*synaptic current.*sk.LIF instead",
+        ),
+        ([nn.Flatten(), nn.Linear(112, 3), OwnCurrent()], r"layer 2 \(OwnCurrent\) cannot.*synaptic current"),
+        ([nn.Flatten(), sk.RecurrentLIF(112)], r"layer 1 \(RecurrentLIF\) cannot.*come back to it.*sk.LIF instead"),
         ([nn.Conv2d(2, 3, 2, padding="same"), sk.LIF(0.9)], "pads unevenly"),
     ],
 )
 def test_what_cannot_be_exported_is_refused_with_the_way_out(layers, message):
     with pytest.raises(ExportError, match=message):
         plan(sk.Sequential(*layers), frames())
+
+
+@pytest.mark.parametrize("neuron", [sk.CUBALIF(), sk.RecurrentLIF(3)], ids=str)
+def test_a_lone_neuron_that_is_not_exported(neuron):
+    with pytest.raises(ExportError, match=rf"^{type(neuron).__name__} cannot be exported: .*sk.LIF instead"):
+        plan(neuron, torch.zeros(2, 1, 3))
 
 
 def test_train_mode_is_refused():

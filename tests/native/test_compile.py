@@ -1,4 +1,4 @@
-"""Compiling: whatever the machine, the cache and the environment are like, a library or one reason why there is none."""
+"""Compiling: whatever machine, cache and environment are like, a library or one reason why there is none."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_another_type_source_include_compiler_or_flag_is_another_library(source,
 def test_an_include_that_includes_is_followed(source, tmp_path):
     (tmp_path / "number.h").write_text('#include "deeper.h"\n#include "number.h"\n#define NUMBER DEEPER\n')
     (tmp_path / "deeper.h").write_text("#define DEEPER 3\n")
-    with pytest.raises(CompileError, match="nested too deeply|depth"):
+    with pytest.raises(CompileError, match=r"nested too deeply|depth"):
         compiled(source, "float")
     (tmp_path / "number.h").write_text('#include "deeper.h"\n#define NUMBER DEEPER\n')
     first = compiled(source, "float")
@@ -275,7 +275,9 @@ def test_several_at_once_compile_once(source, tmp_path, monkeypatch):
     """Threads here; the lock is one of files, so processes meet it in the same way (tests/native/test_library.py)."""
     pytest.importorskip("fcntl")
     (tmp_path / "count").mkdir()
-    monkeypatch.setenv("CC", fake_compiler(tmp_path, f'mktemp -p {tmp_path}/count >/dev/null; sleep 0.3; exec gcc "$@"'))
+    monkeypatch.setenv(
+        "CC", fake_compiler(tmp_path, f'mktemp -p {tmp_path}/count >/dev/null; sleep 0.3; exec gcc "$@"')
+    )
     numbers = []
     threads = [threading.Thread(target=lambda: numbers.append(number(compiled(source, "float")))) for _ in range(4)]
     for thread in threads:

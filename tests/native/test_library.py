@@ -223,7 +223,11 @@ sys.exit("the forked process hangs")
 
 def script(code, *arguments, **environment):
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], env=os.environ | environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code, *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

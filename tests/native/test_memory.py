@@ -33,6 +33,10 @@ def store(monkeypatch):
     return store
 
 
+def lying(store):
+    return [piece for pieces in store._pieces.values() for piece in pieces]
+
+
 def script(code, **environment):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-X", "faulthandler", "-c", code],
@@ -146,7 +150,7 @@ def test_a_size_in_use_outlives_one_that_is_not(store):
     for _ in range(3):
         often = [store.take(MB) for _ in range(2)]
         del often
-    assert sorted(map(len, sum(store._pieces.values(), []))) == [MB, MB]
+    assert sorted(map(len, lying(store))) == [MB, MB]
 
 
 def test_zero_leaves_everything_to_torch(store):
@@ -214,7 +218,7 @@ def test_many_threads(store):
     assert not wrong
     assert not store._lent
     assert store.unused <= 3 * MB
-    assert store._unused == sum(map(len, sum(store._pieces.values(), [])))
+    assert store._unused == sum(map(len, lying(store)))
 
 
 def test_a_destructor_inside_the_lock_does_not_wait_for_it(store):

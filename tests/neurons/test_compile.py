@@ -46,6 +46,17 @@ def feedforward():
     return sk.Sequential(nn.Conv2d(2, 3, 3), lif, nn.Flatten(), nn.Linear(48, 4), sk.LI(0.7))
 
 
+def family():
+    """The rest of the LIF family."""
+    return sk.Sequential(
+        nn.Linear(4, 5),
+        sk.CUBALIF(0.6, torch.full((5,), 0.8), 0.5, learn=("alpha", "beta", "threshold")),
+        sk.RecurrentLIF(5, 0.8, 0.4, "hard", bias=True, learn=("beta", "threshold")),
+        nn.Linear(5, 3),
+        sk.LI(0.7, learn="beta"),
+    )
+
+
 @pytest.fixture(autouse=True)
 def fresh_compiler():
     torch._dynamo.reset()
@@ -73,6 +84,10 @@ def check(net, x, backend):
 
 def test_a_small_network():
     check(feedforward(), torch.randn(5, 2, 2, 6, 6), "aot_eager")
+
+
+def test_the_rest_of_the_family():
+    check(family(), torch.randn(5, 2, 4), "aot_eager")
 
 
 def test_a_loop_of_a_users_own():
@@ -103,6 +118,12 @@ def test_inductor(make, layout):
     if layout == "channels last":
         x = x.movedim(2, -1).contiguous().movedim(-1, 2)
     check(make(), x, "inductor")
+
+
+@pytest.mark.slow
+@TORCH_INTERNAL
+def test_inductor_on_the_rest_of_the_family():
+    check(family(), torch.randn(5, 2, 4), "inductor")
 
 
 @pytest.mark.slow

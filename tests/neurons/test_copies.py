@@ -20,7 +20,10 @@ def network(reset="soft", learn=("beta", "threshold"), **settings):
         nn.Conv2d(2, 3, 3),
         sk.LIF(torch.rand(3) * 0.5 + 0.3, torch.rand(3) + 0.5, reset, learn=learn, **settings),
         nn.Flatten(),
-        nn.Linear(3 * 16, 4),
+        nn.Linear(3 * 16, 5),
+        sk.CUBALIF(torch.rand(5) * 0.5 + 0.3, 0.8, 0.3, reset, learn=learn and ("alpha", *learn), **settings),
+        nn.Linear(5, 4),
+        sk.RecurrentLIF(4, 0.9, torch.rand(4) * 0.2 + 0.2, reset, bias=True, learn=learn, **settings),
         sk.LI(0.7, learn=[name for name in learn if name == "beta"]),
     )
 

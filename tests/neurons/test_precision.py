@@ -11,11 +11,12 @@ import spikekit as sk
 HALF = [torch.bfloat16, torch.float16]
 
 
+@pytest.mark.parametrize("neuron", [sk.LIF(), sk.CUBALIF(), sk.RecurrentLIF(3), sk.RecurrentLIF(3, bias=True)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALF], ids=str)
-def test_spikes_have_the_dtype_of_the_drive(dtype):
-    y, state = sk.run(sk.LIF(), torch.randn(5, 2, 3, dtype=dtype))
+def test_spikes_have_the_dtype_of_the_drive(neuron, dtype):
+    y, state = sk.run(neuron, torch.randn(5, 2, 3, dtype=dtype) + 0.5)
     assert y.dtype == dtype
-    assert state[""]["v"].dtype == (torch.float32 if dtype in HALF else dtype)
+    assert {value.dtype for value in state[""].values()} == {torch.float32 if dtype in HALF else dtype}
     assert set(y.unique().tolist()) == {0.0, 1.0}
 
 
@@ -31,6 +32,22 @@ def test_half_precision_integrates_in_float32(dtype):
     y, recorded = sk.record(sk.IF(threshold=10.0), x, ["spikes", "membrane"])
     assert recorded["membrane"][-1].item() == 1000 / 512
     assert y.sum() == 0
+
+
+def test_autocast_leaves_currents_and_recurrent_weights_alone():
+    net = sk.Sequential(nn.Linear(6, 8), sk.CUBALIF(learn="alpha"), sk.RecurrentLIF(8, learn="beta"))
+    x = torch.randn(7, 4, 6) * 3
+    with torch.autocast("cpu", torch.bfloat16):
+        y, recorded = sk.record(net, x, ["1.drive", "1.current", "1.spikes", "2.membrane"])
+        _, state = sk.run(net, x)
+        recorded["2.membrane"].square().mean().backward()
+    dtypes = [recorded[name].dtype for name in ("1.drive", "1.current", "1.spikes", "2.membrane")]
+    assert dtypes == [torch.bfloat16, torch.float32, torch.bfloat16, torch.float32]
+    assert {value.dtype for entry in state.values() for value in entry.values()} == {torch.float32}
+    for name, parameter in net.named_parameters():
+        assert parameter.grad.dtype == torch.float32, name
+        assert parameter.grad.abs().sum() > 0, name
+    assert torch.equal(net[2](net[1](recorded["1.drive"].float())).bfloat16(), y)
 
 
 def test_autocast_computes_layers_in_bfloat16_and_membranes_in_float32():
@@ -59,11 +76,23 @@ def test_autocast_computes_layers_in_bfloat16_and_membranes_in_float32():
 @pytest.mark.parametrize("dtype", HALF, ids=str)
 @pytest.mark.parametrize("learn", [(), ("beta", "threshold")], ids=["fixed", "learned"])
 def test_a_halved_network_keeps_its_decay_and_threshold(dtype, learn):
-    net = sk.Sequential(nn.Linear(6, 8), sk.LIF(0.999, 0.3001, reset_quantum=0.7001, learn=learn), sk.LI(0.9999))
-    before = [net[1].beta.clone(), net[1].threshold.clone(), net[1].reset_quantum.clone(), net[2].beta.clone()]
+    recurrent = sk.RecurrentLIF(8, 0.7001, learn=learn)
+    net = sk.Sequential(
+        nn.Linear(6, 8),
+        sk.LIF(0.999, 0.3001, reset_quantum=0.7001, learn=learn),
+        sk.CUBALIF(0.4999),
+        recurrent,
+        sk.LI(0.9999),
+    )
+
+    def kept():
+        lif = [net[1].beta, net[1].threshold, net[1].reset_quantum]
+        return [*lif, net[2].alpha, recurrent.beta, recurrent.recurrent.weight, net[4].beta]
+
+    before = [value.clone() for value in kept()]
     net.to(dtype)
     assert net[0].weight.dtype == dtype
-    after = [net[1].beta, net[1].threshold, net[1].reset_quantum, net[2].beta]
+    after = kept()
     for a, b in zip(before, after, strict=True):
         assert torch.equal(a, b)
     assert net(torch.randn(5, 2, 6, dtype=dtype)).dtype == torch.float32
@@ -89,9 +118,11 @@ def test_parameters_may_be_wider_than_the_drive():
     assert lif.beta_raw.grad.dtype == torch.float64
 
 
-@pytest.mark.parametrize("neuron", [sk.LIF(), sk.LIF(reset="hard"), sk.LIF(reset="none"), sk.LI()], ids=str)
+@pytest.mark.parametrize(
+    "neuron", [sk.LIF(), sk.LIF(reset="hard"), sk.LIF(reset="none"), sk.LI(), sk.CUBALIF(), sk.RecurrentLIF(3)], ids=str
+)
 def test_the_meta_device_gives_shapes(neuron):
     x = torch.empty(5, 2, 3, device="meta")
     y, state = sk.run(neuron.to("meta"), x)
     assert (y.device.type, y.shape) == ("meta", x.shape)
-    assert state[""]["v"].shape == (2, 3)
+    assert {value.shape for value in state[""].values()} == {(2, 3)}

@@ -15,7 +15,10 @@ def network(reset, curve=None):
     net = sk.Sequential(
         nn.Linear(5, 6),
         sk.LIF(reset=reset, surrogate=curve, learn=("beta", "threshold")),
-        nn.Linear(6, 3),
+        nn.Linear(6, 5),
+        sk.CUBALIF(0.6, 0.8, 0.3, reset, surrogate=curve, learn=("alpha", "beta", "threshold")),
+        sk.RecurrentLIF(5, 0.8, 0.4, reset, surrogate=curve, learn=("beta", "threshold")),
+        nn.Linear(5, 3),
         sk.LI(learn="beta"),
     )
     return net.double()
@@ -81,9 +84,9 @@ def test_run_inside_vmap():
 
 
 def test_exported_program():
-    net = sk.Sequential(nn.Linear(5, 6), sk.LIF(), nn.Linear(6, 3), sk.LI()).eval()
+    net = sk.Sequential(nn.Linear(5, 6), sk.LIF(), sk.RecurrentLIF(6), nn.Linear(6, 3), sk.LI()).eval()
     x = torch.randn(6, 2, 5)
     program = torch.export.export(net, (x,))
     assert torch.equal(program.module()(x), net(x))
     targets = [str(node.target) for node in program.graph.nodes]
-    assert sum("spikekit.l" in target for target in targets) == 2
+    assert sum("spikekit." in target for target in targets) == 3

@@ -70,6 +70,38 @@ def test_the_charge_of_a_spike_is_the_quantum_not_the_threshold(beta, quantum, s
     assert error > 1e-4
 
 
+@given(sizes, st.floats(0, 1), st.floats(0, 1), positive, st.integers(0, 2**31))
+def test_a_current_adds_up_its_drive_and_hands_all_of_it_to_the_membrane(size, alpha, beta, quantum, seed):
+    x, v0 = drive(size, seed)
+    alpha, beta = torch.tensor([alpha, beta], dtype=torch.float64)
+    neuron = sk.CUBALIF(alpha, beta, reset_quantum=quantum).double()
+    start = {"": {"i": v0.flip(0), "v": v0}}
+    with torch.no_grad():
+        _, recorded = sk.record(neuron, x, ["current", "spikes"], start)
+        _, state = sk.run(neuron, x, start)
+    for into, fired, first, last, decay in (
+        (x, 0 * x, v0.flip(0), state[""]["i"], alpha),
+        (recorded["current"], neuron.reset_quantum * recorded["spikes"], v0, state[""]["v"], beta),
+    ):
+        weights = decay ** torch.arange(len(x) - 1, -1, -1, dtype=torch.float64).reshape(-1, 1, 1)
+        left = (weights * (into - fired)).sum(0) + decay ** len(x) * first
+        torch.testing.assert_close(last, left, rtol=1e-12, atol=1e-11)
+
+
+@given(sizes, st.floats(0, 1), positive, st.integers(0, 2**31))
+def test_what_recurrent_spikes_bring_back_is_charge_too(size, beta, quantum, seed):
+    x, v0 = drive(size, seed)
+    beta = torch.tensor(beta, dtype=torch.float64)
+    neuron = sk.RecurrentLIF(size[2], beta, reset_quantum=quantum).double()
+    s0 = (torch.rand_like(v0) < 0.5).double()
+    with torch.no_grad():
+        s, state = sk.run(neuron, x, {"": {"v": v0, "s": s0}})
+        into = x + torch.cat([s0[None], s[:-1]]) @ neuron.recurrent.weight.t()
+    weights = beta ** torch.arange(len(x) - 1, -1, -1, dtype=torch.float64).reshape(-1, 1, 1)
+    left = (weights * (into - neuron.reset_quantum * s)).sum(0) + beta ** len(x) * v0
+    torch.testing.assert_close(state[""]["v"], left, rtol=1e-12, atol=1e-11)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_over_a_thousand_steps(dtype):
     """No leak: what went in is what is left and what was fired, up to the rounding of float32."""

@@ -68,6 +68,8 @@ NETS = {
     "recurrent": (Recurrent, (4,)),
     "nested": (nested, (4,)),
     "one neuron": (lambda: sk.LIF(0.7, 0.5, "none"), (3,)),
+    "one current": (lambda: sk.CUBALIF(0.6, 0.7, 0.5, "hard"), (3,)),
+    "one recurrent": (lambda: sk.RecurrentLIF(3, 0.7, 0.5, bias=True), (3,)),
 }
 
 
@@ -94,7 +96,7 @@ def test_any_split_gives_the_same_numbers(kind, cuts, seed):
     with torch.no_grad():
         whole, state = sk.run(net, x)
         pieces, last = in_pieces(net, x, cuts)
-    exact = kind == "one neuron"
+    exact = kind.startswith("one")
     torch.testing.assert_close(pieces, whole, rtol=0, atol=0 if exact else 1e-12)
     torch.testing.assert_close(last, state, rtol=0, atol=0 if exact else 1e-12)
 
@@ -107,14 +109,21 @@ def test_any_split_gives_the_same_numbers(kind, cuts, seed):
 )
 def test_a_neuron_is_exact_in_every_dtype(reset, cuts, dtype, seed):
     torch.manual_seed(seed)
-    net = sk.Sequential(sk.LIF(0.8, reset=reset), sk.LI(0.6), sk.LIF(0.5))
+    net = sk.Sequential(
+        sk.LIF(0.8, reset=reset),
+        sk.LI(0.6),
+        sk.CUBALIF(0.7, 0.5, reset=reset),
+        sk.RecurrentLIF(3, 0.5, 0.4, reset),
+        sk.LIF(0.5),
+    )
     x = torch.randn(STEPS, 2, 3).to(dtype)
     whole, state = sk.run(net, x)
     pieces, last = in_pieces(net, x, cuts)
     assert torch.equal(whole, net(x))
     assert torch.equal(pieces, whole)
     for name, entry in state.items():
-        assert torch.equal(entry["v"], last[name]["v"])
+        for what, value in entry.items():
+            assert torch.equal(value, last[name][what])
 
 
 @pytest.mark.parametrize("kind", NETS)

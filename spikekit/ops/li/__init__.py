@@ -17,6 +17,6 @@ def li(x: Tensor, v0: Tensor | None, beta: Tensor) -> Tensor:
     path = forced_path()
     if path == "reference" or functorch_active():
         return li_reference(x, v0, beta)
-    if path == "auto" and supports(x.device.type, x.dtype):
+    if path in ("auto", "triton") and supports(x.device.type, x.dtype):
         return li_fused(x, v0, beta)
     return li_sequence(x, v0, beta)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from spikekit import native
+from spikekit.ops.layout import parameters_of
 from spikekit.ops.li.reference import li_reference
 from spikekit.ops.lif.reference import state_dtype
 
@@ -33,22 +34,22 @@ def forward(x: Tensor, v0: Tensor | None, beta: Tensor) -> Tensor:
     """Membranes of the sequence; the arguments as `spikekit.ops.li.fused` lays them out."""
     drive = x.to(state_dtype(x.dtype))
     out = native.empty_like(drive)
-    call = _call(drive, beta)
+    call = _call(drive, *parameters_of(drive, beta))
     native.point(call, x=drive, v0=v0, membranes=out)
     KERNELS.library(drive.dtype).li_forward(ctypes.byref(call))
     return out
 
 
 def backward(
-    grad: Tensor, membranes: Tensor | None, v0: Tensor | None, beta: Tensor
+    grad: Tensor, membranes: Tensor | None, v0: Tensor | None, beta: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Gradients of x and v0, and where there are `membranes` of beta for every neuron, summed over time."""
+    """Gradients of x in `dtype`, of v0, and where there are `membranes` of beta for every neuron, summed over time."""
     g_x, g_v0 = native.empty_like(grad), native.empty_like(grad[0])
     g_beta = None if membranes is None else native.empty_like(g_v0)
-    call = _call(grad, beta)
+    call = _call(grad, *parameters_of(grad, beta))
     native.point(call, v0=v0, membranes=membranes, grad=grad, grad_x=g_x, grad_v0=g_v0, grad_beta=g_beta)
     KERNELS.library(grad.dtype).li_backward(ctypes.byref(call))
-    return g_x, g_v0, g_beta
+    return g_x.to(dtype), g_v0, g_beta
 
 
 def _call(sequence: Tensor, beta: Tensor) -> _Call:
@@ -70,7 +71,7 @@ def _self_test(dtype: torch.dtype) -> None:
     membranes = forward(x, v0, beta)
     if not torch.equal(membranes, expected):
         raise ArithmeticError("other membranes than the reference")
-    found = backward(upstream, membranes, v0, beta)
+    found = backward(upstream, membranes, v0, beta, dtype)
     for name, value, wanted in zip(("x", "v0", "beta"), found, gradients, strict=True):
         if value is None or not torch.allclose(value, wanted, rtol=1e-4, atol=1e-4):
             raise ArithmeticError(f"other gradient of {name} than the reference")

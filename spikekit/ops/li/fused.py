@@ -1,26 +1,33 @@
-"""The leaky integrator as a fused kernel: one operator a layer, C on the CPU."""
+"""The leaky integrator as a fused kernel: one operator a layer, C on the CPU, Triton on a GPU."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from spikekit.ops.layout import arranged, arranged_as_new, dense, parameters_of
-from spikekit.ops.li import cpu
+from spikekit.ops.layout import arranged, arranged_as_new, dense
+from spikekit.ops.li import cpu, gpu
 from spikekit.ops.li.sequence import make_differentiable
 from spikekit.ops.lif.reference import state_dtype
 from spikekit.ops.operators import fake, not_differentiable, operator
+from spikekit.ops.paths import triton_serves
 
 
 def supports(device: str, dtype: torch.dtype) -> bool:
     """Whether a fused kernel serves a drive of `dtype` on `device`; compiles the kernels at the first call."""
-    return device == "cpu" and cpu.supports(dtype)
+    return device in ("cpu", "cuda") and _kernels(device).supports(dtype)
 
 
 # See spikekit.ops.lif.fused.
 supports._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def _kernels(device: str) -> ModuleType:
+    """The module with `forward` and `backward` for tensors of a device."""
+    return gpu if triton_serves(device) else cpu
 
 
 @operator("li_fused")
@@ -28,7 +35,7 @@ def li_fused(x: Tensor, v0: Tensor | None, beta: Tensor) -> Tensor:
     """Membranes of the sequence; differentiable."""
     drive = dense(x)
     start = None if v0 is None else arranged(v0, drive[0])
-    return arranged_as_new(cpu.forward(drive, start, *parameters_of(drive, beta)), x)
+    return arranged_as_new(_kernels(x.device.type).forward(drive, start, beta), x)
 
 
 @operator("li_fused_backward")
@@ -37,17 +44,18 @@ def li_fused_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, v0, beta; those not needed come back empty. out: the membranes, None where beta needs none."""
     upstream = dense(grad)
-    g_x, g_v0, total = cpu.backward(
+    g_x, g_v0, total = _kernels(grad.device.type).backward(
         upstream,
         None if out is None else arranged(out, upstream),
         None if v0 is None else arranged(v0, upstream[0]),
-        *parameters_of(upstream, beta),
+        beta,
+        dtype,
     )
     empty = g_v0.new_empty(0)
     return (
-        arranged_as_new(g_x.to(dtype), grad),
+        arranged_as_new(g_x, grad),
         arranged_as_new(g_v0, grad[0]) if needs[1] else empty,
-        empty.clone() if total is None else total.sum_to_size(beta.shape).to(beta.dtype).contiguous(),
+        empty.clone() if total is None else total.sum_to_size(beta.shape).to(beta).contiguous(),
     )
 
 

@@ -66,6 +66,7 @@ def forward(
     """
     dtype = state_dtype(x.dtype)
     drive = x.to(dtype)
+    parameters = parameters_of(drive, *parameters)
     neurons = x[0].numel()
     spikes, v = native.empty_like(drive), native.empty_like(drive[0])
     kept = None if chunk is None else native.empty((-(-len(x) // chunk) - 1, neurons), dtype)
@@ -94,6 +95,7 @@ def backward(
     """Gradients of x and v0, and with `learn` of beta, threshold and quantum for every neuron, summed over time."""
     dtype = state_dtype(x.dtype)
     drive = x.to(dtype)
+    parameters = parameters_of(drive, *parameters)
     upstream = None if grad_spikes is None else grad_spikes.to(dtype)
     g_x, g_v0 = native.empty_like(drive), native.empty_like(drive[0])
     sums = [native.empty_like(g_v0) for _ in range(3)] if learn else []

@@ -66,7 +66,7 @@ def _derivative(m, steepness, height, half_width, CURVE: tl.constexpr):
     return d
 
 
-@triton.jit(do_not_specialize=["T"])
+@triton.jit(do_not_specialize=["T", "beta_count", "threshold_count", "quantum_count"])
 def forward_kernel(
     x,
     v0,
@@ -122,7 +122,7 @@ def forward_kernel(
     tl.store(v_last + first + lane, v, mask=inside)
 
 
-@triton.jit(do_not_specialize=["T"])
+@triton.jit(do_not_specialize=["T", "beta_count", "threshold_count", "quantum_count"])
 def backward_kernel(
     grad_spikes,
     grad_v,
@@ -212,7 +212,7 @@ def backward_kernel(
             u = membranes[CHUNK - 1 - j]
             s = _spike(u, th, INCLUSIVE)
             if g_beta is not None:
-                sum_beta += tl.where(t < T - 1, g_u * _after_reset(u, s, q, RESET), 0.0)
+                sum_beta += tl.where(live, g_u * _after_reset(u, s, q, RESET), 0.0)
             g_s = grads[CHUNK - 1 - j].to(state)
             if not DETACH:
                 if RESET == "soft":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -28,7 +26,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return linear_reference(x, weight, bias)
     rows = x.reshape(-1, x.shape[-1]).contiguous()
     # The operator looks once more. A compiler, which cannot see the numbers, leaves all to it.
-    if not torch.compiler.is_compiling() and not events_pay(cpu.density(rows), *rows.shape, len(weight)):
+    if not torch.compiler.is_compiling() and not events_pay(cpu.density(rows), len(rows), x.shape[-1], len(weight)):
         return linear_reference(x, weight, bias)
     return linear_events(rows, weight, bias).unflatten(0, x.shape[:-1])
 

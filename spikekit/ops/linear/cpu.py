@@ -12,7 +12,6 @@ from torch import Tensor
 from spikekit import native
 from spikekit.ops.linear.reference import linear_reference
 
-
 # Elements whose zeros are counted: all of a large x would cost some per cent of its dense product.
 _SAMPLE = 1 << 15
 

@@ -39,7 +39,7 @@ def linear_events_backward(
 
 def _product(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
     x = x.contiguous()
-    if events_pay(cpu.density(x), len(x), *matrix.shape):
+    if events_pay(cpu.density(x), len(x), len(matrix), matrix.shape[1]):
         found = cpu.product(x, matrix, None if bias is None else bias.contiguous())
         if found is not None:
             return found
@@ -49,7 +49,7 @@ def _product(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
 
 def _outer(x: Tensor, grad: Tensor) -> Tensor:
     x = x.contiguous()
-    if events_pay(cpu.density(x), *x.shape, grad.shape[1], by_column=True):
+    if events_pay(cpu.density(x), len(x), x.shape[1], grad.shape[1], by_column=True):
         found = cpu.outer(x, grad)
         if found is not None:
             return found

@@ -14,8 +14,8 @@ from spikekit.ops.recurrent.sequence import recurrent_sequence
 __all__ = ["recurrent", "recurrent_reference"]
 
 
-def _compiled(device: str, dtype: torch.dtype) -> bool:
-    return device == "cpu" and cpu.supports(dtype)
+def _compiled(device: str, dtype: torch.dtype, surrogate: str) -> bool:
+    return device == "cpu" and cpu.supports(dtype, surrogate)
 
 
 # See spikekit.ops.lif.fused.
@@ -44,13 +44,15 @@ def recurrent(
     inputs = (x, v0, s0, weight, beta, threshold, quantum)
     differentiable = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in inputs)
     keep = keep_membranes or differentiable
-    compiled = path == "auto" and _compiled(x.device.type, x.dtype)
+    surrogate, numbers = rule.surrogate.encode()
+    compiled = path == "auto" and _compiled(x.device.type, x.dtype, surrogate)
     spikes, membranes, v = recurrent_sequence(
         *inputs,  # type: ignore[arg-type]
         rule.reset,
         rule.inclusive,
         rule.detach_reset,
-        *rule.surrogate.encode(),
+        surrogate,
+        numbers,
         keep,
         compiled,
     )

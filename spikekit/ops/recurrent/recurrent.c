@@ -1,11 +1,15 @@
-/* The recurrent LIF layer, forward, over a whole sequence; the equations are in reference.py.
+/* The recurrent LIF layer over a whole sequence; the equations are in reference.py and sequence.py.
 
-   W s is a sum of the rows of W transposed that belong to neurons which fired: its cost follows the spikes. Samples are
-   independent: a thread takes a group of them through all steps, and works on tiles of columns, so that a tile of W,
-   once in cache, serves the whole group. */
+   Forward, W s is a sum of the rows of W transposed that belong to neurons which fired: its cost follows the spikes.
+   Samples are independent: a thread takes a group of them through all steps, and works on tiles of columns, so that a
+   tile of W, once in cache, serves the whole group. Backward, a step needs the product of a dense gradient with W, which
+   a BLAS does better: recurrent_back is what lies between two of those products. The gradient of W is a sum over spikes
+   again. */
 #include "native/lif.h"
 
 #define GROUP 64
+/* Weights of a tile: two thirds of a common first-level cache. */
+#define TILE (1 << 13)
 
 /* Sequences are [steps, batch, lif.neurons], v and s0 [batch, neurons], parameters [neurons]; absent ones are NULL. The
    order of the fields is that of spikekit/ops/recurrent/cpu.py. transposed[j] holds the weights from neuron j on. */
@@ -13,34 +17,48 @@ typedef struct {
     lif_call lif;
     int64_t batch;
     const real *transposed, *s0;
-    real *membranes;
+    real *membranes, *carry, *next, *grad_transposed;
 } recurrent_call;
 
 typedef struct { int64_t count; int32_t *index; real *value; } events;
 
 static void list(const real *s, events *e, int64_t n) {
-    e->count = 0;
+    int64_t count = 0;
     if (s)
-        for (int64_t i = 0; i < n; i++)
-            if (s[i] != 0) {
-                e->index[e->count] = (int32_t)i;
-                e->value[e->count++] = s[i];
-            }
+        /* Written whether it fired or not: a branch that nobody can predict costs more. */
+        for (int64_t i = 0; i < n; i++) {
+            e->index[count] = (int32_t)i;
+            e->value[count] = s[i];
+            count += s[i] != 0;
+        }
+    e->count = count;
 }
 
-/* sum = Σ value·row over the events, in their order; rows are `pitch` apart. */
+/* Vectors of 64 bytes, which the compiler cuts to the size that the processor has. */
+typedef real wide __attribute__((vector_size(64), aligned(sizeof(real)), may_alias));
+#define LANES ((int64_t)(sizeof(wide) / sizeof(real)))
+
+/* sum = Σ value·row over the events, in their order, in registers; rows are `pitch` apart. */
 static void gather(const events *e, const real *rows, int64_t pitch, real *restrict sum, int64_t n) {
-    memset(sum, 0, n * sizeof(real));
-    int64_t k = 0;
-    for (; k + 4 <= e->count; k += 4) {
-        const real *a = rows + e->index[k] * pitch, *b = rows + e->index[k + 1] * pitch;
-        const real *c = rows + e->index[k + 2] * pitch, *d = rows + e->index[k + 3] * pitch;
-        const real p = e->value[k], q = e->value[k + 1], r = e->value[k + 2], s = e->value[k + 3];
-        for (int64_t i = 0; i < n; i++) sum[i] = sum[i] + p * a[i] + q * b[i] + r * c[i] + s * d[i];
+    int64_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES) {
+        wide a = {0}, b = {0}, c = {0}, d = {0};
+        for (int64_t k = 0; k < e->count; k++) {
+            const wide *row = (const wide *)(rows + e->index[k] * pitch + i);
+            const real value = e->value[k];
+            a += value * row[0];
+            b += value * row[1];
+            c += value * row[2];
+            d += value * row[3];
+        }
+        wide *out = (wide *)(sum + i);
+        out[0] = a; out[1] = b; out[2] = c; out[3] = d;
     }
-    for (; k < e->count; k++) {
-        const real *a = rows + e->index[k] * pitch, p = e->value[k];
-        for (int64_t i = 0; i < n; i++) sum[i] += p * a[i];
+    if (i == n) return;
+    memset(sum + i, 0, (n - i) * sizeof(real));
+    for (int64_t k = 0; k < e->count; k++) {
+        const real *row = rows + e->index[k] * pitch, value = e->value[k];
+        for (int64_t j = i; j < n; j++) sum[j] += value * row[j];
     }
 }
 
@@ -52,7 +70,7 @@ static void advance(const lif_call *c, const real *x, real *v, real *u, real *s)
 /* Samples first to first + size - 1 through all steps. scratch: size·neurons values of each kind. */
 static void run_group(const recurrent_call *r, int64_t first, int64_t size, real *drive, real *values, int32_t *indices) {
     const lif_call *c = &r->lif;
-    const int64_t n = c->neurons, step = r->batch * n, tile = SCRATCH / n < 64 ? 64 : SCRATCH / n;
+    const int64_t n = c->neurons, step = r->batch * n, tile = TILE / n < 64 ? 64 : TILE / n / 64 * 64;
     events fired[GROUP];
     for (int64_t b = 0; b < size; b++) {
         fired[b] = (events){ 0, indices + b * n, values + b * n };
@@ -90,6 +108,55 @@ int recurrent_forward(const recurrent_call *r) {
                 run_group(r, first, smaller(size, r->batch - first), scratch, scratch + room, (int32_t *)(scratch + 2 * room));
         }
         free(scratch);
+    }
+    return failed;
+}
+
+/* One step back for all samples, whose neurons lie side by side: lif.neurons is batch·neurons here, x holds the
+   membranes of the step, grad_spikes what comes from above and from the step after. carry: dL/dv[t] in, dL/dv[t-1] out;
+   next: dL/du[t+1] in, dL/du[t] out. Parameter gradients are added to. */
+void recurrent_back(const recurrent_call *r) {
+    const lif_call *c = &r->lif;
+    const int64_t blocks = (c->neurons + BLOCK - 1) / BLOCK;
+    #pragma omp parallel for schedule(static) num_threads(c->threads) if (c->threads > 1)
+    for (int64_t block = 0; block < blocks; block++) {
+        const int64_t at = block * BLOCK, n = smaller(BLOCK, c->neurons - at);
+        real slope[BLOCK];
+        back(c, at, c->x + at, slope, c->grad_spikes + at, r->carry + at, r->next + at, c->grad_x + at, n);
+    }
+}
+
+/* grad_transposed[j] = Σ dL/du[t+1] over the samples and steps in which neuron j fired; grad_x holds dL/du. Threads have
+   columns of their own, and take them in tiles that stay in cache. Returns 1 when memory is short. */
+int recurrent_weights_back(const recurrent_call *r) {
+    const lif_call *c = &r->lif;
+    const int64_t n = c->neurons, rows = (c->steps - 1) * r->batch, share = (n + c->threads - 1) / c->threads;
+    const int64_t tile = smaller(SCRATCH / n < 64 ? 64 : SCRATCH / n, share), tiles = (n + tile - 1) / tile;
+    int failed = 0;
+    #pragma omp parallel num_threads(c->threads) if (c->threads > 1) reduction(|:failed)
+    {
+        int32_t *fired = malloc(n * sizeof(int32_t));
+        failed = fired == NULL;
+        #pragma omp for schedule(static)
+        for (int64_t part = 0; part < tiles; part++) {
+            if (failed) continue;
+            const int64_t from = part * tile, width = smaller(tile, n - from);
+            for (int64_t j = 0; j < n; j++) memset(r->grad_transposed + j * n + from, 0, width * sizeof(real));
+            for (int64_t row = 0; row < rows; row++) {
+                const real *u = r->membranes + row * n, *grad = c->grad_x + (row + r->batch) * n + from;
+                int64_t count = 0;
+                for (int64_t j = 0; j < n; j++) {
+                    const real threshold = c->threshold[j * c->each];
+                    fired[count] = (int32_t)j;
+                    count += (u[j] > threshold) | (c->inclusive & (u[j] == threshold));
+                }
+                for (int64_t k = 0; k < count; k++) {
+                    real *restrict sum = r->grad_transposed + fired[k] * n + from;
+                    for (int64_t i = 0; i < width; i++) sum[i] += grad[i];
+                }
+            }
+        }
+        free(fired);
     }
     return failed;
 }

@@ -97,10 +97,76 @@ def recurrent_backward(
     detach_reset: bool,
     surrogate: str,
     surrogate_numbers: Sequence[float],
+    compiled: bool,
     needs: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, v0, s0, weight, beta, threshold, quantum; those not needed come back empty."""
     _, need_v0, need_s0, need_weight, *need_parameters = needs
+    upstream, parameters = (grad_spikes, grad_v), (beta, threshold, quantum)
+    if compiled and grad_membranes is None:
+        g_u, sums = cpu.backward(
+            *upstream,
+            membranes,
+            v0,
+            weight,
+            parameters,
+            reset,
+            inclusive,
+            detach_reset,
+            surrogate,
+            surrogate_numbers,
+            any(need_parameters),
+        )
+        grads = [
+            total.sum_to_size(like.shape).to(like.dtype).contiguous()
+            for total, like in zip(sums, parameters, strict=False)
+        ]
+    else:
+        g_u, grads = _backward_steps(
+            *upstream,
+            grad_membranes,
+            membranes,
+            v0,
+            weight,
+            *parameters,
+            reset,
+            inclusive,
+            detach_reset,
+            surrogate,
+            surrogate_numbers,
+            need_parameters,
+        )
+    weight_gradient = cpu.weight_gradient if compiled else _weight_gradient
+    empty = g_u.new_empty(0)
+    return (
+        g_u.to(grad_spikes.dtype),
+        g_u[0] * beta if need_v0 else empty,
+        torch.mm(g_u[0], weight, out=torch.empty_like(g_u[0])) if need_s0 else empty.clone(),
+        weight_gradient(g_u, membranes, s0, threshold, inclusive) if need_weight else empty.clone(),
+        *(  # type: ignore[return-value]
+            grad if need else empty.clone() for grad, need in zip(grads or [empty] * 3, need_parameters, strict=True)
+        ),
+    )
+
+
+def _backward_steps(
+    grad_spikes: Tensor,
+    grad_v: Tensor | None,
+    grad_membranes: Tensor | None,
+    membranes: Tensor,
+    v0: Tensor | None,
+    weight: Tensor,
+    beta: Tensor,
+    threshold: Tensor,
+    quantum: Tensor,
+    reset: str,
+    inclusive: bool,
+    detach_reset: bool,
+    surrogate: str,
+    surrogate_numbers: Sequence[float],
+    needs: Sequence[bool],
+) -> tuple[Tensor, list[Tensor]]:
+    """Gradients of u, and those of beta, threshold and quantum; none of these where no one is needed."""
     rule = (threshold, quantum, reset, inclusive, detach_reset)
     slope = decode(surrogate, list(surrogate_numbers)).derivative(membranes - threshold)
     factor = lif._feedback(membranes, slope, beta, *rule, uninitialised_like(membranes))
@@ -111,44 +177,29 @@ def recurrent_backward(
         if after is not None:
             g_s[t].addmm_(after, weight)
         now = torch.mul(slope[t], g_s[t], out=g_u[t])
-        if after is None and grad_v is not None:
-            end = lif._feedback(membranes[t], slope[t], torch.ones_like(beta), *rule, torch.empty_like(now))
-            now.add_(grad_v * end)
-        elif after is not None and isinstance(factor, float):
-            now.add_(after, alpha=factor)
-        elif after is not None:
+        if after is None:
+            if grad_v is not None:
+                end = lif._feedback(membranes[t], slope[t], torch.ones_like(beta), *rule, torch.empty_like(now))
+                now.add_(grad_v * end)
+        elif isinstance(factor, Tensor):
             now.addcmul_(factor[t], after)
+        else:
+            now.add_(after, alpha=factor)
         if grad_membranes is not None:
             now.add_(grad_membranes[t])
         after = now
-    empty = g_u.new_empty(0)
-    parameters = [empty.clone() for _ in range(3)]
-    if any(need_parameters):
-        _, _, *parameters = lif.lif_backward(
-            g_s,
-            grad_membranes,
-            grad_v,
-            membranes,
-            v0,
-            beta,
-            *(threshold, quantum, reset, inclusive, detach_reset, surrogate, surrogate_numbers),
-            [False, False, *need_parameters],
-        )
-    return (
-        g_u.to(grad_spikes.dtype),
-        g_u[0] * beta if need_v0 else empty,
-        torch.mm(g_u[0], weight, out=torch.empty_like(g_u[0])) if need_s0 else empty.clone(),
-        _weight_gradient(g_u, membranes, s0, threshold, inclusive, weight) if need_weight else empty.clone(),
-        *parameters,  # type: ignore[return-value]
-    )
+    if not any(needs):
+        return g_u, []
+    # With g_s for dL/ds these are the gradients of an LIF.
+    choices = (reset, inclusive, detach_reset, surrogate, surrogate_numbers)
+    upstream = (g_s, grad_membranes, grad_v, membranes, v0, beta, threshold, quantum)
+    return g_u, list(lif.lif_backward(*upstream, *choices, [False, False, *needs])[2:])
 
 
-def _weight_gradient(
-    g_u: Tensor, membranes: Tensor, s0: Tensor | None, threshold: Tensor, inclusive: bool, weight: Tensor
-) -> Tensor:
+def _weight_gradient(g_u: Tensor, membranes: Tensor, s0: Tensor | None, threshold: Tensor, inclusive: bool) -> Tensor:
     before = membranes[:-1]
     spikes = lif._spike(before, threshold, inclusive, uninitialised_like(before))
-    grad = weight.new_empty(weight.shape)
+    grad = g_u.new_empty(g_u.shape[2], g_u.shape[2])
     torch.mm(g_u[1:].flatten(0, 1).t(), spikes.flatten(0, 1), out=grad)
     return grad if s0 is None else grad.addmm_(g_u[0].t(), s0)
 
@@ -184,9 +235,9 @@ def _(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    x, v0, s0, weight, beta, threshold, quantum, *rule, _, _ = inputs
+    x, v0, s0, weight, beta, threshold, quantum, *rule, _, compiled = inputs
     ctx.save_for_backward(output[1], v0, s0, weight, beta, threshold, quantum)
-    ctx.rule = rule
+    ctx.rule = (*rule, compiled)
     # Absent gradients stay absent: a recorded membrane or a carried state is usually not used in the loss.
     ctx.set_materialize_grads(False)
     ctx.spike_dtype = x.dtype
@@ -203,7 +254,7 @@ def _backward(ctx: Any, grad_spikes: Tensor | None, grad_membranes: Tensor | Non
     return (
         *(grad if need else None for grad, need in zip(grads, needs, strict=True)),
         *(None for _ in ctx.rule),
-        *(None, None),
+        None,
     )
 
 

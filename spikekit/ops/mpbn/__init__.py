@@ -1,0 +1,47 @@
+"""The MPBN operation: picks the path that computes `reference.mpbn_reference` fastest for this call."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from spikekit.ops.lif.reference import LIFRule
+from spikekit.ops.mpbn.cpu import supports
+from spikekit.ops.mpbn.operator import mpbn_operator
+from spikekit.ops.mpbn.reference import Outcome, moments, mpbn_reference, normalise
+from spikekit.ops.paths import forced_path, functorch_active
+
+__all__ = ["Outcome", "moments", "mpbn", "mpbn_reference", "normalise"]
+
+
+def mpbn(
+    x: Tensor,
+    v0: Tensor | None,
+    beta: Tensor,
+    threshold: Tensor,
+    quantum: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    training: bool,
+    momentum: float,
+    eps: float,
+    rule: LIFRule,
+    *,
+    keep_membranes: bool = False,
+) -> Outcome:
+    """Arguments and results as in `mpbn_reference`, whose numbers every path returns.
+
+    The membranes are empty unless kept or needed by the path.
+    """
+    path = forced_path()
+    if path == "reference" or functorch_active():
+        return mpbn_reference(x, v0, beta, threshold, quantum, weight, bias, mean, var, training, momentum, eps, rule)
+    inputs = (x, v0, beta, threshold, quantum, weight, bias)
+    differentiable = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in inputs)
+    name, numbers = rule.surrogate.encode()
+    fused = path == "auto" and supports(x.device.type, x.dtype, name)
+    keep = keep_membranes or differentiable
+    flags = (rule.reset, rule.inclusive, rule.detach_reset, name, numbers, keep, fused)
+    return Outcome(*mpbn_operator(*inputs, mean, var, training, momentum, eps, *flags))

@@ -1,0 +1,104 @@
+"""Run by test_triton_compile.py in a process of its own: compiles kernels for a GPU that need not be there.
+
+Triton's compiler and NVIDIA's assembler come with the package; only launching needs a GPU. Prints, as JSON, what became
+of each launch that the operators below would have made.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+
+from spikekit import surrogate
+from spikekit.ops.li import gpu as li
+from spikekit.ops.lif import gpu as lif
+from spikekit.ops.lif import state_dtype
+
+CAPABILITY = int(sys.argv[1])
+PTXAS = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
+
+
+class NoGPU:
+    """As much of Triton's driver as compiling asks for."""
+
+    def get_current_target(self):
+        return GPUTarget("cuda", CAPABILITY, 32)
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device):
+        return 0
+
+
+class Compiled:
+    """In the place of a kernel: compiles what it would launch, and keeps what came out."""
+
+    def __init__(self, kernel):
+        self.kernel = kernel
+
+    def __getitem__(self, grid):
+        return lambda *args, **kwargs: report(self.kernel.warmup(*args, grid=grid, **kwargs))
+
+
+def report(compiled):
+    ptx = compiled.asm["ptx"]
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "kernel.ptx"
+        source.write_text(ptx)
+        arch = re.search(r"\.target (\w+)", ptx).group(1)
+        command = [str(PTXAS), "-v", "--fmad=false", f"-arch={arch}", str(source), "-o", str(source.with_suffix(".o"))]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    found.append(
+        {
+            **label,
+            "fused": len(re.findall(r"\bfma\.", ptx)),
+            "spilled": sum(map(int, re.findall(r"(\d+) bytes spill stores", said))),
+            "registers": int(re.search(r"Used (\d+) registers", said).group(1)),
+            "widths": sorted(set(re.findall(r"(?:ld|st)\.global\.(\S+)", ptx))),
+        }
+    )
+
+
+found = []
+label = {}
+triton.runtime.driver.set_active(NoGPU())
+for operation in (lif, li):
+    for name, value in vars(operation.KERNELS.module).items():
+        if name.endswith("_kernel"):
+            setattr(operation.KERNELS.module, name, Compiled(value))
+
+
+def compile_all(dtype, neurons, curve, reset, kind):
+    """Every launch of both operations, 9 steps; with a kind of parameter other than "one" all is learned."""
+    x = torch.empty(9, -(-neurons // 8), min(neurons, 8), dtype=dtype)
+    state = state_dtype(dtype)
+    shape = {"one": (), "each": x.shape[1:], "periodic": x.shape[2:]}[kind]
+    values = [torch.ones(shape, dtype=state) for _ in range(3)]
+    learn = kind != "one"
+    v0 = torch.empty(x.shape[1:], dtype=state) if learn else None
+    label.update(name=f"{dtype} {neurons} {curve} {reset} {kind}", dtype=str(dtype), neurons=neurons)
+    _, kept, v = lif.forward(x, v0, values, reset, False, lif.CHUNK)
+    lif.forward(x, v0, values, reset, True, None)
+    name, numbers = curve.encode()
+    lif.backward(x, v if learn else None, x, kept, v0, values, reset, False, False, name, numbers, lif.CHUNK, learn)
+    membranes = li.forward(x, v0, values[0])
+    li.backward(membranes, membranes if learn else None, v0, values[0], dtype)
+
+
+compile_all(torch.float32, 1, surrogate.ATan(), "soft", "one")
+compile_all(torch.float32, 40, surrogate.FastSigmoid(), "hard", "periodic")
+compile_all(torch.float32, 1 << 16, surrogate.ATan(), "soft", "each")
+compile_all(torch.float32, 1 << 16, surrogate.SechBump(), "soft", "one")
+compile_all(torch.bfloat16, 1 << 16, surrogate.Triangle(), "hard", "periodic")
+compile_all(torch.float16, 40, surrogate.Exponential(), "none", "each")
+compile_all(torch.float64, 40, surrogate.Rectangle(), "soft", "each")
+print(json.dumps(found))
