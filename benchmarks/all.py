@@ -21,7 +21,7 @@ import torch
 from benchmarks.goals import GOALS, Finding
 from benchmarks.measure import Timing
 from benchmarks.options import RESULTS
-from benchmarks.table import NOTHING, grid
+from benchmarks.table import BUSY, NOTHING, busy, grid
 
 ROOT = Path(__file__).resolve().parent.parent
 ONCE = ("memory", "gpu")
@@ -36,8 +36,8 @@ def present(name: str) -> bool:
 def run(name: str, threads: int, results: Path, quick: bool) -> str | None:
     """Run one benchmark in a process of its own; what went wrong, or None."""
     command = [sys.executable, "-m", f"benchmarks.{name}", "--results", str(results)]
-    command += [] if name == "gpu" else ["--threads", str(threads)]
-    command += ["--quick"] if quick else []
+    if name != "gpu":
+        command += ["--threads", str(threads), *(["--quick"] if quick else [])]
     print(f"\n$ {' '.join(command[1:])}", flush=True)
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": paths}
@@ -92,9 +92,9 @@ def summary(found: Mapping[tuple[str, int], Any], threads: Sequence[int], failed
     for (name, count), report in found.items():
         machine = report["machine"]
         versions = ", ".join(f"{peer} {version}" for peer, version in machine["versions"].items())
-        load_after = machine.get("load_after")
         lines.append(
-            f"- {name}, {count} thread(s): {machine['cpu']}, load {machine['load']} to {load_after}; {versions}"
+            f"- {name}, {count} thread(s){', ' + BUSY if busy(machine) else ''}: {machine['cpu']}, "
+            f"load {machine['load']} before and {machine.get('load_after', NOTHING)} after; {versions}"
         )
     return "\n".join([*lines, ""])
 

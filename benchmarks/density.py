@@ -223,7 +223,7 @@ def draw(report: dict[str, Any], file: Path) -> None:
             densities = [cell["density"] for cell in found[workload, mode]]
             ax.set_xticks(densities, [f"{100 * d:g}" for d in densities])
             crossing = crossings[workload, mode]
-            if crossing:
+            if crossing and crossing < densities[-1]:
                 ax.axvline(crossing, color="#D55E00", lw=1, ls=":", label="crossover")
     legend_below(figure)
     title(figure, report, "Time against input density")

@@ -35,7 +35,8 @@ def kept_for_backward(forward: Callable[[], object], besides: Iterable[Tensor] =
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         # Held, because what is saved lives as long as the output.
         _out = forward()
-        return sum(size for ref, size in kept.items() if ref not in anyway and not ref.expired())
+        sizes = [size for ref, size in kept.items() if ref not in anyway and not ref.expired()]
+    return sum(sizes)
 
 
 class Peak:

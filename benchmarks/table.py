@@ -10,6 +10,7 @@ from benchmarks.measure import Timing
 
 Result = Timing | float | str | None
 NOTHING = "–"
+BUSY = "BUSY: the machine was not idle, and wall-clock times mean little"
 
 
 def row(cells: Sequence[str]) -> str:
@@ -94,6 +95,12 @@ def compared(report: dict[str, Any]) -> list[str]:
     return ["### Same equations?", "", *grid(["", "spikes that differ", "gradient error", ""], rows)]
 
 
+def busy(machine: dict[str, Any]) -> bool:
+    """Whether several threads were to run at once where others kept the cores: wall-clock time is then theirs too."""
+    threads, load = machine["threads"], machine["load"]
+    return threads > 1 and load is not None and load[0] + threads > machine["cores"] + 1
+
+
 def head(report: dict[str, Any]) -> list[str]:
     """What the numbers depend on, and how to read them."""
     machine = report["machine"]
@@ -105,6 +112,7 @@ def head(report: dict[str, Any]) -> list[str]:
     return [
         f"{machine['cpu']}, {machine['cores']} cores ({machine['capability']}), {machine['threads']} thread(s), "
         f"load {machine['load']} before and {machine.get('load_after')} after, allocator {report['allocator']}"
+        + (f", {BUSY}" if busy(machine) else "")
         + (", QUICK: sizes too small to mean anything" if report["quick"] else ""),
         versions,
         what,

@@ -9,6 +9,7 @@ import pytest
 from benchmarks import all as everything
 from benchmarks.goals import GOALS, fastest_peer
 from benchmarks.measure import Timing
+from benchmarks.table import busy
 
 CONTENDERS = [
     {"name": "spikekit", "against": "spikekit"},
@@ -23,7 +24,7 @@ def timing(ms):
 
 def report(results, **more):
     cell = {"label": "T=16 M=64k", "steps": 16, "mode": "training", "results": results}
-    machine = {"cpu": "a", "load": [1], "versions": {"torch": "2"}}
+    machine = {"cpu": "a", "cores": 2, "threads": 1, "load": [1.5], "versions": {"torch": "2"}}
     return {"clock": "cpu", "quick": False, "contenders": CONTENDERS, "cells": [cell], "machine": machine} | more
 
 
@@ -56,6 +57,12 @@ def test_summary_tells_the_verdicts_apart(tmp_path):
     assert "| ≥ 4 × the fastest PyTorch peer | 9.0 × snntorch: met | 2.0 × snntorch: **NOT met** |" in text
     assert "1 met, 3 NOT met, 0 not measured" in text
     assert "- FAILED: mlp, 1 thread(s): exit code 1" in text
+
+
+def test_a_busy_machine_is_told_where_threads_wait_for_each_other():
+    assert not busy({"threads": 1, "cores": 2, "load": [9.0]})
+    assert not busy({"threads": 2, "cores": 2, "load": [0.5]})
+    assert busy({"threads": 2, "cores": 2, "load": [1.5]})
 
 
 def test_a_failed_benchmark_fails_the_run(monkeypatch, tmp_path, capsys):
