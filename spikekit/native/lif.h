@@ -3,12 +3,11 @@
 #ifndef SPIKEKIT_LIF_H
 #define SPIKEKIT_LIF_H
 
+#include "native/reset.h"
 #include "native/surrogates.h"
 
 /* Elements of recomputed membranes: half of a common second-level cache. */
 #define SCRATCH (1 << 17)
-
-enum reset { SOFT, HARD, NONE };
 
 /* Arrays of time are [steps, neurons], all others [neurons]; absent ones are NULL. The order of the fields is that of
    spikekit/ops/lif/cpu.py. With each = 0, beta, threshold and quantum hold one number for all neurons. */
@@ -21,11 +20,6 @@ typedef struct {
     const real *grad_spikes, *grad_v;
     real *grad_x, *grad_v0, *grad_beta, *grad_threshold, *grad_quantum;
 } lif_call;
-
-SPECIALISED real after_reset(real u, real s, real quantum, int reset) {
-    /* Products, not choices: a NaN or an Inf must reach the last v, where it is looked for. */
-    return reset == SOFT ? u - quantum * s : reset == HARD ? u * (1 - s) : u;
-}
 
 /* One step of n neurons: v becomes the next state; u and s, where wanted, what came before it. */
 SPECIALISED void step(const real *restrict x, real *restrict v, const real *restrict beta,

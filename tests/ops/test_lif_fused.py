@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spikekit import native, surrogate
-from spikekit.ops.lif import LIFRule, fused, lif, lif_reference, state_dtype
+from spikekit.ops.lif import LIFRule, cpu, lif, lif_reference, state_dtype
 
 RESETS = ("soft", "hard", "none")
 CURVES = [
@@ -248,7 +248,7 @@ def test_what_is_kept_for_the_backward_pass(steps):
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
         lif(x, None, *scalars(torch.float32, 0.9, 1.0, 1.0), LIFRule("soft", False, False, surrogate.ATan()))
     beside = [t for t in kept if t.data_ptr() != x.data_ptr() and t.ndim]
-    assert sum(t.numel() for t in beside) == ((steps - 1) // fused.CHUNK) * 100
+    assert sum(t.numel() for t in beside) == ((steps - 1) // cpu.CHUNK) * 100
 
 
 CURVE = surrogate.ATan().encode()
@@ -266,7 +266,7 @@ def test_opcheck(layout, dtype, rest):
             (
                 x.detach().requires_grad_(differentiable),
                 *(None if a is None else a.detach().requires_grad_(differentiable) for a in (v0, *parameters)),
-                *("soft", False, False, *CURVE, differentiable),
+                *("soft", False, False, *CURVE, cpu.CHUNK if differentiable else 0),
             ),
         )
 
@@ -276,11 +276,11 @@ def test_opcheck(layout, dtype, rest):
 def test_opcheck_backward(needs, layout):
     x = layout(drive(34, 2, 3, 2, 4))
     parameters = [torch.rand(3, 2, 4) + 0.2 for _ in range(3)]
-    spikes, kept, v = torch.ops.spikekit.lif_fused(x, None, *parameters, "soft", False, False, *CURVE, True)
+    spikes, kept, v = torch.ops.spikekit.lif_fused(x, None, *parameters, "soft", False, False, *CURVE, cpu.CHUNK)
     torch.library.opcheck(
         torch.ops.spikekit.lif_fused_backward.default,
         (
             *(torch.randn_like(spikes), torch.ones(()).expand(v.shape), x, kept, None, *parameters),
-            *("soft", False, False, *CURVE, needs),
+            *("soft", False, False, *CURVE, cpu.CHUNK, needs),
         ),
     )

@@ -79,10 +79,10 @@ def forward(
     running = copies if training else [value.new_empty(0) for value in copies]
     call, alive = _call(drive, beta, threshold, quantum, weight, bias, eps, reset, inclusive)
     start = None if v0 is None else arranged(v0, drive[0])
-    _point(call, x=drive, v0=start, spikes=spikes, u=membranes, v=v)
+    native.point(call, x=drive, v0=start, spikes=spikes, u=membranes, v=v)
     call.training, call.momentum = training, momentum
     if training:
-        _point(call, mean=means, var=variances, running_mean=running[0], running_var=running[1])
+        native.point(call, mean=means, var=variances, running_mean=running[0], running_var=running[1])
     else:
         alive += _given(call, mean, var)
     if KERNELS.library(dtype).mpbn_forward(ctypes.byref(call)):
@@ -131,9 +131,9 @@ def backward(
     alive += _given(call, mean, var)
     call.training, call.detach = training, detach_reset
     call.surrogate, call.numbers = SURROGATE_NUMBERS[surrogate], (*numbers, 0.0, 0.0)[:2]
-    _point(call, v0=start, u=u, grad_spikes=upstream, grad_u=beyond, grad_v=end, grad_x=g_x, grad_v0=g_v0)
-    _point(call, grad_weight=affine[0], grad_bias=affine[1])
-    _point(call, **dict(zip(("grad_beta", "grad_threshold", "grad_quantum"), sums, strict=False)))
+    native.point(call, v0=start, u=u, grad_spikes=upstream, grad_u=beyond, grad_v=end, grad_x=g_x, grad_v0=g_v0)
+    native.point(call, grad_weight=affine[0], grad_bias=affine[1])
+    native.point(call, **dict(zip(("grad_beta", "grad_threshold", "grad_quantum"), sums, strict=False)))
     if KERNELS.library(dtype).mpbn_backward(ctypes.byref(call)):
         raise MemoryError("mpbn_backward: no memory for the gradients of a tile")
     return [arranged_as_new(g_x, membranes), arranged_as_new(g_v0, membranes[0]), *affine, *sums]
@@ -174,8 +174,8 @@ def _call(
         sample = drive[0, 0]
         parameters = [torch.empty_like(sample, dtype=value.dtype).copy_(value) for value in parameters]
     affine = [weight.contiguous(), bias.contiguous()]
-    _point(call, **dict(zip(("beta", "threshold", "quantum"), parameters, strict=True)))
-    _point(call, weight=affine[0], bias=affine[1])
+    native.point(call, **dict(zip(("beta", "threshold", "quantum"), parameters, strict=True)))
+    native.point(call, weight=affine[0], bias=affine[1])
     return call, [*parameters, *affine]
 
 
@@ -188,13 +188,8 @@ def _width(rows: int, length: int, threads: int) -> int:
 def _given(call: _Call, mean: Tensor, var: Tensor) -> list[Tensor]:
     """Point at statistics that are read alone, and return what must outlive the call."""
     statistics = [mean.contiguous(), var.contiguous()]
-    _point(call, mean=statistics[0], var=statistics[1])
+    native.point(call, mean=statistics[0], var=statistics[1])
     return statistics
-
-
-def _point(call: _Call, **tensors: Tensor | None) -> None:
-    for name, tensor in tensors.items():
-        setattr(call, name, None if tensor is None or tensor.numel() == 0 else tensor.data_ptr())
 
 
 def _self_test(dtype: torch.dtype) -> None:

@@ -6,9 +6,8 @@
    `joint` is set. A tile runs through all time steps with its state in cache. Each step takes the mean first and the
    variance around it, both summed in double whatever REAL is: in any order they round to the same float, all but never
    to its neighbour, so that the kernels decide as the reference does. Tiles and threads do not change the order. */
+#include "native/reset.h"
 #include "native/surrogates.h"
-
-enum reset { SOFT, HARD, NONE };
 
 /* Arrays of time are [steps, rows, length]; v0, v, grad_v, grad_v0 are [rows, length]. With each = 0, beta, threshold
    and quantum hold one number, else [period, length]: row r of a step uses row r % period. weight, bias: [groups].
@@ -43,11 +42,6 @@ static int64_t groups_of(const mpbn_call *c, tile k) { return c->joint ? 1 : k.n
 /* Where the parameters of row r begin. */
 SPECIALISED int64_t place(const mpbn_call *c, tile k, int64_t r, int each) {
     return each ? r % c->period * c->length + k.at : 0;
-}
-
-SPECIALISED real after_reset(real u, real s, real quantum, int reset) {
-    /* Products, not choices: a NaN or an Inf must reach the last v, where it is looked for. */
-    return reset == SOFT ? u - quantum * s : reset == HARD ? u * (1 - s) : u;
 }
 
 SPECIALISED real fires(real m, real threshold, int inclusive) { return (m > threshold) | (inclusive & (m == threshold)); }
