@@ -1,6 +1,7 @@
 """The LIF with a synaptic current: the leaky integrator, then the LIF, each on its fastest path.
 
-One kernel for both was measured and left out: it moves two passes over memory less, and gains a tenth in training.
+One kernel for both was measured and left out: it saves two passes over memory, which is 1.1 times in training and 1.3
+times in inference.
 """
 
 from __future__ import annotations
