@@ -49,7 +49,8 @@ class Peak:
     def available() -> bool:
         """Whether the system tells, and lets the highest value be set back."""
         try:
-            Peak().start()
+            _start_anew()
+            _status("VmHWM")
         except OSError:
             return False
         return True
@@ -62,12 +63,17 @@ class Peak:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        _start_anew()
         self.before = _status("VmRSS")
 
     def bytes(self) -> int:
         """Bytes since start."""
         return max(0, _status("VmHWM") - self.before)
+
+
+def _start_anew() -> None:
+    """Set the highest value back to what is held now."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def _status(key: str) -> int:

@@ -76,6 +76,7 @@ def test_a_failed_benchmark_fails_the_run(monkeypatch, tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_everything_runs(tmp_path, capfd):
     assert everything.main(["--quick", "--threads", "1", "--results", str(tmp_path)]) == 0
     text = (tmp_path / "summary-quick.md").read_text(encoding="utf-8")
