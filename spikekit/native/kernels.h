@@ -22,4 +22,10 @@ static inline void copy_or_zero(real *to, const real *from, int64_t n) {
     else memset(to, 0, n * sizeof(real));
 }
 
+/* Neurons of a block: `most`, or fewer where a narrow layer would leave threads without one; whole cache lines. */
+static inline int64_t block_width(int64_t neurons, int64_t threads, int64_t most) {
+    const int64_t share = (neurons + threads - 1) / threads, line = 16;
+    return smaller(most, (share + line - 1) / line * line);
+}
+
 #endif

@@ -93,17 +93,21 @@ SPECIALISED void any_step_back(const lif_call *c, int each, int learn, int64_t a
     }
 }
 
-static void back(const lif_call *c, int64_t at, const real *u, real *slope, const real *gs, real *carry, real *next,
-                 real *gx, int64_t n) {
+/* n neurons, TILE at a time: their slopes are read again while they are in the first cache. */
+#define TILE 512
+
+static void back(const lif_call *c, int64_t at, const real *u, const real *gs, real *carry, real *next, real *gx,
+                 int64_t n) {
     const int learn = c->grad_beta != NULL;
-    if (c->each) {
-        slopes(c->surrogate, c->numbers, u, c->threshold + at, 1, slope, n);
-        if (learn) any_step_back(c, 1, 1, at, u, slope, gs, carry, next, gx, n);
-        else any_step_back(c, 1, 0, at, u, slope, gs, carry, next, gx, n);
-    } else {
-        slopes(c->surrogate, c->numbers, u, c->threshold, 0, slope, n);
-        if (learn) any_step_back(c, 0, 1, at, u, slope, gs, carry, next, gx, n);
-        else any_step_back(c, 0, 0, at, u, slope, gs, carry, next, gx, n);
+    real slope[TILE];
+    for (int64_t i = 0; i < n; i += TILE) {
+        const int64_t m = smaller(TILE, n - i);
+        if (c->each) slopes(c->surrogate, c->numbers, u + i, c->threshold + at + i, 1, slope, m);
+        else slopes(c->surrogate, c->numbers, u + i, c->threshold, 0, slope, m);
+        if (c->each && learn) any_step_back(c, 1, 1, at + i, u + i, slope, gs + i, carry + i, next + i, gx + i, m);
+        else if (c->each) any_step_back(c, 1, 0, at + i, u + i, slope, gs + i, carry + i, next + i, gx + i, m);
+        else if (learn) any_step_back(c, 0, 1, at + i, u + i, slope, gs + i, carry + i, next + i, gx + i, m);
+        else any_step_back(c, 0, 0, at + i, u + i, slope, gs + i, carry + i, next + i, gx + i, m);
     }
 }
 

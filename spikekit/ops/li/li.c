@@ -14,10 +14,10 @@ typedef struct {
 } li_call;
 
 void li_forward(const li_call *c) {
-    const int64_t blocks = (c->neurons + BLOCK - 1) / BLOCK;
+    const int64_t width = block_width(c->neurons, c->threads, BLOCK), blocks = (c->neurons + width - 1) / width;
     #pragma omp parallel for schedule(static) num_threads(c->threads) if (c->threads > 1)
     for (int64_t block = 0; block < blocks; block++) {
-        const int64_t at = block * BLOCK, n = smaller(BLOCK, c->neurons - at);
+        const int64_t at = block * width, n = smaller(width, c->neurons - at);
         const real *before = c->v0 ? c->v0 + at : NULL;
         for (int64_t t = 0; t < c->steps; t++) {
             const real *x = c->x + t * c->neurons + at;
@@ -31,10 +31,10 @@ void li_forward(const li_call *c) {
 
 /* grad_beta needs the membranes. grad_v0 is always there: it carries the scan. */
 void li_backward(const li_call *c) {
-    const int64_t blocks = (c->neurons + BLOCK - 1) / BLOCK;
+    const int64_t width = block_width(c->neurons, c->threads, BLOCK), blocks = (c->neurons + width - 1) / width;
     #pragma omp parallel for schedule(static) num_threads(c->threads) if (c->threads > 1)
     for (int64_t block = 0; block < blocks; block++) {
-        const int64_t at = block * BLOCK, n = smaller(BLOCK, c->neurons - at);
+        const int64_t at = block * width, n = smaller(width, c->neurons - at);
         real *carry = c->grad_v0 + at, *grad_beta = c->grad_beta ? c->grad_beta + at : NULL;
         memset(carry, 0, n * sizeof(real));
         if (grad_beta) memset(grad_beta, 0, n * sizeof(real));

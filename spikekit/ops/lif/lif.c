@@ -6,10 +6,10 @@
 #include "native/lif.h"
 
 void lif_forward(const lif_call *c) {
-    const int64_t blocks = (c->neurons + BLOCK - 1) / BLOCK;
+    const int64_t width = block_width(c->neurons, c->threads, BLOCK), blocks = (c->neurons + width - 1) / width;
     #pragma omp parallel for schedule(static) num_threads(c->threads) if (c->threads > 1)
     for (int64_t block = 0; block < blocks; block++) {
-        const int64_t at = block * BLOCK, n = smaller(BLOCK, c->neurons - at);
+        const int64_t at = block * width, n = smaller(width, c->neurons - at);
         real *v = c->v + at;
         copy_or_zero(v, c->v0 ? c->v0 + at : NULL, n);
         for (int64_t t = 0; t < c->steps; t++) {
@@ -23,19 +23,19 @@ void lif_forward(const lif_call *c) {
 /* grad_beta, grad_threshold and grad_quantum are there together or not at all. Returns 1 when memory is short. */
 int lif_backward(const lif_call *c) {
     const int64_t chunk = smaller(c->chunk, c->steps), chunks = (c->steps + chunk - 1) / chunk;
-    const int64_t width = smaller(BLOCK, smaller(c->neurons, SCRATCH / chunk)), blocks = (c->neurons + width - 1) / width;
+    const int64_t width = block_width(c->neurons, c->threads, smaller(BLOCK, SCRATCH / chunk));
+    const int64_t blocks = (c->neurons + width - 1) / width;
     int failed = 0;
     #pragma omp parallel num_threads(c->threads) if (c->threads > 1) reduction(|:failed)
     {
-        /* membranes of a chunk, then rows for v, slope, carry, next, and zeros for an absent gradient */
-        real *scratch = malloc((chunk + 5) * width * sizeof(real));
+        /* membranes of a chunk, then rows for v, carry, next, and zeros for an absent gradient */
+        real *scratch = malloc((chunk + 4) * width * sizeof(real));
         failed = scratch == NULL;
         #pragma omp for schedule(static)
         for (int64_t block = 0; block < blocks; block++) {
             if (failed) continue;
             const int64_t at = block * width, n = smaller(width, c->neurons - at);
-            real *v = scratch + chunk * width, *slope = v + width, *carry = v + 2 * width, *next = v + 3 * width;
-            real *zeros = v + 4 * width;
+            real *v = scratch + chunk * width, *carry = v + width, *next = v + 2 * width, *zeros = v + 3 * width;
             memset(next, 0, n * sizeof(real));
             memset(zeros, 0, n * sizeof(real));
             copy_or_zero(carry, c->grad_v ? c->grad_v + at : NULL, n);
@@ -51,7 +51,7 @@ int lif_backward(const lif_call *c) {
                 for (int64_t t = first; t < last; t++)
                     recompute(c, at, c->x + t * c->neurons + at, v, scratch + (t - first) * width, n);
                 for (int64_t t = last - 1; t >= first; t--)
-                    back(c, at, scratch + (t - first) * width, slope,
+                    back(c, at, scratch + (t - first) * width,
                          c->grad_spikes ? c->grad_spikes + t * c->neurons + at : zeros, carry, next,
                          c->grad_x + t * c->neurons + at, n);
             }

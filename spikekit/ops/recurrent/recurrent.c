@@ -116,11 +116,10 @@ int recurrent_forward(const recurrent_call *r) {
    next: dL/du[t+1] in, dL/du[t] out. Parameter gradients are added to. */
 void recurrent_back(const recurrent_call *r) {
     const lif_call *c = &r->lif;
-    const int64_t blocks = (c->neurons + BLOCK - 1) / BLOCK;
+    const int64_t width = block_width(c->neurons, c->threads, BLOCK), blocks = (c->neurons + width - 1) / width;
     #pragma omp parallel for schedule(static) num_threads(c->threads) if (c->threads > 1)
     for (int64_t block = 0; block < blocks; block++) {
-        const int64_t at = block * BLOCK, n = smaller(BLOCK, c->neurons - at);
-        real slope[BLOCK];
-        back(c, at, c->x + at, slope, c->grad_spikes + at, r->carry + at, r->next + at, c->grad_x + at, n);
+        const int64_t at = block * width, n = smaller(width, c->neurons - at);
+        back(c, at, c->x + at, c->grad_spikes + at, r->carry + at, r->next + at, c->grad_x + at, n);
     }
 }
