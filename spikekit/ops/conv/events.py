@@ -41,19 +41,19 @@ def conv2d_events_backward(
     grad: Tensor, x: Tensor, weight: Tensor, steps: Sequence[int], needs: Sequence[bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, weight and bias; those not needed come back empty."""
-    images, left = cpu.dense(x), list(needs)
-    found: list[Any] = [None] * 3
+    images, left = cpu.dense(x), [needs[0], needs[1], False]
+    g_weight = None
     if needs[1] and events_pay(cpu.density(images), x.shape, weight.shape, steps, _turned(images), back=True):
-        found[1] = cpu.weight_gradient(grad, images, weight, steps)
-        left[1] = found[1] is None
-    if any(left):
-        images = images.contiguous(memory_format=torch.channels_last) if left[1] else images
-        dense = _dense_gradients(grad, images, weight, steps, left)
-        found = [theirs if there else ours for ours, theirs, there in zip(found, dense, left, strict=True)]
+        g_weight = cpu.weight_gradient(grad, images, weight, steps)
+        left[1] = g_weight is None
+    if left[1]:
+        images = images.contiguous(memory_format=torch.channels_last)
+    dense = _dense_gradients(grad, images, weight, steps, left) if any(left) else (None, None)
     return (
-        _laid_out(found[0], x) if needs[0] else x.new_empty(0),
-        _laid_out(found[1], weight) if needs[1] else x.new_empty(0),
-        found[2] if needs[2] else x.new_empty(0),
+        _laid_out(dense[0], x) if needs[0] else x.new_empty(0),
+        _laid_out(dense[1] if g_weight is None else g_weight, weight) if needs[1] else x.new_empty(0),
+        # torch's own would compute the gradient of the weight on the way.
+        grad.sum((0, 2, 3)) if needs[2] else x.new_empty(0),
     )
 
 
