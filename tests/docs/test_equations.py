@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from spikekit import surrogate
-from spikekit.neurons.lif import RESETS
+from spikekit.neurons.firing import RESETS
 
 sys.path.insert(0, str(Path(__file__).parent))
 from pages import DOCS, Section, execute, sections
