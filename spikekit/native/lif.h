@@ -6,22 +6,19 @@
 #include "native/reset.h"
 #include "native/surrogates.h"
 
-/* Elements of recomputed membranes: half of a common second-level cache. */
-#define SCRATCH (1 << 17)
-
 /* Arrays of time are [steps, neurons], all others [neurons]; absent ones are NULL. The order of the fields is that of
    spikekit/ops/lif/cpu.py. With each = 0, beta, threshold and quantum hold one number for all neurons. */
 typedef struct {
-    int64_t steps, neurons, chunk;
+    int64_t steps, neurons;
     int32_t threads, each, reset, inclusive, detach, surrogate;
     double numbers[2];
     const real *x, *v0, *beta, *threshold, *quantum;
-    real *spikes, *v, *checkpoints;
+    real *spikes, *v, *membranes;
     const real *grad_spikes, *grad_v;
     real *grad_x, *grad_v0, *grad_beta, *grad_threshold, *grad_quantum;
 } lif_call;
 
-/* One step of n neurons: v becomes the next state; u and s, where wanted, what came before it. */
+/* One step of n neurons: v becomes the next state; u, where wanted, and s what came before it. */
 SPECIALISED void step(const real *restrict x, real *restrict v, const real *restrict beta,
                       const real *restrict threshold, const real *restrict quantum, int each, int reset, int inclusive,
                       real *restrict u_out, real *restrict s_out, int64_t n) {
@@ -29,7 +26,7 @@ SPECIALISED void step(const real *restrict x, real *restrict v, const real *rest
         real u = beta[i * each] * v[i] + x[i];
         real s = inclusive ? u >= threshold[i * each] : u > threshold[i * each];
         if (u_out) u_out[i] = u;
-        if (s_out) s_out[i] = s;
+        s_out[i] = s;
         v[i] = after_reset(u, s, quantum[i * each], reset);
     }
 }
@@ -46,14 +43,11 @@ SPECIALISED void any_step(const lif_call *c, int each, int64_t at, const real *x
     }
 }
 
-static void fire(const lif_call *c, int64_t at, const real *x, real *v, real *s, int64_t n) {
-    if (c->each) any_step(c, 1, at, x, v, NULL, s, n);
+static void fire(const lif_call *c, int64_t at, const real *x, real *v, real *u, real *s, int64_t n) {
+    if (c->each && u) any_step(c, 1, at, x, v, u, s, n);
+    else if (c->each) any_step(c, 1, at, x, v, NULL, s, n);
+    else if (u) any_step(c, 0, at, x, v, u, s, n);
     else any_step(c, 0, at, x, v, NULL, s, n);
-}
-
-static void recompute(const lif_call *c, int64_t at, const real *x, real *v, real *u, int64_t n) {
-    if (c->each) any_step(c, 1, at, x, v, u, NULL, n);
-    else any_step(c, 0, at, x, v, u, NULL, n);
 }
 
 /* One step back for n neurons. carry: dL/dv[t] in, dL/dv[t-1] out; next: dL/du[t+1] in, dL/du[t] out. */
@@ -93,15 +87,15 @@ SPECIALISED void any_step_back(const lif_call *c, int each, int learn, int64_t a
     }
 }
 
-/* n neurons, TILE at a time: their slopes are read again while they are in the first cache. */
-#define TILE 512
+/* n neurons, STRIP at a time: their slopes are read again while they are in the first cache. */
+#define STRIP 512
 
 static void back(const lif_call *c, int64_t at, const real *u, const real *gs, real *carry, real *next, real *gx,
                  int64_t n) {
     const int learn = c->grad_beta != NULL;
-    real slope[TILE];
-    for (int64_t i = 0; i < n; i += TILE) {
-        const int64_t m = smaller(TILE, n - i);
+    real slope[STRIP];
+    for (int64_t i = 0; i < n; i += STRIP) {
+        const int64_t m = smaller(STRIP, n - i);
         if (c->each) slopes(c->surrogate, c->numbers, u + i, c->threshold + at + i, 1, slope, m);
         else slopes(c->surrogate, c->numbers, u + i, c->threshold, 0, slope, m);
         if (c->each && learn) any_step_back(c, 1, 1, at + i, u + i, slope, gs + i, carry + i, next + i, gx + i, m);

@@ -133,7 +133,7 @@ def test_the_kernels_are_in_the_graph():
     torch.compile(normalised(), fullgraph=True, backend=keep)(torch.randn(5, 2, 2, 6, 6))
     calls = [str(node.target) for graph in graphs for node in graph.graph.nodes if node.op == "call_function"]
     assert len(graphs) == 1
-    assert calls.count("spikekit.lif_fused.default") == 2
+    assert calls.count("spikekit.lif.default") == 2
 
 
 def test_a_new_length_is_not_a_new_graph():

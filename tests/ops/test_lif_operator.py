@@ -19,6 +19,7 @@ def channels_last(*shape):
 DRIVES = {
     "dense": lambda: torch.randn(3, 2, 4),
     "channels last": lambda: channels_last(3, 2, 3, 4, 5),
+    "batch first": lambda: torch.randn(2, 3, 4).transpose(0, 1),
     "bfloat16": lambda: torch.randn(3, 2, 4).bfloat16(),
 }
 

@@ -21,7 +21,7 @@ def supports(device: str, dtype: torch.dtype) -> bool:
     return device in ("cpu", "cuda") and _kernels(device).supports(dtype)
 
 
-# See spikekit.ops.lif.fused.
+# See spikekit.ops.lif.triton_operator.
 supports._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 

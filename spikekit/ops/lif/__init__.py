@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spikekit.ops.lif.fused import chunk_for, lif_fused, supports
+from spikekit.ops.lif import gpu
+from spikekit.ops.lif.operator import lif_inference, lif_training
 from spikekit.ops.lif.reference import LIFRule, lif_reference, state_dtype
-from spikekit.ops.lif.sequence import lif_inference, lif_training
+from spikekit.ops.lif.triton_operator import lif_fused, supports
 from spikekit.ops.paths import forced_path, functorch_active
 
 __all__ = ["LIFRule", "lif", "lif_reference", "state_dtype"]
@@ -45,7 +46,7 @@ def lif(
             rule.detach_reset,
             name,
             numbers,
-            chunk_for(x.device.type) if differentiable else 0,
+            gpu.CHUNK if differentiable else 0,
         )
         return spikes, None, v
     if keep_membranes or differentiable:

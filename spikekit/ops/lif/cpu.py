@@ -11,12 +11,9 @@ import torch
 from torch import Tensor
 
 from spikekit import native
-from spikekit.ops.layout import parameters_of
+from spikekit.ops.layout import arranged, arranged_as_new, dense, parameters_of
 from spikekit.ops.lif.reference import LIFRule, lif_reference, state_dtype
 from spikekit.surrogate import ATan
-
-# Steps whose membranes are recomputed together.
-CHUNK = 32
 
 RESETS = ("soft", "hard", "none")
 # In the order of the enumeration in native/surrogates.h.
@@ -38,11 +35,11 @@ class Call(ctypes.Structure):
     """`lif_call` of lif.c."""
 
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("steps", "neurons", "chunk")),
+        *((name, ctypes.c_int64) for name in ("steps", "neurons")),
         *((name, ctypes.c_int32) for name in ("threads", "each", "reset", "inclusive", "detach", "surrogate")),
         ("numbers", ctypes.c_double * 2),
         *((name, ctypes.c_void_p) for name in ("x", "v0", "beta", "threshold", "quantum")),
-        *((name, ctypes.c_void_p) for name in ("spikes", "v", "checkpoints", "grad_spikes", "grad_v", "grad_x")),
+        *((name, ctypes.c_void_p) for name in ("spikes", "v", "membranes", "grad_spikes", "grad_v", "grad_x")),
         *((name, ctypes.c_void_p) for name in ("grad_v0", "grad_beta", "grad_threshold", "grad_quantum")),
     ]
 
@@ -53,35 +50,28 @@ def supports(dtype: torch.dtype, surrogate: str) -> bool:
 
 
 def forward(
-    x: Tensor,
-    v0: Tensor | None,
-    parameters: Sequence[Tensor],
-    reset: str,
-    inclusive: bool,
-    chunk: int | None,
-) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Spikes, checkpoints (None without `chunk`) and last v; the arguments as `spikekit.ops.lif.fused` lays them out.
+    x: Tensor, v0: Tensor | None, parameters: Sequence[Tensor], reset: str, inclusive: bool, keep: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Spikes, membranes (empty unless `keep`) and last v, with the strides of `torch.empty_like`.
 
-    checkpoints [ceil(T / chunk) - 1, M]: v before the steps chunk, 2·chunk, ...
+    parameters: beta, threshold and quantum.
     """
-    dtype = state_dtype(x.dtype)
-    drive = x.to(dtype)
-    parameters = parameters_of(drive, *parameters)
-    neurons = x[0].numel()
-    spikes, v = native.empty_like(drive), native.empty_like(drive[0])
-    kept = None if chunk is None else native.empty((-(-len(x) // chunk) - 1, neurons), dtype)
+    drive = dense(x).to(state_dtype(x.dtype))
+    start = None if v0 is None else arranged(v0, drive[0])
     values = parameters_of(drive, *parameters)
-    call = new_call(Call, drive, v0, values, reset, inclusive, chunk)
-    native.point(call, spikes=spikes, v=v, checkpoints=kept)
-    KERNELS.library(dtype).lif_forward(ctypes.byref(call))
-    return spikes.to(x.dtype), kept, v
+    spikes, v = native.empty_like(drive), native.empty_like(drive[0])
+    membranes = native.empty_like(drive) if keep else v.new_empty(0)
+    call = new_call(Call, drive, start, values, reset, inclusive)
+    native.point(call, spikes=spikes, v=v, membranes=membranes)
+    KERNELS.library(drive.dtype).lif_forward(ctypes.byref(call))
+    kept = arranged_as_new(membranes, x) if keep else membranes
+    return arranged_as_new(spikes.to(x.dtype), x), kept, arranged_as_new(v, x[0])
 
 
 def backward(
-    grad_spikes: Tensor | None,
+    grad_spikes: Tensor,
     grad_v: Tensor | None,
-    x: Tensor,
-    checkpoints: Tensor | None,
+    membranes: Tensor,
     v0: Tensor | None,
     parameters: Sequence[Tensor],
     reset: str,
@@ -89,24 +79,24 @@ def backward(
     detach_reset: bool,
     surrogate: str,
     numbers: Sequence[float],
-    chunk: int,
     learn: bool,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Gradients of x and v0, and with `learn` of beta, threshold and quantum for every neuron, summed over time."""
-    dtype = state_dtype(x.dtype)
-    drive = x.to(dtype)
-    parameters = parameters_of(drive, *parameters)
-    upstream = None if grad_spikes is None else grad_spikes.to(dtype)
-    g_x, g_v0 = native.empty_like(drive), native.empty_like(drive[0])
+    """Gradients of x and v0, and with `learn` of beta, threshold and quantum for every neuron, summed over time.
+
+    With the strides of `torch.empty_like` of the membranes; that of x in the dtype of `grad_spikes`.
+    """
+    u = dense(membranes)
+    upstream = arranged(grad_spikes, u).to(u.dtype)
+    end, start = (None if a is None else arranged(a, u[0]) for a in (grad_v, v0))
+    values = parameters_of(u, *parameters)
+    g_x, g_v0 = native.empty_like(u), native.empty_like(u[0])
     sums = [native.empty_like(g_v0) for _ in range(3)] if learn else []
-    values = parameters_of(drive, *parameters)
-    call = new_call(Call, drive, v0, values, reset, inclusive, chunk)
+    call = new_call(Call, u, start, values, reset, inclusive)
     set_gradient(call, detach_reset, surrogate, numbers)
-    native.point(call, checkpoints=checkpoints, grad_spikes=upstream, grad_v=grad_v, grad_x=g_x, grad_v0=g_v0)
+    native.point(call, membranes=u, grad_spikes=upstream, grad_v=end, grad_x=g_x, grad_v0=g_v0)
     native.point(call, **dict(zip(("grad_beta", "grad_threshold", "grad_quantum"), sums, strict=False)))
-    if KERNELS.library(dtype).lif_backward(ctypes.byref(call)):
-        raise MemoryError("lif_backward: no memory for the membranes of one chunk")
-    return g_x.to(x.dtype), g_v0, sums
+    KERNELS.library(u.dtype).lif_backward(ctypes.byref(call))
+    return arranged_as_new(g_x.to(grad_spikes.dtype), membranes), arranged_as_new(g_v0, membranes[0]), sums
 
 
 AnyCall = TypeVar("AnyCall", bound=Call)
@@ -114,19 +104,21 @@ AnyCall = TypeVar("AnyCall", bound=Call)
 
 def new_call(
     kind: type[AnyCall],
-    drive: Tensor,
+    sequence: Tensor,
     v0: Tensor | None,
     parameters: Sequence[Tensor],
     reset: str,
     inclusive: bool,
-    chunk: int | None,
 ) -> AnyCall:
-    """What forward and backward pass have in common; `kind` may add fields of its own behind those of `Call`."""
-    steps, neurons = len(drive), drive[0].numel()
-    call = kind(steps=steps, neurons=neurons, chunk=chunk or steps, threads=native.threads_for(steps * neurons))
+    """What forward and backward pass have in common; `kind` may add fields of its own behind those of `Call`.
+
+    sequence: the drive, or what lies in memory as it does.
+    """
+    steps, neurons = len(sequence), sequence[0].numel()
+    call = kind(steps=steps, neurons=neurons, threads=native.threads_for(steps * neurons))
     call.each, call.reset, call.inclusive = parameters[0].ndim > 0, RESETS.index(reset), inclusive
     beta, threshold, quantum = parameters
-    native.point(call, x=drive, v0=v0, beta=beta, threshold=threshold, quantum=quantum)
+    native.point(call, x=sequence, v0=v0, beta=beta, threshold=threshold, quantum=quantum)
     return call
 
 
@@ -151,13 +143,12 @@ def _self_test(dtype: torch.dtype) -> None:
             expected, _, last = lif_reference(leaves[0], None, beta, threshold, quantum, rule)
             gradients = torch.autograd.grad((expected * upstream).sum() + last.sum(), leaves, allow_unused=True)
         values = [leaf.detach() for leaf in leaves[1:]]
-        spikes, kept, v = forward(x, None, values, reset, False, 3)
+        spikes, membranes, v = forward(x, None, values, reset, False, True)
         if not (torch.equal(spikes, expected) and torch.equal(v, last)):
             raise ArithmeticError(f"other spikes than the reference, reset {reset}")
         key, numbers = ATan().encode()
-        found = backward(
-            upstream, torch.ones_like(v), x, kept, None, values, reset, False, False, key, numbers, 3, True
-        )
+        end = torch.ones_like(v)
+        found = backward(upstream, end, membranes, None, values, reset, False, False, key, numbers, True)
         names = ("x", "beta", "threshold", "quantum")
         for name, value, wanted in zip(names, (found[0], *found[2]), gradients, strict=True):
             if wanted is not None and not torch.allclose(value, wanted, rtol=1e-4, atol=1e-4):

@@ -31,7 +31,7 @@ def forward(
     inclusive: bool,
     chunk: int | None,
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Spikes, checkpoints (None without `chunk`) and last v; the arguments as `spikekit.ops.lif.fused` lays them out.
+    """Spikes, checkpoints (None without `chunk`) and last v; arguments as `triton_operator` lays them out.
 
     checkpoints [ceil(T / chunk) - 1, M]: v before the steps chunk, 2·chunk, ...
     """

@@ -1,4 +1,4 @@
-"""The whole-sequence path in pure PyTorch: one operator a layer, buffers written in place, gradients by hand.
+"""The whole sequence in plain torch: buffers written in place, gradients by hand.
 
 It saves the membranes u and nothing else; spikes and resets are recomputed from them, bit for bit. With
 
@@ -18,14 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import repeat
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from spikekit.ops.layout import uninitialised_like
 from spikekit.ops.lif.reference import state_dtype
-from spikekit.ops.operators import differentiable, fake, not_differentiable, operator
 from spikekit.surrogate import decode
 
 # Elements of a block of steps: enough to hide the cost of a call, few enough to stay in cache.
@@ -48,7 +46,7 @@ def _after_reset(u: Tensor, s: Tensor, quantum: Tensor, reset: str, out: Tensor)
     return torch.addcmul(u, s, quantum, value=-1, out=out)
 
 
-def _forward(
+def forward(
     x: Tensor,
     v0: Tensor | None,
     beta: Tensor,
@@ -58,6 +56,7 @@ def _forward(
     inclusive: bool,
     keep_membranes: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Spikes, membranes and last v; without `keep_membranes` the membranes share one row."""
     dtype = state_dtype(x.dtype)
     spikes = uninitialised_like(x)
     membranes = uninitialised_like(x if keep_membranes else x[:1], dtype)
@@ -83,38 +82,6 @@ def _forward(
     return spikes, membranes, membranes[-1].clone() if reset == "none" else scratch
 
 
-@operator("lif")
-def lif_training(
-    x: Tensor,
-    v0: Tensor | None,
-    beta: Tensor,
-    threshold: Tensor,
-    quantum: Tensor,
-    reset: str,
-    inclusive: bool,
-    detach_reset: bool,
-    surrogate: str,
-    surrogate_numbers: Sequence[float],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Spikes, membranes and last v of the sequence; differentiable."""
-    return _forward(x, v0, beta, threshold, quantum, reset, inclusive, keep_membranes=True)
-
-
-@operator("lif_inference")
-def lif_inference(
-    x: Tensor,
-    v0: Tensor | None,
-    beta: Tensor,
-    threshold: Tensor,
-    quantum: Tensor,
-    reset: str,
-    inclusive: bool,
-) -> tuple[Tensor, Tensor]:
-    """Spikes and last v only: the membranes share one row."""
-    spikes, _, v = _forward(x, v0, beta, threshold, quantum, reset, inclusive, keep_membranes=False)
-    return spikes, v
-
-
 def _feedback(
     u: Tensor,
     slope: Tensor,
@@ -135,8 +102,7 @@ def _feedback(
     return float(beta) if beta.ndim == 0 and beta.device.type == "cpu" else out.copy_(beta)
 
 
-@operator("lif_backward")
-def lif_backward(
+def backward(
     grad_spikes: Tensor,
     grad_membranes: Tensor | None,
     grad_v: Tensor | None,
@@ -214,65 +180,3 @@ def lif_backward(
         reduced(g_threshold, threshold, need_threshold),
         reduced(g_quantum, quantum, need_quantum),
     )
-
-
-@fake("lif")
-def _(x: Tensor, v0: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    dtype = state_dtype(x.dtype)
-    return torch.empty_like(x), torch.empty_like(x, dtype=dtype), torch.empty_like(x[0], dtype=dtype)
-
-
-@fake("lif_inference")
-def _(x: Tensor, v0: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(x), torch.empty_like(x[0], dtype=state_dtype(x.dtype))
-
-
-@fake("lif_backward")
-def _(
-    grad_spikes: Tensor,
-    grad_membranes: Tensor | None,
-    grad_v: Tensor | None,
-    membranes: Tensor,
-    v0: Tensor | None,
-    beta: Tensor,
-    threshold: Tensor,
-    quantum: Tensor,
-    *rest: Any,
-) -> tuple[Tensor, ...]:
-    needs = rest[-1]
-    return (
-        torch.empty_like(membranes, dtype=grad_spikes.dtype),
-        torch.empty_like(membranes[0]) if needs[1] else membranes.new_empty(0),
-        *(
-            a.new_empty(a.shape) if need else membranes.new_empty(0)
-            for a, need in zip((beta, threshold, quantum), needs[2:], strict=True)
-        ),
-    )
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    x, v0, beta, threshold, quantum, *rule = inputs
-    ctx.save_for_backward(output[1], v0, beta, threshold, quantum)
-    ctx.rule = rule
-    # Absent gradients stay absent: a recorded membrane or a carried state is usually not used in the loss.
-    ctx.set_materialize_grads(False)
-    ctx.spike_dtype = x.dtype
-
-
-def _backward(ctx: Any, grad_spikes: Tensor | None, grad_membranes: Tensor | None, grad_v: Tensor | None) -> Any:
-    membranes, v0, beta, threshold, quantum = ctx.saved_tensors
-    if grad_spikes is None:
-        grad_spikes = torch.zeros_like(membranes, dtype=ctx.spike_dtype)
-    needs = [bool(need) for need in ctx.needs_input_grad[:5]]
-    grads = torch.ops.spikekit.lif_backward(
-        grad_spikes, grad_membranes, grad_v, membranes, v0, beta, threshold, quantum, *ctx.rule, needs
-    )
-    return (
-        *(grad if need else None for grad, need in zip(grads, needs, strict=True)),
-        *(None for _ in ctx.rule),
-    )
-
-
-differentiable("lif", _backward, _setup_context)
-not_differentiable("lif_inference")
-not_differentiable("lif_backward")

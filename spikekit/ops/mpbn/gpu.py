@@ -26,7 +26,7 @@ def supports(dtype: torch.dtype, surrogate: str) -> bool:
     return knows(surrogate) and dtype in _FLOATS and KERNELS.trusted(state_dtype(dtype))
 
 
-# See spikekit.ops.lif.fused.
+# See spikekit.ops.lif.triton_operator.
 supports._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 

@@ -18,7 +18,7 @@ def _compiled(device: str, dtype: torch.dtype, surrogate: str) -> bool:
     return device == "cpu" and cpu.supports(dtype, surrogate)
 
 
-# See spikekit.ops.lif.fused.
+# See spikekit.ops.lif.triton_operator.
 _compiled._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 

@@ -23,7 +23,7 @@ class _Call(lif.Call):
 
     _fields_: ClassVar[Any] = [
         ("batch", ctypes.c_int64),
-        *((name, ctypes.c_void_p) for name in ("transposed", "s0", "membranes", "carry", "next")),
+        *((name, ctypes.c_void_p) for name in ("transposed", "s0", "carry", "next")),
     ]
 
 
@@ -52,7 +52,7 @@ def forward(
     transposed = weight.t().contiguous()
     if any(a.ndim for a in parameters):
         parameters = [a.expand(neurons).contiguous() for a in parameters]
-    call = lif.new_call(_Call, drive, v0, parameters, reset, inclusive, None)
+    call = lif.new_call(_Call, drive, v0, parameters, reset, inclusive)
     call.neurons, call.batch = neurons, batch
     native.point(call, transposed=transposed, s0=s0, spikes=spikes, v=v, membranes=membranes)
     if KERNELS.library(drive.dtype).recurrent_forward(ctypes.byref(call)):
@@ -81,7 +81,7 @@ def backward(
     following = torch.zeros_like(g_s)
     sums = [torch.zeros_like(g_s) for _ in parameters] if learn else []
     values = parameters_of(membranes, *parameters)
-    call = lif.new_call(_Call, membranes, None, values, reset, inclusive, None)
+    call = lif.new_call(_Call, membranes, None, values, reset, inclusive)
     call.threads = native.threads_for(g_s.numel())
     lif.set_gradient(call, surrogate=surrogate, numbers=numbers, detach_reset=detach_reset)
     native.point(call, grad_spikes=g_s, carry=carry, next=following)
@@ -92,7 +92,7 @@ def backward(
             torch.addmm(grad_spikes[t], g_u[t + 1], weight, out=g_s)
         else:
             g_s.copy_(grad_spikes[t])
-        native.point(call, x=membranes[t], grad_x=g_u[t])
+        native.point(call, membranes=membranes[t], grad_x=g_u[t])
         back(pointer)
     if learn and v0 is not None:
         sums[0].addcmul_(g_u[0], v0)

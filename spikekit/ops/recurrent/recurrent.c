@@ -16,7 +16,7 @@ typedef struct {
     lif_call lif;
     int64_t batch;
     const real *transposed, *s0;
-    real *membranes, *carry, *next;
+    real *carry, *next;
 } recurrent_call;
 
 typedef struct { int64_t count; int32_t *index; real *value; } events;
@@ -84,7 +84,7 @@ static void run_group(const recurrent_call *r, int64_t first, int64_t size, real
             const int64_t row = t * step + (first + b) * n;
             real *d = drive + b * n;
             for (int64_t i = 0; i < n; i++) d[i] = c->x[row + i] + d[i];
-            advance(c, d, c->v + (first + b) * n, r->membranes ? r->membranes + row : NULL, c->spikes + row);
+            advance(c, d, c->v + (first + b) * n, c->membranes ? c->membranes + row : NULL, c->spikes + row);
             list(c->spikes + row, &fired[b], n);
         }
     }
@@ -111,8 +111,8 @@ int recurrent_forward(const recurrent_call *r) {
     return failed;
 }
 
-/* One step back for all samples, whose neurons lie side by side: lif.neurons is batch·neurons here, x holds the
-   membranes of the step, grad_spikes what comes from above and from the step after. carry: dL/dv[t] in, dL/dv[t-1] out;
+/* One step back for all samples, whose neurons lie side by side: lif.neurons is batch·neurons here, lif.membranes
+   holds those of the step, grad_spikes what comes from above and from the step after. carry: dL/dv[t] in, dL/dv[t-1] out;
    next: dL/du[t+1] in, dL/du[t] out. Parameter gradients are added to. */
 void recurrent_back(const recurrent_call *r) {
     const lif_call *c = &r->lif;
@@ -120,6 +120,6 @@ void recurrent_back(const recurrent_call *r) {
     #pragma omp parallel for schedule(static) num_threads(c->threads) if (c->threads > 1)
     for (int64_t block = 0; block < blocks; block++) {
         const int64_t at = block * width, n = smaller(width, c->neurons - at);
-        back(c, at, c->x + at, c->grad_spikes + at, r->carry + at, r->next + at, c->grad_x + at, n);
+        back(c, at, c->membranes + at, c->grad_spikes + at, r->carry + at, r->next + at, c->grad_x + at, n);
     }
 }

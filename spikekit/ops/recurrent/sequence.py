@@ -194,7 +194,7 @@ def _backward_steps(
     # With g_s for dL/ds these are the gradients of an LIF.
     choices = (reset, inclusive, detach_reset, surrogate, surrogate_numbers)
     upstream = (g_s, grad_membranes, grad_v, membranes, v0, beta, threshold, quantum)
-    return g_u, list(lif.lif_backward(*upstream, *choices, [False, False, *needs])[2:])
+    return g_u, list(lif.backward(*upstream, *choices, [False, False, *needs])[2:])
 
 
 def _weight_gradient(

@@ -1,42 +1,31 @@
-"""The LIF operation as fused kernels: one operator a layer, C on the CPU, Triton on a GPU.
+"""The LIF operation by Triton kernels, as one operator a layer.
 
-The membranes are not kept: the backward pass computes them again from the drive, chunk by chunk, from the state
-at the start of each chunk. What stays for it is the drive itself and 1 / chunk of its size.
+A GPU computes faster than it remembers: the membranes are not kept. The backward pass computes them again from the
+drive, chunk by chunk, from the state at the start of each chunk.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from spikekit.ops.layout import arranged, arranged_as_new, dense
-from spikekit.ops.lif import cpu, gpu
+from spikekit.ops.lif import gpu
 from spikekit.ops.lif.reference import state_dtype
 from spikekit.ops.operators import differentiable, fake, not_differentiable, operator
 from spikekit.ops.paths import triton_serves
 
 
 def supports(device: str, dtype: torch.dtype, surrogate: str) -> bool:
-    """Whether a fused kernel serves a drive of `dtype` on `device`; compiles the kernels at the first call."""
-    return device in ("cpu", "cuda") and _kernels(device).supports(dtype, surrogate)
+    """Whether Triton kernels serve a drive of `dtype` on `device`; tests them at the first call."""
+    return triton_serves(device) and gpu.supports(dtype, surrogate)
 
 
 # What torch.compiler.assume_constant_result does, which would import all of torch._dynamo here and now: a second.
 supports._dynamo_marked_constant = True  # type: ignore[attr-defined]
-
-
-def _kernels(device: str) -> ModuleType:
-    """The module with `forward`, `backward` and CHUNK for tensors of a device."""
-    return gpu if triton_serves(device) else cpu
-
-
-def chunk_for(device: str) -> int:
-    """Steps whose membranes the kernels of a device recompute together."""
-    return gpu.CHUNK if triton_serves(device) else cpu.CHUNK
 
 
 @operator("lif_fused")
@@ -57,7 +46,7 @@ def lif_fused(
     drive = dense(x)
     start = None if v0 is None else arranged(v0, drive[0])
     parameters = (beta, threshold, quantum)
-    spikes, kept, v = _kernels(x.device.type).forward(drive, start, parameters, reset, inclusive, chunk or None)
+    spikes, kept, v = gpu.forward(drive, start, parameters, reset, inclusive, chunk or None)
     kept = x.new_empty(0, dtype=v.dtype) if kept is None else kept
     return arranged_as_new(spikes, x), kept, arranged_as_new(v, x[0])
 
@@ -82,7 +71,7 @@ def lif_fused_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, v0, beta, threshold, quantum; those not needed come back empty."""
     drive = dense(x)
-    g_x, g_v0, sums = _kernels(x.device.type).backward(
+    g_x, g_v0, sums = gpu.backward(
         None if grad_spikes is None else arranged(grad_spikes, drive),
         None if grad_v is None else arranged(grad_v, drive[0]),
         drive,
