@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 
 import spikekit
+from spikekit.ops.conv import cpu as conv
+from spikekit.ops.linear import cpu as linear
 from spikekit.ops.paths import ENVIRONMENT_VARIABLE, forced_path
 
 EXTRAS = {
@@ -45,6 +47,8 @@ def examine(*, lava: bool = True) -> Iterator[Finding]:
         if path == "auto"
         else f"{path}, because ${ENVIRONMENT_VARIABLE} or set_path says so",
     )
+    refused = linear.KERNELS.refusal(torch.float32) or conv.KERNELS.refusal(torch.float32)
+    yield Finding("event kernels", refused or "linear and convolution sum only what is not zero, where that is faster")
     for extra, packages in EXTRAS.items():
         found = {package: _version(package) for package in packages}
         missing = [package for package, version in found.items() if version is None]

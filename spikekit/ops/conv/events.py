@@ -48,7 +48,7 @@ def conv2d_events_backward(
         left[1] = g_weight is None
     if left[1]:
         images = images.contiguous(memory_format=torch.channels_last)
-    dense = _dense_gradients(grad, images, weight, steps, left) if any(left) else (None, None)
+    dense: Any = _dense_gradients(grad, images, weight, steps, left) if any(left) else (None, None)
     return (
         _laid_out(dense[0], x) if needs[0] else x.new_empty(0),
         _laid_out(dense[1] if g_weight is None else g_weight, weight) if needs[1] else x.new_empty(0),
