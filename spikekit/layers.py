@@ -21,20 +21,23 @@ _ANY_ORDER = frozenset(
 )
 
 
-def apply_stateless(layer: nn.Module, x: Tensor) -> Tensor:
+def apply_stateless(layer: nn.Module, x: Tensor, order: Order | None = None) -> Tensor:
     """`layer(x)` for x [T·B, ...]: nn.Linear and nn.Conv2d sum only what is not zero where that is faster.
 
-    Images may come back channels last in memory though x was not; `Order` turns them back where it may matter.
+    order: follows the images of a chain, since convolutions may put them channels last; without it they do not.
     """
+    if type(layer) is nn.Sequential and not _altered(layer):
+        for part in layer:
+            x = apply_stateless(part, x, order)
+        return x
+    if order is not None:
+        x = order.before(layer, x)
     if type(layer) is nn.Linear and not _altered(layer):
         return linear(x, layer.weight, layer.bias)
-    if type(layer) is nn.Conv2d and not _altered(layer) and (padding := _zeros_around(layer)) is not None:
-        return conv2d(x, layer.weight, layer.bias, layer.stride, padding, layer.dilation)
-    if type(layer) is nn.Sequential and not _altered(layer):
-        order = Order()
-        for part in layer:
-            x = apply_stateless(part, order.before(part, x))
-        return order.after(x)
+    if order is not None and type(layer) is nn.Conv2d and not _altered(layer):
+        padding = _zeros_around(layer)
+        if padding is not None:
+            return conv2d(x, layer.weight, layer.bias, layer.stride, padding, layer.dilation)
     y: Tensor = layer(x)
     return y
 

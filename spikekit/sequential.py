@@ -39,8 +39,7 @@ class FoldTime(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """X [T, B, ...] -> [T, B, ...]."""
         _check_axes(x, "fold_time")
-        order = Order()
-        y = order.after(apply_stateless(self.module, order.before(self.module, x.flatten(0, 1))))
+        y = apply_stateless(self.module, x.flatten(0, 1))
         _check_folded(y, self.module, "fold_time", x.shape[:2])
         return y.unflatten(0, x.shape[:2])
 
@@ -98,9 +97,8 @@ class Sequential(nn.Sequential):
             elif not temporal and not folded:
                 steps = x.shape[:2]
                 x, folded = x.flatten(0, 1), True
-            x = order.before(layer, x)
             try:
-                x = apply_stateless(layer, x) if folded else layer(x)
+                x = apply_stateless(layer, x, order) if folded else layer(order.before(layer, x))
             except torch.OutOfMemoryError:
                 raise
             except SpikekitError as error:

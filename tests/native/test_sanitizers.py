@@ -69,18 +69,18 @@ print("flags:", cpu.KERNELS.compiled(torch.float32).flags)
 """
 ERRORS = {
     "writes one too many": (
-        "i < n; i++) {\n        real u = ",
-        "i <= n; i++) {\n        real u = ",
+        "c->spikes + row, n);",
+        "c->spikes + row, n + (t + 1 == c->steps));",
         "AddressSanitizer",
     ),
     "reads what was freed": (
-        "        free(scratch);",
-        "        free(scratch); if (scratch[0] == 7) c->grad_x[0] = 0;",
+        "        real next[BLOCK],",
+        "        volatile real *spare = malloc(8); free((void *)spare); c->grad_x[0] = *spare; real next[BLOCK],",
         "heap-use-after-free",
     ),
     "overflows": (
-        "const int64_t blocks = ",
-        "volatile int large = 2147483647; large += c->neurons > 0; const int64_t blocks = ",
+        "const int64_t width = ",
+        "volatile int large = 2147483647; large += c->neurons > 0; const int64_t width = ",
         "signed integer overflow",
     ),
     "none": ("", "", "refusal: \n"),

@@ -185,6 +185,6 @@ def test_opcheck(last, density):
 def test_sparse_goes_by_events_and_dense_does_not():
     for shape, weight in (((512, 2, 34, 34), (16, 2, 5, 5)), ((64, 32, 32, 32), (64, 32, 3, 3))):
         for back in (False, True):
-            assert events_pay(0.02, shape, weight, (1, 1, 1, 1, 1, 1), False, back=back)
-            assert not events_pay(0.9, shape, weight, (1, 1, 1, 1, 1, 1), False, back=back)
-    assert not events_pay(0.0, (1, 2, 34, 34), (16, 2, 5, 5), (2, 2, 2, 2, 1, 1), False, back=False)
+            assert events_pay(0.02, shape, weight, (1, 1, 1, 1, 1, 1), back=back)
+            assert not events_pay(0.9, shape, weight, (1, 1, 1, 1, 1, 1), back=back)
+    assert not events_pay(0.0, (1, 2, 34, 34), (16, 2, 5, 5), (2, 2, 2, 2, 1, 1), back=False)

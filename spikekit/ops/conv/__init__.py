@@ -1,4 +1,4 @@
-"""The convolution of images: event by event where they are sparse enough, else as torch computes it, channels last."""
+"""The convolution of images: event by event where they are sparse enough, else as torch computes it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from spikekit.ops.conv import cpu
-from spikekit.ops.conv.choice import events_pay, multiplications
+from spikekit.ops.conv.choice import events_pay, large, multiplications
 from spikekit.ops.conv.events import conv2d_events
 from spikekit.ops.conv.reference import conv2d_reference
-from spikekit.ops.linear.choice import large
 from spikekit.ops.paths import forced_path, functorch_active, watched
 
 __all__ = ["conv2d", "conv2d_reference"]
-
-# To turn an image of more channels costs what the dense convolution gains by it.
-_MOST_TURNED = 4
-# oneDNN is what gains by the order, and knows no float64.
-_ONEDNN = torch.backends.mkldnn.is_available()
 
 
 def conv2d(
@@ -32,24 +26,23 @@ def conv2d(
 ) -> Tensor:
     """`torch.nn.functional.conv2d` in one group: x [N, C, H, W], weight [O, C, h, w], bias [O] -> [N, O, H', W'].
 
-    On the CPU the output may lie channels last in memory, whatever x does. float32 and float64 are summed event by
-    event where x is sparse enough to make that faster; a NaN or Inf in any operand comes out as with torch. All else -
-    other devices and dtypes, autocast, torch.func, subclasses of Tensor, shapes that do not fit - is torch's.
+    On the CPU, float32 and float64 are summed event by event where x is sparse enough to make that faster; the output
+    then lies channels last in memory. A NaN or Inf in any operand comes out as with torch. All else - other devices and
+    dtypes, autocast, torch.func, subclasses of Tensor, shapes that do not fit - is torch's.
     """
     steps = (*stride, *padding, *dilation)
     if not (_serves(x, weight, bias) and _fits(x, weight, bias, steps)):
         return conv2d_reference(x, weight, bias, stride, padding, dilation)
-    x = cpu.dense(x)
-    turned = x.is_contiguous(memory_format=torch.channels_last)
     gradient = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in (x, weight, bias))
-    if large(multiplications(x.shape, weight.shape, steps), gradient) and (
-        # The operator looks once more. A compiler, which cannot see the numbers, leaves all to it.
-        torch.compiler.is_compiling() or events_pay(cpu.density(x), x.shape, weight.shape, steps, turned, back=False)
+    if not large(multiplications(x.shape, weight.shape, steps), gradient):
+        return conv2d_reference(x, weight, bias, stride, padding, dilation)
+    images = cpu.dense(x)
+    # The operator looks once more. A compiler, which cannot see the numbers, leaves all to it.
+    if not torch.compiler.is_compiling() and not events_pay(
+        cpu.density(images), x.shape, weight.shape, steps, back=False
     ):
-        return conv2d_events(x, weight, bias, steps)
-    if _ONEDNN and not turned and x.shape[1] <= _MOST_TURNED and x.dtype == torch.float32:
-        x = x.contiguous(memory_format=torch.channels_last)
-    return conv2d_reference(x, weight, bias, stride, padding, dilation)
+        return conv2d_reference(x, weight, bias, stride, padding, dilation)
+    return conv2d_events(images, weight, bias, steps)
 
 
 def _serves(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:

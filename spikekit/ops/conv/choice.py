@@ -12,14 +12,22 @@ from spikekit.ops.conv.cpu import out_size
 
 # Events must cost less than this part of the dense convolution.
 _GAIN = 0.85
-# One multiply-add of the dense convolution; of its output also for one input channel, since few fill no vector.
-_DENSE, _DENSE_FEW, _DENSE_WEIGHT = 0.008, 0.05, 0.011
-# One number put in channels-last order, which the dense convolution prefers.
-_TURN = 1.0
+# One multiply-add of the dense convolution, of its output also by the input channels, since few of them fill no vector;
+# one of its gradient of the weight.
+_DENSE, _DENSE_FEW, _DENSE_WEIGHT = 0.008, 0.03, 0.011
 # One entry that is not zero, and sixteen output channels of one place that sees it.
 _EVENT, _SUM = 10.0, 0.6
 # One number looked at, one number of the output, one number of an image for which the places that see it are found.
 _LIST, _OUT, _SETUP = 0.3, 0.25, 40.0
+
+
+# Multiply-adds below which our bookkeeping costs more than is gained, without and with a gradient.
+_SMALLEST, _SMALLEST_WITH_GRADIENT = 1 << 24, 1 << 26
+
+
+def large(multiplications: int, gradient: bool) -> bool:
+    """Whether a convolution of so many multiply-adds may gain from events at all. gradient: one is to pass."""
+    return multiplications >= (_SMALLEST_WITH_GRADIENT if gradient else _SMALLEST)
 
 
 def multiplications(shape: Sequence[int], weight: Sequence[int], steps: Sequence[int]) -> int:
@@ -29,12 +37,12 @@ def multiplications(shape: Sequence[int], weight: Sequence[int], steps: Sequence
 
 
 def events_pay(
-    density: float, shape: Sequence[int], weight: Sequence[int], steps: Sequence[int], turned: bool, *, back: bool
+    density: float, shape: Sequence[int], weight: Sequence[int], steps: Sequence[int], *, back: bool
 ) -> bool:
     """Whether images, so dense, are to be summed event by event.
 
-    shape: [N, C, H, W]. weight: [O, C, h, w]. steps: stride, padding and dilation, each in y and x. turned: the images
-    are in channels-last order. back: for the gradient of the weight, otherwise for the output.
+    shape: [N, C, H, W]. weight: [O, C, h, w]. steps: stride, padding and dilation, each in y and x. back: for the
+    gradient of the weight, otherwise for the output.
     """
     images, channels, height, width = shape
     outer, _, high, wide = weight
@@ -44,8 +52,7 @@ def events_pay(
         entries * (_LIST + density * (_EVENT + sums * _SUM)) + _places(shape, weight, steps) * outer * _OUT
     )
     factor = _DENSE_WEIGHT if back else _DENSE + _DENSE_FEW / channels
-    dense = multiplications(shape, weight, steps) * factor + (0 if turned else images * entries * _TURN)
-    return events < _GAIN * dense
+    return events < _GAIN * factor * multiplications(shape, weight, steps)
 
 
 def _places(shape: Sequence[int], weight: Sequence[int], steps: Sequence[int]) -> int:

@@ -26,7 +26,7 @@ def conv2d_events(x: Tensor, weight: Tensor, bias: Tensor | None, steps: Sequenc
     All float32 or all float64. steps: stride, padding and dilation, each in y and x.
     """
     x = cpu.dense(x)
-    if events_pay(cpu.density(x), x.shape, weight.shape, steps, _turned(x), back=False):
+    if events_pay(cpu.density(x), x.shape, weight.shape, steps, back=False):
         found = cpu.forward(x, weight, bias, steps)
         if found is not None:
             return found
@@ -43,22 +43,18 @@ def conv2d_events_backward(
     """Gradients of x, weight and bias; those not needed come back empty."""
     images, left = cpu.dense(x), [needs[0], needs[1], False]
     g_weight = None
-    if needs[1] and events_pay(cpu.density(images), x.shape, weight.shape, steps, _turned(images), back=True):
+    if needs[1] and events_pay(cpu.density(images), x.shape, weight.shape, steps, back=True):
         g_weight = cpu.weight_gradient(grad, images, weight, steps)
         left[1] = g_weight is None
     if left[1]:
         images = images.contiguous(memory_format=torch.channels_last)
-    dense = _dense_gradients(grad, images, weight, steps, left) if any(left) else (None, None)
+    dense: Any = _dense_gradients(grad, images, weight, steps, left) if any(left) else (None, None)
     return (
         _laid_out(dense[0], x) if needs[0] else x.new_empty(0),
         _laid_out(dense[1] if g_weight is None else g_weight, weight) if needs[1] else x.new_empty(0),
         # torch's own would compute the gradient of the weight on the way.
         grad.sum((0, 2, 3)) if needs[2] else x.new_empty(0),
     )
-
-
-def _turned(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last)
 
 
 def _dense_gradients(grad: Tensor, x: Tensor, weight: Tensor, steps: Sequence[int], needs: Sequence[bool]) -> Any:

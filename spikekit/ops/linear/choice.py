@@ -2,7 +2,7 @@
 
 All costs are in multiply-adds of the dense product, of which x [R, K] with N columns to sum needs R·K·N. Measured with
 one thread on x86 with AVX-512 (K×N 700×256, 256×256, 1024×1024, 4096×512, 256×20, rows 160 to 6400, density 0 to 0.5):
-events were faster where this rule chooses them, and at most 5 % slower.
+where this rule chose events they were 1.05 to 10 times as fast.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def _call(x: Tensor, columns: int, threads: int) -> _Call:
 
 def _run(name: str, call: _Call, dtype: torch.dtype) -> None:
     library = _library(dtype)
-    scratch = native.empty((call.threads * library.linear_scratch(),), torch.uint8)
+    scratch = native.empty((call.threads * library.linear_scratch(call.inner),), torch.uint8)
     call.scratch = scratch.data_ptr()
     getattr(library, name)(ctypes.byref(call))
 
@@ -101,6 +101,7 @@ def _library(dtype: torch.dtype) -> ctypes.CDLL:
     library = KERNELS.library(dtype)
     number, pointer = ctypes.c_int64, ctypes.c_void_p
     library.linear_pack.argtypes = [pointer, number, number, number, number, pointer, ctypes.c_int32]
+    library.linear_scratch.argtypes = [number]
     library.linear_count.argtypes = [pointer, number, number, number]
     for name in ("linear_panel", "linear_scratch", "linear_count"):
         getattr(library, name).restype = number

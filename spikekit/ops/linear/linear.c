@@ -37,8 +37,8 @@ static int64_t list_size(int64_t rows, int64_t columns) {
     return (rows * columns + SLACK) * (int64_t)(sizeof(real) + sizeof(int32_t)) + (SPAN + CHUNK + 8) * 8;
 }
 
-/* Bytes of scratch for each thread. */
-int64_t linear_scratch(void) { return (2 * list_size(CHUNK, SPAN) + 63) / 64 * 64; }
+/* Bytes of scratch for each thread, for x of so many columns. */
+int64_t linear_scratch(int64_t inner) { return (2 * list_size(CHUNK, smaller(SPAN, inner)) + 63) / 64 * 64; }
 
 static list new_list(char **memory, int64_t entries) {
     list l;
@@ -130,11 +130,12 @@ int linear_pack(const real *from, int64_t rows, int64_t columns, int64_t row_str
 
 /* out[rows, outer] = x · M + bias, with M [inner, outer] in panels. */
 void linear_product(const linear_call *c) {
-    const int64_t blocks = (c->rows + ROWS - 1) / ROWS, share = linear_scratch();
+    const int64_t blocks = (c->rows + ROWS - 1) / ROWS;
+    const int64_t share = linear_scratch(c->inner), most = smaller(SPAN, c->inner);
     #pragma omp parallel num_threads(c->threads) if (c->threads > 1)
     {
         char *memory = c->scratch + this_thread() * share;
-        const list l = new_list(&memory, ROWS * SPAN);
+        const list l = new_list(&memory, ROWS * most);
         #pragma omp for schedule(dynamic)
         for (int64_t block = 0; block < blocks; block++) {
             const int64_t top = block * ROWS, m = smaller(ROWS, c->rows - top);
@@ -186,11 +187,12 @@ static void list_columns(const real *x, int64_t stride, int64_t m, int64_t span,
 /* out[outer, inner] = (xᵀ · G)ᵀ, with G [rows, outer] in panels; sums holds xᵀ · G in the same panels meanwhile. */
 void linear_outer(const linear_call *c) {
     const int64_t least = (c->inner + c->threads - 1) / c->threads, width_k = smaller(SPAN, (least + 15) / 16 * 16);
-    const int64_t parts = (c->inner + width_k - 1) / width_k, share = linear_scratch();
+    const int64_t parts = (c->inner + width_k - 1) / width_k;
+    const int64_t share = linear_scratch(c->inner), most = smaller(SPAN, c->inner);
     #pragma omp parallel num_threads(c->threads) if (c->threads > 1)
     {
         char *memory = c->scratch + this_thread() * share;
-        const list by_row = new_list(&memory, CHUNK * SPAN), by_column = new_list(&memory, CHUNK * SPAN);
+        const list by_row = new_list(&memory, CHUNK * most), by_column = new_list(&memory, CHUNK * most);
         #pragma omp for schedule(dynamic)
         for (int64_t part = 0; part < parts; part++) {
             const int64_t first = part * width_k, span = smaller(width_k, c->inner - first);
