@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import os
 import platform
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,12 +118,21 @@ def _data() -> Iterator[Finding]:
         there,
         "" if there else "set SPIKEKIT_DATA to the folder that holds NMNIST/Train and NMNIST/Test",
     )
-    folder = next(p for p in (cache_home(), *cache_home().parents) if p.exists())
-    writable = folder.is_dir() and os.access(folder, os.W_OK)
+    writable = _writable(cache_home())
     yield Finding(
         "cache", f"{cache_home()}, {'writable' if writable else 'not writable'}", writable,
         "" if writable else "set SPIKEKIT_CACHE to a folder that can be written",
     )  # fmt: skip
+
+
+def _writable(folder: Path) -> bool:
+    """Whether a file can be made there: tried, since permissions do not tell it for root."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def _lava() -> Finding:

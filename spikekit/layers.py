@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as modules
 
@@ -53,7 +54,7 @@ class Order:
         if type(layer) not in _ANY_ORDER:
             return self.after(x)
         # Images that come channels last from the user stay so.
-        self._changed |= type(layer) is nn.Conv2d and x.is_contiguous()
+        self._changed |= type(layer) is nn.Conv2d and not x.is_contiguous(memory_format=torch.channels_last)
         return x
 
     def after(self, x: Tensor) -> Tensor:

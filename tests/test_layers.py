@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 from torch.nn.functional import linear as dense
 from torch.nn.modules.module import register_module_forward_hook, register_module_full_backward_hook
 from torch.nn.utils.parametrizations import weight_norm
@@ -200,3 +201,29 @@ def test_a_convolutional_network_compiles_whole():
     torch.testing.assert_close(y, z)
     for a, b in zip(*(torch.autograd.grad(o.sum(), list(net.parameters())) for o in (y, z)), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("density", [0.9, 0.02])
+@pytest.mark.parametrize("layer", [nn.Linear(512, 300), nn.Conv2d(16, 32, 5)], ids=["linear", "conv"])
+def test_outputs_may_be_changed_in_place_whatever_the_density(layer, density):
+    shape = (10, 40, 512) if isinstance(layer, nn.Linear) else (10, 32, 16, 17, 17)
+    x = (torch.rand(shape) < density).float()
+    sk.Sequential(layer, nn.ReLU(inplace=True))(x).sum().backward()
+    y = sk.Sequential(layer)(x)
+    y[2:3] *= 3
+    y.sum().backward()
+
+
+@pytest.mark.parametrize("density", [0.9, 0.02])
+def test_a_cropped_input_comes_out_contiguous(density):
+    x = (torch.rand(10, 32, 16, 21, 21) < density).float()[..., 2:19, 2:19]
+    assert sk.Sequential(nn.Conv2d(16, 32, 5))(x).is_contiguous()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.*is deprecated:DeprecationWarning")
+def test_forward_mode_keeps_its_tangent():
+    x = (torch.rand(10, 40, 512) < 0.05).float()
+    for net in (sk.Sequential(nn.Linear(512, 300).requires_grad_(False)), sk.LIF(), sk.LI()):
+        with forward_ad.dual_level():
+            y = net(forward_ad.make_dual(x, torch.ones_like(x)))
+            assert forward_ad.unpack_dual(y).tangent.any()

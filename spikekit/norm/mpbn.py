@@ -97,7 +97,8 @@ class MPBN(nn.Module):
         traced = session is not None and "decision" in session.wants(self)
         dtype = state_dtype(x.dtype)
         weight, bias = self._affine(dtype)
-        mean, var = self.running_mean.to(dtype), self.running_var.to(dtype)
+        # Copies: a later step in train mode moves the running ones, and a backward pass may still need these.
+        mean, var = self.running_mean.to(dtype, copy=True), self.running_var.to(dtype, copy=True)
         found = mpbn(
             x,
             v0,

@@ -51,7 +51,8 @@ def differentiable(name: str, backward: Callable[..., Any], setup_context: Calla
     overload = _overload(name)
 
     def forward(ctx: Any, *inputs: Any) -> Any:
-        with torch._C._AutoDispatchBelowAutograd():
+        # Below the key that notes views, too: an output that was made as a view could not be changed in place.
+        with torch._C._AutoDispatchBelowADInplaceOrView():
             output = overload(*inputs)
         setup_context(ctx, inputs, output)
         return output
@@ -62,7 +63,7 @@ def differentiable(name: str, backward: Callable[..., Any], setup_context: Calla
     def kernel(*inputs: Any) -> Any:
         if torch.is_grad_enabled() and any(isinstance(a, torch.Tensor) and a.requires_grad for a in inputs):
             return function.apply(*inputs)
-        with torch._C._AutoDispatchBelowAutograd():
+        with torch._C._AutoDispatchBelowADInplaceOrView():
             return overload(*inputs)
 
     _LIBRARY.impl(name, kernel, "Autograd")

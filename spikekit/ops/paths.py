@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import torch
+from torch.autograd import forward_ad
 
 from spikekit.errors import InputError
 from spikekit.ops import gpu
@@ -44,8 +45,10 @@ def triton_serves(device: str) -> bool:
 
 
 def functorch_active() -> bool:
-    """True inside torch.func.vmap, grad and the like, which in-place kernels cannot serve."""
-    return not torch.compiler.is_compiling() and bool(torch._C._are_functorch_transforms_active())
+    """True inside torch.func.vmap, grad and the like, and in forward-mode differentiation: no kernel serves there."""
+    if torch.compiler.is_compiling():
+        return False
+    return bool(torch._C._are_functorch_transforms_active()) or forward_ad._current_level >= 0
 
 
 def watched() -> bool:

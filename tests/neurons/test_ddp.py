@@ -24,6 +24,8 @@ WORKER = """
     second, _ = sk.run(ddp, part[3:], state)
     torch.cat([first, second]).square().mean().backward()
     torch.save([p.grad for p in net.parameters()], f"{folder}/{rank}.pt")
+    # It holds the group: one that lives until the interpreter ends may abort it.
+    del ddp
     dist.destroy_process_group()
 """
 

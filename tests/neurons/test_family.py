@@ -168,3 +168,12 @@ def test_checkpoints_tell_their_settings_apart(neuron):
 
     assert "rule=LIFRule(reset='soft'" in _settings(neuron)
     assert "at 0x" not in _settings(neuron)
+
+
+@pytest.mark.parametrize("neurons", [100, 4000], ids=["small", "from kept memory"])
+@pytest.mark.parametrize("kind", ["LIF", "CUBALIF", "LI", "MPBN"])
+def test_outputs_may_be_changed_in_place_whatever_their_size(kind, neurons):
+    neuron = sk.LIF(norm=sk.MPBN(neurons)) if kind == "MPBN" else getattr(sk, kind)()
+    x = torch.rand(10, 8, neurons, requires_grad=True)
+    neuron(x).mul_(2).sum().backward()
+    assert x.grad.any()

@@ -298,3 +298,12 @@ def test_export_is_refused():
 def test_a_checkpoint_tells_the_settings():
     assert first_difference(fingerprint(conv()), fingerprint(conv(eps=1e-3))) is not None
     assert first_difference(fingerprint(conv()), fingerprint(conv())) is None
+
+
+def test_a_step_of_training_between_an_eval_pass_and_its_gradient():
+    net = sk.LIF(norm=sk.MPBN(5)).eval()
+    x = torch.randn(4, 6, 5, requires_grad=True)
+    (expected,) = torch.autograd.grad(net(x).sum(), x)
+    y = net(x)
+    net.train()(torch.randn(4, 6, 5))
+    assert torch.equal(torch.autograd.grad(y.sum(), x)[0], expected)

@@ -48,6 +48,8 @@ WORKER = """
         net.zero_grad()
         ddp(x[:, rank::2]).square().mean().backward()
     torch.save([p.grad for p in net.parameters()], f"{folder}/{rank}.pt")
+    # It holds the group: one that lives until the interpreter ends may abort it.
+    del ddp
     dist.destroy_process_group()
 """
 

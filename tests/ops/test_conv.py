@@ -6,8 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn.functional import conv2d as dense
 
+import spikekit as sk
 import spikekit.ops.conv as op
 from spikekit.ops import paths
 from spikekit.ops.conv import conv2d, cpu, events
@@ -188,3 +190,20 @@ def test_sparse_goes_by_events_and_dense_does_not():
             assert events_pay(0.02, shape, weight, (1, 1, 1, 1, 1, 1), back=back)
             assert not events_pay(0.9, shape, weight, (1, 1, 1, 1, 1, 1), back=back)
     assert not events_pay(0.0, (1, 2, 34, 34), (16, 2, 5, 5), (2, 2, 2, 2, 1, 1), back=False)
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_second_derivative_of_a_loss_that_is_not_linear(create_graph):
+    """The gradient depends on input and weight by way of the upstream gradient too: once, not twice."""
+    net = sk.Sequential(nn.Conv2d(16, 32, 5, padding=2)).double()
+    x = (torch.rand(10, 32, 16, 9, 9) < 0.03).double().requires_grad_()
+    found = {}
+    for path in ("auto", "torch"):
+        paths.set_path(path)
+        try:
+            (g,) = torch.autograd.grad((net(x) ** 3).sum(), x, create_graph=True)
+            found[path] = torch.autograd.grad((g**2).sum(), [x, net[0].weight], create_graph=create_graph)
+        finally:
+            paths.set_path("auto")
+    for ours, theirs in zip(found["auto"], found["torch"], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)

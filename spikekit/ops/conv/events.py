@@ -106,10 +106,12 @@ def _setup_second(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...])
 def _second(ctx: Any, *upstream: Tensor) -> Any:
     """The derivative of the gradients by torch's own operators: for penalties on gradients."""
     create_graph = torch.is_grad_enabled()
-    wanted = [a for a, need in zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False) if need]
     kept = [i for i, need in enumerate(ctx.needs) if need]
     with torch.enable_grad():
-        grad, x, weight = ctx.saved_tensors
+        # Leaves of a graph of its own: grad depends on x and weight, and that way is the outer graph's to go.
+        leaves = [a.view_as(a) if create_graph else a.detach().requires_grad_() for a in ctx.saved_tensors]
+        wanted = [a for a, need in zip(leaves, ctx.needs_input_grad, strict=False) if need]
+        grad, x, weight = leaves
         outputs = _dense_gradients(grad, x, weight, ctx.steps, ctx.needs)
         found = iter(
             torch.autograd.grad(
