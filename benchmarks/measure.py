@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import random
@@ -76,20 +75,6 @@ def _cpu_name() -> str:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep freed memory instead of giving it back to the system; raises OSError where there is no glibc.
-
-    Otherwise every tensor over 32 MiB is mapped anew at each call, and its first use costs a page fault every 4 KiB.
-    """
-    trim_threshold, mmap_threshold = -1, -3
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, TypeError) as error:
-        raise OSError("--allocator keep needs glibc's mallopt, which this platform does not have") from error
-    if not (mallopt(mmap_threshold, 1 << 30) and mallopt(trim_threshold, (1 << 31) - 1)):
-        raise OSError("--allocator keep: mallopt refused the thresholds")
 
 
 def machine() -> dict[str, object]:

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.measure import keep_freed_memory, machine
+import spikekit as sk
+from benchmarks.measure import machine
 from benchmarks.table import show
 
 RESULTS = Path(__file__).parent / "results"
@@ -41,7 +42,7 @@ def begin(asked: argparse.Namespace, benchmark: str) -> dict[str, Any]:
     """Apply the options; the head of the report, with the machine as it was before the run."""
     torch.set_num_threads(asked.threads)
     if getattr(asked, "allocator", "default") == "keep":
-        keep_freed_memory()
+        sk.tune_allocator()
     if asked.quick and hasattr(asked, "repeats"):
         asked.repeats, asked.budget = min(asked.repeats, 3), min(asked.budget, 2.0)
     return {
