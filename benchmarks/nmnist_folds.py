@@ -2,7 +2,8 @@
 
     python -m benchmarks.nmnist_folds
 
-Each recording is tested once, by a network that never saw it. Stratified folds and all seeds are fixed.
+Each recording is tested once, by a network that never saw it. Stratified folds and all seeds are fixed. Training
+recordings are bent and lose spikes beside what the demo does to them: with 40 epochs it pays, with the demo's 30 not.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader, Subset
 
 import spikekit as sk
 from spikekit.datasets import kfold
-from spikekit.events import collate_time_first
+from spikekit.events import Compose, RandomAffine, RandomDrop, RandomElastic, collate_time_first
 from spikekit.task import Task
 from spikekit.train import seed_all
 
@@ -32,7 +33,7 @@ def main() -> None:
     task = Task().resolved()
     frames = task.frames("all")
     print(f"{frames.name}: {len(frames)} recordings, {given.folds} folds, {given.epochs} epochs each", flush=True)
-    augment = task.augmentation()
+    augment = Compose(RandomAffine(), RandomElastic(), RandomDrop())
     scores, right = [], 0.0
     for fold, (train, test) in enumerate(kfold(frames.labels.numpy(), given.folds)):
         start = time.monotonic()
