@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from spikekit import errors, presets, surrogate
+from spikekit.folding import fold, verify_fold
 from spikekit.native.allocator import tune_allocator
 from spikekit.neurons import CUBALIF, IF, LI, LIF, Neuron, RecurrentLIF
 from spikekit.norm import MPBN, TDBN1d, TDBN2d
@@ -41,6 +42,7 @@ __all__ = [
     "errors",
     "events",
     "export",
+    "fold",
     "fold_time",
     "map_state",
     "measure",
@@ -51,6 +53,7 @@ __all__ = [
     "scan",
     "surrogate",
     "tune_allocator",
+    "verify_fold",
     "viz",
 ]
 

@@ -2,8 +2,9 @@
 
 from spikekit.neurons.base import Neuron
 from spikekit.neurons.cuba import CUBALIF
+from spikekit.neurons.folded import FoldedLIF
 from spikekit.neurons.li import LI
 from spikekit.neurons.lif import IF, LIF
 from spikekit.neurons.recurrent import RecurrentLIF
 
-__all__ = ["CUBALIF", "IF", "LI", "LIF", "Neuron", "RecurrentLIF"]
+__all__ = ["CUBALIF", "IF", "LI", "LIF", "FoldedLIF", "Neuron", "RecurrentLIF"]

@@ -100,6 +100,11 @@ class FiringNeuron(Neuron):
         """The rectifier, which is already part of the surrogate of `rule`."""
         return self._rectifier
 
+    def drop_rectifier(self) -> None:
+        """Leave the rectifier out: the surrogate is again the one that was given, and no spike changes."""
+        self._rectifier = None
+        self.rule = replace(self.rule, surrogate=self._given_surrogate or ATan())
+
     @property
     def reset(self) -> str:
         """The kind of reset: "soft", "hard" or "none"."""

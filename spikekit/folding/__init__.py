@@ -1,0 +1,7 @@
+"""Folding: normalisation into weights and thresholds, for inference, and the proof that no decision changed."""
+
+from spikekit.folding.fold import FoldReport, fold
+from spikekit.folding.thresholds import Thresholds, folded_thresholds
+from spikekit.folding.verify import FoldedLayer, FoldProof, verify_fold
+
+__all__ = ["FoldProof", "FoldReport", "FoldedLayer", "Thresholds", "fold", "folded_thresholds", "verify_fold"]
