@@ -8,13 +8,13 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from spikekit.errors import ExportError
-from spikekit.neurons import IF, LI, LIF
+from spikekit.neurons import IF, LI, LIF, FoldedLIF
 from spikekit.norm import TDBN1d, TDBN2d
 from spikekit.sequential import FoldTime, Sequential
 
 # Ours before those they are derived from.
 _NORMS = (TDBN1d, TDBN2d, nn.BatchNorm1d, nn.BatchNorm2d)
-_LAYERS = (nn.Conv2d, nn.Linear, *_NORMS, nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d, IF, LIF, LI)
+_LAYERS = (nn.Conv2d, nn.Linear, *_NORMS, nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d, IF, LIF, LI, FoldedLIF)
 _CHAINS = (Sequential, nn.Sequential)
 # What a subclass may not redefine: the arithmetic that the plan takes from the base class.
 _METHODS = ("forward", "_conv_forward", "integrate", "__call__")
@@ -52,7 +52,6 @@ def _flat(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
             yield from _flat(child, place)
     elif layer := _kind(module, _LAYERS):
         _check_plain(name, module, layer)
-        _check_threshold(name, module)
         yield path or "0", module
     elif way := _way_out(module):
         raise ExportError(f"{name} cannot be exported: {way}.")
@@ -74,15 +73,6 @@ def _way_out(module: nn.Module) -> str | None:
 
 def _kind(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> type[nn.Module] | None:
     return next((kind for kind in kinds if isinstance(module, kind)), None)
-
-
-def _check_threshold(name: str, module: nn.Module) -> None:
-    norm = getattr(module, "norm", None)
-    if norm is not None:
-        raise ExportError(
-            f"{name} decides on a normalised membrane (norm={norm}), and folding it into the thresholds is not there "
-            "yet; train a network without norm= for export"
-        )
 
 
 def _check_plain(name: str, module: nn.Module, kind: type[nn.Module]) -> None:

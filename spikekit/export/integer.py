@@ -5,7 +5,7 @@ For a layer with weights W, each time step of every neuron is, in integers:
     a = W·s_in;  u = (a << exponent) << 6          wrapped once into (-2^23, 2^23]
     v = sign(v)·(|v|·(4096 - decay) >> 12) + u + bias,  clipped to ±(2^23 - 1)
     s = v > threshold << 6                          (>= when inclusive)
-    v = v - quantum·s | v·(1 - s) | v               soft, hard, no reset
+    v = v - quantum·s | v·(1 - s) | v               soft (clipped as above), hard, no reset
 
 The current keeps nothing from step to step (du = 4095), as in every network that spikekit exports. The tests hold this
 file against traces recorded from Lava, and `LoihiNet.verify` against Lava itself.
@@ -59,7 +59,8 @@ def _run_layer(layer: IntegerLayer, activity: Tensor) -> LayerTrace:
         s = v >= threshold if layer.inclusive else v > threshold
         spikes[t] = s
         if layer.reset == "soft":
-            v = v - quantum * s
+            # Only a quantum below 0, which adds, can reach the limit.
+            v = (v - quantum * s).clamp_(-STATE_MAX, STATE_MAX)
         elif layer.reset == "hard":
             v = v * ~s
     return LayerTrace(spikes, membranes, v, current.abs().amax((0, 1)))

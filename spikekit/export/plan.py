@@ -12,19 +12,26 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from spikekit.errors import ExportError
+from spikekit.errors import ExportError, InputError
 from spikekit.export.chain import flat
 from spikekit.export.synapses import Synapses
-from spikekit.neurons import LI, LIF
+from spikekit.folding import folded_thresholds
+from spikekit.neurons import LI, LIF, FoldedLIF
 from spikekit.neurons.parameters import broadcast, read_parameter
 from spikekit.norm.tdbn import scale_of
 
 Floats = NDArray[np.float64]
 
+# Single weights that a convolution may become where its neurons cannot share them: 128 MiB in float64.
+DENSE_MAX = 2**24
+
 
 @dataclass(frozen=True, eq=False)
 class FloatLayer:
-    """One layer of the plan. Arrays hold one float64 a neuron [n]; `fires` is False for an LI readout."""
+    """One layer of the plan. Arrays hold one float64 a neuron [n]; `fires` is False for an LI readout.
+
+    threshold: > 0. quantum: what soft reset subtracts; below 0 where a folded norm turned the neuron around.
+    """
 
     name: str
     synapses: Synapses
@@ -41,7 +48,8 @@ def plan(net: nn.Module, sample: Tensor) -> tuple[FloatLayer, ...]:
     """Read a network as a chain of layers.
 
     net: an `sk.Sequential` (nested ones too) of Conv2d, Linear, BatchNorm, Flatten, Dropout, Identity and our LIF,
-    IF, LI, in eval mode.
+    IF, LI, in eval mode, or what `sk.fold` made of it. An LIF's norm becomes thresholds; a neuron that fires below its
+    threshold gets the opposite of its weights, bias, threshold and soft reset's quantum.
     sample: any valid input [T, B, ...], for its shape. Raises ExportError with the reason and the way out
     for anything else, before anything is written.
     """
@@ -62,7 +70,7 @@ def plan(net: nn.Module, sample: Tensor) -> tuple[FloatLayer, ...]:
             shape = _output_shape(name, module, shape)
         elif isinstance(module, nn.modules.batchnorm._BatchNorm):
             pending = (pending[0], _fold(name, module, pending)) if pending else _refuse_norm(name)
-        elif isinstance(module, (LIF, LI)):
+        elif isinstance(module, (LIF, LI, FoldedLIF)):
             if pending is None:
                 raise ExportError(
                     f"layer {name} ({type(module).__name__}) has no synapses before it. "
@@ -135,7 +143,7 @@ def _fold(
 def _layer(
     name: str,
     linear: nn.Conv2d | nn.Linear,
-    neuron: LIF | LI,
+    neuron: LIF | LI | FoldedLIF,
     in_shape: tuple[int, ...],
     out_shape: tuple[int, ...],
 ) -> FloatLayer:
@@ -166,19 +174,47 @@ def _layer(
     if isinstance(neuron, LI):
         ones = np.ones_like(beta)
         return FloatLayer(name, synapses, synapses.rows(bias), beta, ones, ones, "none", False, fires=False)
-    threshold = per_neuron("threshold", read_parameter(neuron, "threshold"))
-    quantum = neuron.reset_quantum
-    return FloatLayer(
-        name,
-        synapses,
-        synapses.rows(bias),
-        beta,
-        threshold,
-        threshold if quantum is None else per_neuron("reset_quantum", quantum),
-        neuron.rule.reset,
-        neuron.rule.inclusive,
-        fires=True,
-    )
+    level, sign, quantum = (per_neuron("threshold", value) for value in _decision(name, neuron))
+    reset, biases = neuron.rule.reset, synapses.rows(bias)
+    if (sign < 0).any():
+        # The chip knows ">" alone: u < θ is -u > -θ, so what drives and resets these neurons changes sign.
+        synapses, biases, level = _negated(name, synapses, sign), biases * sign, level * sign
+        quantum = quantum * sign if reset == "soft" else quantum
+    if (low := np.flatnonzero(level <= 0)).size:
+        at = np.unravel_index(low[0], out_shape)
+        raise ExportError(
+            f"layer {name}: the threshold of channel {at[0]} is {level[low[0]]:.4g} once its norm is folded, one of "
+            f"{low.size} neurons that fire from rest, and a chip's thresholds are above 0. Train with a smaller bias "
+            "of the norm."
+        )
+    return FloatLayer(name, synapses, biases, beta, level, quantum, reset, neuron.rule.inclusive, fires=True)
+
+
+def _decision(name: str, neuron: LIF | FoldedLIF) -> tuple[Tensor, Tensor, Tensor]:
+    """Threshold on u, direction (-1: fires below it) and reset quantum, in float64."""
+    if isinstance(neuron, FoldedLIF):
+        return neuron.threshold.double(), neuron.sign.double(), neuron.quantum.double()
+    try:
+        level, sign = folded_thresholds(name, neuron)
+    except InputError as error:
+        raise ExportError(str(error)) from error
+    return level, sign, neuron._tensors()["reset_quantum"].double()
+
+
+def _negated(name: str, synapses: Synapses, sign: Floats) -> Synapses:
+    """Synapses whose output neurons [n] with a sign of -1 get the opposite of their drive."""
+    per_row = sign.reshape(len(synapses.weight), -1)
+    if not (per_row == per_row[:, :1]).all():
+        # The neurons of a channel share one kernel, which cannot have both signs.
+        if synapses.n_out * synapses.n_in > DENSE_MAX:
+            raise ExportError(
+                f"layer {name}: the norm's weights have both signs inside a channel, whose neurons share one kernel, "
+                f"and {synapses.n_out:,} x {synapses.n_in:,} single weights are too many. Use sk.MPBN(channels), or "
+                "sk.MPBN(shape, positive=True)."
+            )
+        synapses, per_row = synapses.dense(), sign[:, None]
+    weight = synapses.weight
+    return synapses.with_weight(weight * per_row[:, 0].reshape(-1, *[1] * (weight.ndim - 1)))
 
 
 def _pair(value: Any) -> tuple[int, int]:

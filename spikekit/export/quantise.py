@@ -83,13 +83,15 @@ def _quantise(layer: FloatLayer, trace: LayerTrace, headroom: float) -> IntegerL
     n_rows = len(weight)
     per_row = (n_rows, -1)
     largest = np.abs(weight).reshape(per_row).max(1)
-    state = np.maximum(trace.membranes.abs().amax((0, 1)).numpy(), trace.peak_drive.numpy()) * headroom
+    state = np.maximum(trace.membranes.abs().amax((0, 1)).numpy(), trace.peak_drive.numpy())
+    # A quantum below 0 is added to a membrane that is above its threshold already.
+    state = (state + np.maximum(-layer.quantum, 0)) * headroom
     # Each limit as the largest number of units per 1.0 that it allows, for the neediest neuron of each row.
     with np.errstate(divide="ignore"):
         limits = np.minimum.reduce(
             [
                 _row_limit(STATE_MAX, np.maximum(state, np.abs(layer.bias)), per_row),
-                _row_limit(STATE_MAX, layer.quantum, per_row),
+                _row_limit(STATE_MAX, np.abs(layer.quantum), per_row),
                 _row_limit(BIAS_MANTISSA_MAX << BIAS_EXPONENT_MAX, np.abs(layer.bias), per_row),
                 _row_limit(THRESHOLD_MAX << STATE_SHIFT, layer.threshold, per_row),
             ]

@@ -53,6 +53,13 @@ class Synapses:
         """The same geometry with other weights."""
         return replace(self, weight=weight)
 
+    def dense(self) -> Synapses:
+        """The same synapses as single weights [n_out, n_in], which neurons of a channel do not share."""
+        weight = np.zeros((self.n_out, self.n_in), self.weight.dtype)
+        post, pre, values = self.connections
+        weight[post, pre] = values
+        return Synapses("dense", weight, self.in_shape, self.out_shape)
+
     def rows(self, per_row: Array) -> Array:
         """One value a row [rows] -> one value a neuron [n_out]."""
         return np.repeat(per_row, self.n_out // len(per_row))

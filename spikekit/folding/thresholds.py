@@ -17,6 +17,7 @@ from torch import Tensor
 from spikekit.errors import InputError
 from spikekit.neurons import LIF
 from spikekit.neurons.parameters import read_parameter
+from spikekit.norm import MPBN
 
 
 class Thresholds(NamedTuple):
@@ -37,6 +38,8 @@ def folded_thresholds(name: str, neuron: LIF) -> Thresholds:
     norm = neuron.norm
     if norm is None:
         return Thresholds(threshold, torch.ones_like(threshold))
+    if type(norm).lif is not MPBN.lif or "lif" in vars(norm):
+        raise InputError(f"layer {name}: {norm} ({type(norm).__name__}) defines lif itself; use sk.MPBN itself")
     if norm.training:
         raise InputError(f"layer {name}: {norm} is in train mode, where each step has its own statistics; call .eval()")
     check_statistics(name, norm, norm.running_mean, norm.running_var)

@@ -19,7 +19,7 @@ def test_quick_run_reports_every_number(tmp_path, capsys):
         torch.set_num_threads(threads)
     report = json.loads((tmp_path / "fold-1t-quick.json").read_text(encoding="utf-8"))
     text = capsys.readouterr().out
-    assert len(report["probes"]) == 48
+    assert len(report["probes"]) == 60
     assert all(found["away"] == 0 < found["spikes"] < found["decisions"] for found in report["probes"])
     assert report["absent"]
     assert "spikekit, in all: 0 of" in text

@@ -27,7 +27,7 @@ def random_layer(rng, n_in, n_out, reset, *, fires=True, exponent=2, big=False):
         bias_exponent=integers(0, 8),
         decay=integers(0, 4096),
         threshold=integers(1, 2**17 if big else 3000),
-        quantum=integers(1, 2**18),
+        quantum=integers(-(2**23) + 1, 2**23) if big else integers(1, 2**18),
         reset=reset,
         inclusive=bool(rng.integers(2)),
         fires=fires,
@@ -52,7 +52,7 @@ def by_hand(layer, spikes):
             fired = layer.fires and (v >= level if layer.inclusive else v > level)
             out[t, i] = fired
             if fired and layer.reset == "soft":
-                v -= int(layer.quantum[i])
+                v = max(-(2**23) + 1, min(2**23 - 1, v - int(layer.quantum[i])))
             elif fired and layer.reset == "hard":
                 v = 0
         last[i] = v

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import spikekit as sk
-from spikekit.errors import ExportError, InputError
+from spikekit.errors import InputError
 from spikekit.ops import paths
 from spikekit.train.fingerprint import fingerprint, first_difference
 
@@ -286,13 +286,6 @@ def test_other_norms_and_other_uses_are_refused():
         sk.LIF(norm=nn.BatchNorm1d(3))
     with pytest.raises(InputError, match=r"MPBN\(3\) is a part of a neuron"):
         sk.Sequential(nn.Linear(4, 3), sk.MPBN(3))(torch.randn(2, 3, 4))
-
-
-def test_export_is_refused():
-    x = clip()
-    net = conv().eval()
-    with pytest.raises(ExportError, match=r"layer 1 \(LIF\) decides on a normalised membrane .*MPBN\(6\)"):
-        sk.export.to_loihi(net, calibration=x)
 
 
 def test_a_checkpoint_tells_the_settings():

@@ -26,7 +26,7 @@ FIXED_RANGES = {
     "decay": (0, DECAY_ONE, "the removed fraction in 1/4096: round((1 - beta) * 4096)"),
     "bias": (-STATE_MAX, STATE_MAX, "a 24-bit membrane cannot hold it: lower the scale of the layer"),
     "threshold": (0, THRESHOLD_MAX, "17 bits, before the shift by 6: lower the scale of the layer"),
-    "quantum": (0, STATE_MAX, "a 24-bit membrane cannot hold it: lower the scale of the layer"),
+    "quantum": (-STATE_MAX, STATE_MAX, "a 24-bit membrane cannot hold it: lower the scale of the layer"),
 }
 
 

@@ -44,7 +44,7 @@ BAD_LAYERS = {
         {"threshold": [1, 1, 1, 131072]},
         r"'hidden': threshold: 131072 of neuron 3",
     ),
-    "a negative quantum": ({"quantum": [-1, 1, 1, 1]}, r"'hidden': quantum: -1 of neuron 0"),
+    "a quantum beyond 24 bits": ({"quantum": [-(2**23), 1, 1, 1]}, r"'hidden': quantum: -8388608 of neuron 0"),
     "a negative exponent": ({"weight_exp": -1}, r"'hidden': weight_exp: -1"),
     "an unknown reset": ({"reset": "subtract"}, r"'hidden': reset: 'subtract'.*'soft'"),
     "no neurons": ({"shape": (0, 3)}, r"'hidden': shape"),

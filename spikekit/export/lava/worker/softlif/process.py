@@ -179,3 +179,8 @@ class SoftResetModelFixed(_SoftResetModel):
 
     def level(self) -> np.ndarray:
         return self.threshold << 6
+
+    def clear(self, fired: np.ndarray) -> None:
+        super().clear(fired)
+        # A quantum below 0 adds to the membrane, which has 24 bits.
+        np.clip(self.v, 1 - STATE_LIMIT, STATE_LIMIT - 1, out=self.v)
