@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from spikekit import errors, presets, surrogate
 from spikekit.folding import fold, verify_fold
 from spikekit.native.allocator import tune_allocator
-from spikekit.neurons import CUBALIF, IF, LI, LIF, Neuron, RecurrentLIF
+from spikekit.neurons import CUBALIF, IF, LI, LIF, FoldedLIF, Neuron, RecurrentLIF
 from spikekit.norm import MPBN, TDBN1d, TDBN2d
 from spikekit.rectifier import MPR
 from spikekit.rematerialise import checkpoint_time
@@ -26,6 +26,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CUBALIF",
+    "FoldedLIF",
     "IF",
     "LI",
     "LIF",
