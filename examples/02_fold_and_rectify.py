@@ -123,7 +123,7 @@ def main() -> int:
     plt = require("matplotlib.pyplot", "viz")
     start = time.monotonic()
 
-    task = Task(bins=6).resolved()
+    task = Task(bins=4).resolved()
     (x, labels), (test, expected) = (
         (frames.frames.float().transpose(0, 1).contiguous(), frames.labels)
         for frames in (task.frames("train"), task.frames("test"))

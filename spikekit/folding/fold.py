@@ -15,7 +15,6 @@ from spikekit.folding.wiring import Wiring, listened, replace
 from spikekit.neurons import LIF
 from spikekit.neurons.firing import FiringNeuron
 from spikekit.neurons.folded import FoldedLIF
-from spikekit.neurons.parameters import describe
 from spikekit.norm.tdbn import TDBN1d, TDBN2d, scale_of
 
 Linear = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
@@ -184,7 +183,8 @@ def _folded(name: str, lif: LIF, before: nn.Module | None, negative: str, thresh
         )
     if threshold == "common":
         scale, quantum, level = scale / level, _over(quantum, level) / level, torch.ones_like(level)
-    words = f"{describe(level)} thresholds from {level.min():.4g} to {level.max():.4g}"
+    low, high = float(level.min()), float(level.max())
+    words = f"threshold {low:.4g}" if level.ndim == 0 else f"thresholds {list(level.shape)}, {low:.4g} to {high:.4g}"
     words += f", {len(below)} of {level.numel()} fire below them" if len(below) and negative == "flip" else ""
     if not bool((scale == 1).all()):
         words += ", rows of the layer before scaled"

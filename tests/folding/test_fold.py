@@ -168,6 +168,9 @@ def test_a_common_threshold_scales_neurons_without_norm_too():
     assert isinstance(folded[1], FoldedLIF)
     assert isinstance(folded[4], sk.LIF)
     spikes_equal(net, folded, frames().double())
+    one = sk.Sequential(nn.Conv2d(2, 3, 3), sk.IF(0.3, "hard")).eval().double()
+    spikes_equal(one, sk.fold(one, threshold="common"), frames().double())
+    assert str(sk.fold(one, threshold="common").fold_report) == "1: threshold 1, rows of the layer before scaled"
     with pytest.raises(InputError, match=r"layer 1 \(CUBALIF\).*threshold='own'"):
         sk.fold(sk.Sequential(nn.Linear(3, 2), sk.CUBALIF(threshold=0.5)).eval(), threshold="common")
 
