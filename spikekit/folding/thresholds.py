@@ -44,8 +44,7 @@ def folded_thresholds(name: str, neuron: LIF) -> Thresholds:
         raise InputError(f"layer {name}: {norm} is in train mode, where each step has its own statistics; call .eval()")
     check_statistics(name, norm, norm.running_mean, norm.running_var)
     mean, sigma = norm.running_mean.double(), (norm.running_var.double() + norm.eps).sqrt()
-    weight = norm.weight.double() if norm.affine else torch.ones_like(mean)
-    bias = norm.bias.double() if norm.affine else torch.zeros_like(mean)
+    weight, bias = norm._affine(torch.float64)
     if len(zero := (weight == 0).nonzero()):
         raise InputError(
             f"layer {name}: the weight of {norm} is 0 for {place(zero[0])}, one of {len(zero)}: whatever its membrane, "
