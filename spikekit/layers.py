@@ -43,6 +43,13 @@ def apply_stateless(layer: nn.Module, x: Tensor, order: Order | None = None) -> 
     return y
 
 
+def apply_linear_lif(layer: nn.Module, neuron: nn.Module, x: Tensor) -> Tensor | None:
+    """`neuron(layer(x))` for x [T, B, K] in one pass; None where that is not possible, or not faster."""
+    if type(layer) is not nn.Linear or type(neuron) not in (LIF, IF) or _altered(layer) or _altered(neuron):
+        return None
+    return neuron.behind_linear(x, layer.weight, layer.bias)  # type: ignore[operator]
+
+
 class Order:
     """Follows images through a chain: a convolution may put them channels last, and nobody outside is to see it."""
 

@@ -15,6 +15,11 @@ from spikekit.neurons.watch import waits, watch
 from spikekit.ops.lif import state_dtype
 from spikekit.ops.paths import functorch_active
 
+# Drive, state and names of traces -> output, new state and traces: see `Neuron.integrate`.
+Integrate = Callable[
+    [Tensor, dict[str, Tensor] | None, Collection[str]], tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]
+]
+
 
 class Neuron(nn.Module):
     """Base of all neurons. A subclass defines `integrate`; this class feeds it state and checks what goes through."""
@@ -40,16 +45,20 @@ class Neuron(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Drive x [T, B, ...], floating point, to the output [T, B, ...] of the whole sequence."""
         self._check_drive(x)
+        return self._carry(x, self.integrate)
+
+    def _carry(self, x: Tensor, integrate: Integrate) -> Tensor:
+        """The output of `integrate`, which is given the state that the session holds and whose new state it keeps."""
         session = sessions.active()
         if session is None:
-            y, new, _ = self.integrate(x, None, ())
+            y, new, _ = integrate(x, None, ())
             self._check_finite(x, None, new)
             return y
         slot = session.slot(self)
         state = session.take(slot)
         if state is not None:
             self._check_state(x, state, slot)
-        y, new, traces = self.integrate(x, state, session.wants(self))
+        y, new, traces = integrate(x, state, session.wants(self))
         self._check_finite(x, state, new)
         session.give(slot, new)
         for what, trace in traces.items():

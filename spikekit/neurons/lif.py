@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
+import torch
 from torch import Tensor
 
+from spikekit import state as sessions
 from spikekit.errors import InputError
 from spikekit.neurons.firing import FiringNeuron
 from spikekit.norm import MPBN
 from spikekit.ops.lif import lif
+from spikekit.ops.linear import linear_reference
+from spikekit.ops.linear_lif import linear_lif, pays
 from spikekit.surrogate import Surrogate
 
 
@@ -60,6 +65,30 @@ class LIF(FiringNeuron):
         spikes, membranes, v = operation(x, v0, beta, threshold, quantum, self.rule, keep_membranes="membrane" in keep)
         traces = {"drive": x, "spikes": spikes} | ({} if membranes is None else {"membrane": membranes})
         return spikes, {"v": v}, {what: traces[what] for what in keep}
+
+    def behind_linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+        """The spikes for the drive x·weightᵀ + bias [T, B, N], which is not stored: for inference.
+
+        x: [T, B, K]. weight: [N, K]. bias: [N]. None where that would not be faster, or where somebody records.
+        """
+        session = sessions.active()
+        if self.norm is not None or not pays(x, weight, bias) or (session is not None and session.wants(self)):
+            return None
+        # Shape, dtype and device of the drive without its numbers.
+        drive = x.new_empty(()).expand(*x.shape[:2], len(weight))
+
+        def integrate(
+            drive: Tensor, state: dict[str, Tensor] | None, keep: Collection[str]
+        ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+            v0 = None if state is None else state["v"]
+            beta, threshold, quantum = self._broadcast(drive)
+            spikes, v = linear_lif(x, weight, bias, v0, beta, threshold, quantum, self.rule)
+            if not torch.compiler.is_compiling() and not math.isfinite(v.sum().item()):
+                # The numbers are needed now, to say which of them is not finite.
+                self._check_finite(linear_reference(x, weight, bias), state, {"v": v})
+            return spikes, {"v": v}, {}
+
+        return self._carry(drive, integrate)
 
     def extra_repr(self) -> str:
         """What every firing neuron shows, and the norm where there is one."""

@@ -6,6 +6,8 @@ optimiser step needs clamping: a decay (alpha, beta) is sigmoid(beta_raw) in (0,
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -49,7 +51,7 @@ def read_parameter(module: nn.Module, name: str) -> Tensor:
     # Not getattr: asking a module for what it lacks costs microseconds, at every call of every neuron.
     raw = module._parameters.get(f"{name}_raw")
     if raw is None:
-        return module._buffers[name]
+        return cast(Tensor, module._buffers[name])
     return torch.sigmoid(raw) if name in DECAYS else torch.exp(raw)
 
 

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import update_wrapper
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 _LIBRARY = torch.library.Library("spikekit", "DEF")
@@ -48,16 +47,16 @@ class _Operator:
 _operators: dict[str, _Operator] = {}
 
 
-def operator(name: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def operator(name: str) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Decorate a typed function of tensors and numbers that changes none of its inputs and returns new tensors.
 
     Give it its `fake` and, with `differentiable` or `not_differentiable`, its gradient. Call it with positional
     arguments.
     """
 
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+    def decorate(function: Callable[..., R]) -> Callable[..., R]:
         _operators[name] = _Operator(name, function)
-        return cast("Callable[P, R]", _operators[name])
+        return cast("Callable[..., R]", _operators[name])
 
     return decorate
 
@@ -115,6 +114,6 @@ def _observed(inputs: tuple[Any, ...]) -> bool:
         or torch._C._len_torch_function_stack() > 0
         or torch._C._are_functorch_transforms_active()
         or torch._C._get_tracing_state() is not None
-        or torch.autograd._profiler_enabled()
+        or torch._C._autograd._profiler_enabled()
         or not all(type(a) in _PLAIN and not a.is_meta for a in inputs if isinstance(a, torch.Tensor))
     )
