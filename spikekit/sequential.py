@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spikekit.errors import InputError, SpikekitError
-from spikekit.layers import Order, apply_linear_lif, apply_stateless
+from spikekit.layers import Order, apply_stateless, apply_together
 
 # These read axis 0 as time or as the batch themselves: folding T into B would mix the two without an error.
 _SEQUENCE_LAYERS = (
@@ -101,7 +101,7 @@ class Sequential(nn.Sequential):
                 steps = x.shape[:2]
                 x, folded = x.flatten(0, 1), True
             if folded and following is not None:
-                spikes = _together(layer, *following, x.unflatten(0, steps))
+                spikes = _together(layer, *following, x.unflatten(0, steps), order)
                 if spikes is not None:
                     x, folded, following = spikes, False, next(layers, None)
                     continue
@@ -123,12 +123,12 @@ class Sequential(nn.Sequential):
         return x.unflatten(0, steps) if folded else x
 
 
-def _together(layer: nn.Module, name: str, neuron: nn.Module | None, x: Tensor) -> Tensor | None:
+def _together(layer: nn.Module, name: str, neuron: nn.Module | None, x: Tensor, order: Order) -> Tensor | None:
     """`neuron(layer(x))` for x [T, B, ...] in one pass; None if there is none. name: that of the neuron, for errors."""
     if neuron is None:
         return None
     try:
-        return apply_linear_lif(layer, neuron, x)
+        return apply_together(layer, neuron, x, order)
     except SpikekitError as error:
         raise type(error)(f"layer {name}: {error}") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor
@@ -12,10 +12,11 @@ from spikekit import state as sessions
 from spikekit.errors import InputError
 from spikekit.neurons.firing import FiringNeuron
 from spikekit.norm import MPBN
-from spikekit.ops.lif import lif
-from spikekit.ops.linear import linear_reference
-from spikekit.ops.linear_lif import linear_lif, pays
+from spikekit.ops.lif import LIFRule, lif
 from spikekit.surrogate import Surrogate
+
+# State (None at rest), beta, threshold and quantum as the drive needs them, and the rule -> spikes and the last state.
+Fire = Callable[[Tensor | None, Tensor, Tensor, Tensor, LIFRule], tuple[Tensor, Tensor]]
 
 
 class LIF(FiringNeuron):
@@ -66,26 +67,25 @@ class LIF(FiringNeuron):
         traces = {"drive": x, "spikes": spikes} | ({} if membranes is None else {"membrane": membranes})
         return spikes, {"v": v}, {what: traces[what] for what in keep}
 
-    def behind_linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
-        """The spikes for the drive x·weightᵀ + bias [T, B, N], which is not stored: for inference.
-
-        x: [T, B, K]. weight: [N, K]. bias: [N]. None where that would not be faster, or where somebody records.
-        """
+    def fuses(self) -> bool:
+        """Whether it may run in one pass with the layer in front: not where its decision is normalised or recorded."""
         session = sessions.active()
-        if self.norm is not None or not pays(x, weight, bias) or (session is not None and session.wants(self)):
-            return None
-        # Shape, dtype and device of the drive without its numbers.
-        drive = x.new_empty(()).expand(*x.shape[:2], len(weight))
+        return self.norm is None and (session is None or not session.wants(self))
+
+    def behind(self, drive: Tensor, fire: Fire, compute: Callable[[], Tensor]) -> Tensor:
+        """The spikes [T, B, ...] of a pass together with the layer in front, for inference; see `spikekit.layers`.
+
+        drive: its shape, dtype and device; numbers are not read. fire: the operation. compute: the drive, where its
+        numbers are needed after all: to say which of them is not finite.
+        """
 
         def integrate(
             drive: Tensor, state: dict[str, Tensor] | None, keep: Collection[str]
         ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-            v0 = None if state is None else state["v"]
             beta, threshold, quantum = self._broadcast(drive)
-            spikes, v = linear_lif(x, weight, bias, v0, beta, threshold, quantum, self.rule)
+            spikes, v = fire(None if state is None else state["v"], beta, threshold, quantum, self.rule)
             if not torch.compiler.is_compiling() and not math.isfinite(v.sum().item()):
-                # The numbers are needed now, to say which of them is not finite.
-                self._check_finite(linear_reference(x, weight, bias), state, {"v": v})
+                self._check_finite(compute(), state, {"v": v})
             return spikes, {"v": v}, {}
 
         return self._carry(drive, integrate)

@@ -38,7 +38,7 @@ def spikes(*shape, dtype=torch.float32):
 def one_by_one(net, x, monkeypatch):
     """The network with each layer called alone."""
     with monkeypatch.context() as patch:
-        patch.setattr(sequential, "apply_linear_lif", lambda *args: None)
+        patch.setattr(sequential, "apply_together", lambda *args: None)
         return net(x)
 
 
@@ -140,9 +140,9 @@ def test_a_compiled_network_runs_it_too(fused):
 def test_dense_input_is_one_after_the_other():
     net = sk.Sequential(nn.Linear(300, 256), sk.LIF())
     x = torch.randn(20, 64, 300)
-    assert layers.apply_linear_lif(net[0], net[1], x) is None  # with gradients
+    assert layers.apply_together(net[0], net[1], x, layers.Order()) is None  # with gradients
     with torch.no_grad():
-        y = layers.apply_linear_lif(net[0], net[1], x)
+        y = layers.apply_together(net[0], net[1], x, layers.Order())
         assert torch.equal(y, net[1](torch.nn.functional.linear(x, net[0].weight, net[0].bias)))
 
 
