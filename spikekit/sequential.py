@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spikekit.errors import InputError, SpikekitError
-from spikekit.layers import Order, apply_stateless
+from spikekit.layers import Order, apply_stateless, apply_together
 
 # These read axis 0 as time or as the batch themselves: folding T into B would mix the two without an error.
 _SEQUENCE_LAYERS = (
@@ -90,13 +90,21 @@ class Sequential(nn.Sequential):
         """X [T, B, ...] -> [T, B, ...]."""
         _check_axes(x, "Sequential")
         steps, folded, order = x.shape[:2], False, Order()
-        for name, layer in self._modules.items():
+        layers = iter(self._modules.items())
+        following = next(layers, None)
+        while following is not None:
+            (name, layer), following = following, next(layers, None)
             temporal = is_temporal(layer)
             if temporal and folded:
                 x, folded = x.unflatten(0, steps), False
             elif not temporal and not folded:
                 steps = x.shape[:2]
                 x, folded = x.flatten(0, 1), True
+            if folded and following is not None:
+                spikes = _together(layer, *following, x.unflatten(0, steps), order)
+                if spikes is not None:
+                    x, folded, following = spikes, False, next(layers, None)
+                    continue
             try:
                 x = apply_stateless(layer, x, order) if folded else layer(order.before(layer, x))
             except torch.OutOfMemoryError:
@@ -113,6 +121,16 @@ class Sequential(nn.Sequential):
                 _check_folded(x, layer, f"layer {name}", steps)
         x = order.after(x)
         return x.unflatten(0, steps) if folded else x
+
+
+def _together(layer: nn.Module, name: str, neuron: nn.Module | None, x: Tensor, order: Order) -> Tensor | None:
+    """`neuron(layer(x))` for x [T, B, ...] in one pass; None if there is none. name: that of the neuron, for errors."""
+    if neuron is None:
+        return None
+    try:
+        return apply_together(layer, neuron, x, order)
+    except SpikekitError as error:
+        raise type(error)(f"layer {name}: {error}") from error
 
 
 def _check_layer(name: str, layer: nn.Module | None) -> None:

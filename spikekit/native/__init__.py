@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spikekit.native.library import Kernels, point, threads_for
+from spikekit.native.library import Kernels, address, point, threads_for
 from spikekit.native.memory import empty, empty_like
 
-__all__ = ["Kernels", "empty", "empty_like", "point", "threads_for"]
+__all__ = ["Kernels", "address", "empty", "empty_like", "point", "threads_for"]

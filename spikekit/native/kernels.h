@@ -11,8 +11,9 @@ typedef REAL real;
 /* With constant arguments, each call of such a function becomes a loop of its own, without branches inside. */
 #define SPECIALISED static inline __attribute__((always_inline))
 
-/* Neurons that run through all time steps together: their rows stay in cache. */
-#define BLOCK 4096
+/* Neurons that run through all time steps together. Their state stays in the second-level cache, and their rows are
+   long: each lies in pages of its own, and with an eighth of them a step takes a quarter longer. */
+#define BLOCK 32768
 
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 

@@ -133,7 +133,12 @@ def threads_for(elements: int) -> int:
     return torch.get_num_threads() if elements >= _PARALLEL_FROM and not _forked else 1
 
 
+def address(tensor: Tensor | None) -> int | None:
+    """Where a tensor lies, for a field of a call; None, which C reads as NULL, for one that is absent or empty."""
+    return None if tensor is None or tensor.numel() == 0 else tensor.data_ptr()
+
+
 def point(call: ctypes.Structure, **tensors: Tensor | None) -> None:
-    """Write the addresses of tensors into the fields of those names; absent and empty ones are NULL."""
+    """Write the addresses of tensors into the fields of those names."""
     for name, tensor in tensors.items():
-        setattr(call, name, None if tensor is None or tensor.numel() == 0 else tensor.data_ptr())
+        setattr(call, name, address(tensor))

@@ -113,11 +113,13 @@ class FiringNeuron(Neuron):
     def _tensors(self) -> dict[str, Tensor]:
         """Every parameter and the quantum, which follows the threshold unless it was given."""
         values = {name: read_parameter(self, name) for name in self._names}
-        return values | {"reset_quantum": values["threshold"] if self.reset_quantum is None else self.reset_quantum}
+        quantum = self._buffers["reset_quantum"]
+        return values | {"reset_quantum": values["threshold"] if quantum is None else quantum}
 
     def _broadcast(self, x: Tensor) -> list[Tensor]:
         """The values of `_tensors`, in their order, as a state of drive `x` needs them."""
-        return [broadcast(self, name, value, x).to(state_dtype(x.dtype)) for name, value in self._tensors().items()]
+        dtype = state_dtype(x.dtype)
+        return [broadcast(self, name, value, x).to(dtype) for name, value in self._tensors().items()]
 
     def extra_repr(self) -> str:
         """The settings that differ from the defaults, and the parameters and the reset always."""

@@ -94,6 +94,11 @@ def test_a_membrane_beyond_its_range(neuron):
     refuses(neuron, x, r"the membrane grew beyond torch.float32's range on a finite drive.*beta < 1")
 
 
+def test_large_membranes_whose_sum_is_beyond_the_range_are_fine():
+    x = torch.full((1, 2, 3), torch.finfo(torch.float32).max)
+    assert sk.LI()(x).isfinite().all()
+
+
 @each_neuron
 @pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool, torch.complex64], ids=str)
 def test_not_floating_point(neuron, dtype):

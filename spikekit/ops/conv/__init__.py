@@ -13,7 +13,7 @@ from spikekit.ops.conv.events import conv2d_events
 from spikekit.ops.conv.reference import conv2d_reference
 from spikekit.ops.paths import forced_path, functorch_active, watched
 
-__all__ = ["conv2d", "conv2d_reference"]
+__all__ = ["conv2d", "conv2d_events", "conv2d_reference", "serves"]
 
 
 def conv2d(
@@ -31,10 +31,7 @@ def conv2d(
     dtypes, autocast, torch.func, subclasses of Tensor, shapes that do not fit - is torch's.
     """
     steps = (*stride, *padding, *dilation)
-    if not (_serves(x, weight, bias) and _fits(x, weight, bias, steps)):
-        return conv2d_reference(x, weight, bias, stride, padding, dilation)
-    gradient = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in (x, weight, bias))
-    if not large(multiplications(x.shape, weight.shape, steps), gradient):
+    if not serves(x, weight, bias, steps):
         return conv2d_reference(x, weight, bias, stride, padding, dilation)
     images = cpu.dense(x)
     # The operator looks once more. A compiler, which cannot see the numbers, leaves all to it.
@@ -45,7 +42,18 @@ def conv2d(
     return conv2d_events(images, weight, bias, steps)
 
 
-def _serves(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+def serves(x: Tensor, weight: Tensor, bias: Tensor | None, steps: Sequence[int]) -> bool:
+    """Whether the kernels know these operands, and the convolution is so large that events may make it faster.
+
+    steps: stride, padding and dilation, each in y and x.
+    """
+    if not (_knows(x, weight, bias) and _fits(x, weight, bias, steps)):
+        return False
+    gradient = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in (x, weight, bias))
+    return large(multiplications(x.shape, weight.shape, steps), gradient)
+
+
+def _knows(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     operands = (x, weight) if bias is None else (x, weight, bias)
     return (
         forced_path() == "auto"

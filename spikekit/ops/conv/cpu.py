@@ -18,7 +18,7 @@ _STEPS = ("stride_y", "stride_x", "padding_y", "padding_x", "dilation_y", "dilat
 _STRIDES = ("out_image", "out_channel", "out_y", "out_x")
 
 
-class _Call(ctypes.Structure):
+class Call(ctypes.Structure):
     """`conv_call` of conv.c."""
 
     _fields_ = [
@@ -53,17 +53,31 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, steps: Sequence[int]
 
     x: as `dense` gives it. steps: stride, padding and dilation, each in y and x.
     """
+    made = convolution(x, weight, bias, steps)
+    if made is None:
+        return None
+    call, kept = made
+    out = native.empty((call.images, call.out_height, call.out_width, call.outer), x.dtype)
+    call.out = out.data_ptr()
+    if KERNELS.library(x.dtype).conv_forward(ctypes.byref(call)):
+        raise MemoryError("conv_forward: no memory for an image")
+    # Until here the kernel may read them.
+    del kept
+    return out.permute(0, 3, 1, 2)
+
+
+def convolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None, steps: Sequence[int]
+) -> tuple[Call, list[Tensor | None]] | None:
+    """A call that lacks but its output, and what must live as long as it; None and arguments as for `forward`."""
     if not bool(torch.isfinite(weight).all()):
         return None
     call = _call(x, weight, steps)
-    out = native.empty((call.images, call.out_height, call.out_width, call.outer), x.dtype)
     weights = torch.zeros(weight[0].numel(), _padded(call.outer, x.dtype), dtype=x.dtype)
     weights[:, : call.outer] = weight.flatten(1).t()
     bias = None if bias is None else bias.contiguous()
-    call.weights, call.out, call.bias = weights.data_ptr(), out.data_ptr(), None if bias is None else bias.data_ptr()
-    if KERNELS.library(x.dtype).conv_forward(ctypes.byref(call)):
-        raise MemoryError("conv_forward: no memory for an image")
-    return out.permute(0, 3, 1, 2)
+    native.point(call, weights=weights, bias=bias)
+    return call, [weights, bias]
 
 
 def weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, steps: Sequence[int]) -> Tensor | None:
@@ -84,8 +98,8 @@ def _padded(outer: int, dtype: torch.dtype) -> int:
     return -(-outer // lanes) * lanes
 
 
-def _call(x: Tensor, weight: Tensor, steps: Sequence[int]) -> _Call:
-    call = _Call(x=x.data_ptr(), channels_last=not x.is_contiguous())
+def _call(x: Tensor, weight: Tensor, steps: Sequence[int]) -> Call:
+    call = Call(x=x.data_ptr(), channels_last=not x.is_contiguous())
     call.images, call.channels, call.height, call.width = x.shape
     call.outer, _, call.high, call.wide = weight.shape
     for name, step in zip(_STEPS, steps, strict=True):

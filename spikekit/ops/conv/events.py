@@ -94,7 +94,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _backward(ctx: Any, grad: Tensor) -> Any:
     x, weight = ctx.saved_tensors
     needs = [bool(need) for need in ctx.needs_input_grad[:3]]
-    grads = torch.ops.spikekit.conv2d_backward(grad, x, weight, ctx.steps, needs)
+    grads = conv2d_events_backward(grad, x, weight, ctx.steps, needs)
     return (*(g if need else None for g, need in zip(grads, needs, strict=True)), None)
 
 

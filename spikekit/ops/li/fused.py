@@ -64,5 +64,5 @@ def _(x: Tensor, v0: Tensor | None, beta: Tensor) -> Tensor:
     return torch.empty_like(x, dtype=state_dtype(x.dtype))
 
 
-make_differentiable("li_fused")
+make_differentiable("li_fused", li_fused_backward)
 not_differentiable("li_fused_backward")

@@ -5,7 +5,7 @@ g[t] = dL/dv[t] + beta·g[t+1],  dL/dx[t] = g[t],  dL/dv0 = beta·g[0],  dL/dbet
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -59,11 +59,13 @@ def _(x: Tensor, v0: Tensor | None, beta: Tensor) -> Tensor:
     return torch.empty_like(x, dtype=state_dtype(x.dtype))
 
 
-def make_differentiable(name: str) -> None:
-    """Give the operator `name`(x, v0, beta) the gradient that `name`_backward computes, and that its fake."""
-    backward = f"{name}_backward"
+def make_differentiable(name: str, backward: Callable[..., Any]) -> None:
+    """Give the operator `name`(x, v0, beta) the gradient that `name`_backward computes, and that its fake.
 
-    @fake(backward)
+    backward: the operator `name`_backward.
+    """
+
+    @fake(f"{name}_backward")
     def _(
         grad: Tensor, out: Tensor | None, v0: Tensor | None, beta: Tensor, dtype: torch.dtype, needs: Sequence[bool]
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -82,11 +84,11 @@ def make_differentiable(name: str) -> None:
     def run_backward(ctx: Any, grad: Tensor) -> Any:
         out, v0, beta = ctx.saved_tensors
         needs = [bool(need) for need in ctx.needs_input_grad]
-        grads = getattr(torch.ops.spikekit, backward)(grad, out, v0, beta, ctx.dtype, needs)
+        grads = backward(grad, out, v0, beta, ctx.dtype, needs)
         return tuple(g if need else None for g, need in zip(grads, needs, strict=True))
 
     differentiable(name, run_backward, setup_context)
 
 
-make_differentiable("li")
+make_differentiable("li", li_backward)
 not_differentiable("li_backward")

@@ -57,13 +57,18 @@ def forward(
     parameters: beta, threshold and quantum.
     """
     drive = dense(x).to(state_dtype(x.dtype))
-    start = None if v0 is None else arranged(v0, drive[0])
+    step = drive[0]
+    start = None if v0 is None else arranged(v0, step)
     values = parameters_of(drive, *parameters)
-    spikes, v = native.empty_like(drive), native.empty_like(drive[0])
+    spikes, v = native.empty_like(drive), native.empty_like(step)
     membranes = native.empty_like(drive) if keep else v.new_empty(0)
     call = new_call(Call, drive, start, values, reset, inclusive)
-    native.point(call, spikes=spikes, v=v, membranes=membranes)
+    call.spikes, call.v = spikes.data_ptr(), v.data_ptr()
+    if keep:
+        call.membranes = membranes.data_ptr()
     KERNELS.library(drive.dtype).lif_forward(ctypes.byref(call))
+    if drive is x:
+        return spikes, membranes, v
     kept = arranged_as_new(membranes, x) if keep else membranes
     return arranged_as_new(spikes.to(x.dtype), x), kept, arranged_as_new(v, x[0])
 
@@ -86,16 +91,20 @@ def backward(
     With the strides of `torch.empty_like` of the membranes; that of x in the dtype of `grad_spikes`.
     """
     u = dense(membranes)
+    step = u[0]
     upstream = arranged(grad_spikes, u).to(u.dtype)
-    end, start = (None if a is None else arranged(a, u[0]) for a in (grad_v, v0))
+    end, start = (None if a is None else arranged(a, step) for a in (grad_v, v0))
     values = parameters_of(u, *parameters)
-    g_x, g_v0 = native.empty_like(u), native.empty_like(u[0])
+    g_x, g_v0 = native.empty_like(u), native.empty_like(step)
     sums = [native.empty_like(g_v0) for _ in range(3)] if learn else []
     call = new_call(Call, u, start, values, reset, inclusive)
     set_gradient(call, detach_reset, surrogate, numbers)
     native.point(call, membranes=u, grad_spikes=upstream, grad_v=end, grad_x=g_x, grad_v0=g_v0)
-    native.point(call, **dict(zip(("grad_beta", "grad_threshold", "grad_quantum"), sums, strict=False)))
+    if learn:
+        native.point(call, **dict(zip(("grad_beta", "grad_threshold", "grad_quantum"), sums, strict=True)))
     KERNELS.library(u.dtype).lif_backward(ctypes.byref(call))
+    if u is membranes and grad_spikes.dtype == u.dtype:
+        return g_x, g_v0, sums
     return arranged_as_new(g_x.to(grad_spikes.dtype), membranes), arranged_as_new(g_v0, membranes[0]), sums
 
 
@@ -114,12 +123,22 @@ def new_call(
 
     sequence: the drive, or what lies in memory as it does.
     """
-    steps, neurons = len(sequence), sequence[0].numel()
-    call = kind(steps=steps, neurons=neurons, threads=native.threads_for(steps * neurons))
-    call.each, call.reset, call.inclusive = parameters[0].ndim > 0, RESETS.index(reset), inclusive
+    steps, elements = len(sequence), sequence.numel()
     beta, threshold, quantum = parameters
-    native.point(call, x=sequence, v0=v0, beta=beta, threshold=threshold, quantum=quantum)
-    return call
+    # In one go: field by field takes three times as long, at every call of every layer.
+    return kind(
+        steps=steps,
+        neurons=elements // steps,
+        threads=native.threads_for(elements),
+        each=beta.ndim > 0,
+        reset=RESETS.index(reset),
+        inclusive=inclusive,
+        x=sequence.data_ptr(),
+        v0=native.address(v0),
+        beta=beta.data_ptr(),
+        threshold=threshold.data_ptr(),
+        quantum=quantum.data_ptr(),
+    )
 
 
 def set_gradient(call: Call, detach_reset: bool, surrogate: str, numbers: Sequence[float]) -> None:

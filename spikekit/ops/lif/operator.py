@@ -144,9 +144,7 @@ def _backward(ctx: Any, grad_spikes: Tensor | None, grad_membranes: Tensor | Non
     if grad_spikes is None:
         grad_spikes = torch.zeros_like(membranes, dtype=ctx.spike_dtype)
     needs = [bool(need) for need in ctx.needs_input_grad[:5]]
-    grads = torch.ops.spikekit.lif_backward(
-        grad_spikes, grad_membranes, grad_v, membranes, v0, beta, threshold, quantum, *ctx.rule, needs
-    )
+    grads = lif_backward(grad_spikes, grad_membranes, grad_v, membranes, v0, beta, threshold, quantum, *ctx.rule, needs)
     return (
         *(grad if need else None for grad, need in zip(grads, needs, strict=True)),
         *(None for _ in ctx.rule),

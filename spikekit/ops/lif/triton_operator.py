@@ -142,9 +142,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 def _backward(ctx: Any, grad_spikes: Tensor | None, _: None, grad_v: Tensor | None) -> Any:
     x, checkpoints, v0, beta, threshold, quantum = ctx.saved_tensors
     needs = [bool(need) for need in ctx.needs_input_grad[:5]]
-    grads = torch.ops.spikekit.lif_fused_backward(
-        grad_spikes, grad_v, x, checkpoints, v0, beta, threshold, quantum, *ctx.rule, needs
-    )
+    grads = lif_fused_backward(grad_spikes, grad_v, x, checkpoints, v0, beta, threshold, quantum, *ctx.rule, needs)
     return (
         *(grad if need else None for grad, need in zip(grads, needs, strict=True)),
         *(None for _ in ctx.rule),

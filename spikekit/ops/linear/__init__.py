@@ -11,7 +11,7 @@ from spikekit.ops.linear.events import linear_events
 from spikekit.ops.linear.reference import linear_reference
 from spikekit.ops.paths import forced_path, functorch_active, watched
 
-__all__ = ["linear", "linear_reference"]
+__all__ = ["linear", "linear_events", "linear_reference", "serves"]
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -22,7 +22,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     any operand comes out as with torch. All else - other devices and dtypes, autocast, torch.func, subclasses of
     Tensor, shapes that do not fit - is torch's.
     """
-    if not _serves(x, weight, bias):
+    if not serves(x, weight, bias):
         return linear_reference(x, weight, bias)
     rows = x.reshape(-1, x.shape[-1]).contiguous()
     # The operator looks once more. A compiler, which cannot see the numbers, leaves all to it.
@@ -31,7 +31,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return linear_events(rows, weight, bias).unflatten(0, x.shape[:-1])
 
 
-def _serves(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+def serves(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether the kernels know these operands, and the product is so large that events may make it faster."""
     operands = (x, weight) if bias is None else (x, weight, bias)
     # First what most small calls fail.
     return (

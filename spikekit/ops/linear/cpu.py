@@ -43,7 +43,7 @@ def product(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor | None:
 
     None when the matrix holds a NaN or an Inf: zero times these is a NaN, which a product that leaves out zeros misses.
     """
-    panels = _pack(matrix)
+    panels = packed(matrix)
     if panels is None:
         return None
     out = native.empty((len(x), matrix.shape[1]), x.dtype)
@@ -55,7 +55,7 @@ def product(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor | None:
 
 def outer(x: Tensor, grad: Tensor) -> Tensor | None:
     """gradᵀ·x [N, K] for x [R, K], contiguous, and grad [R, N]; None when grad holds a NaN or an Inf."""
-    panels = _pack(grad)
+    panels = packed(grad)
     if panels is None:
         return None
     out = native.empty((grad.shape[1], x.shape[1]), x.dtype)
@@ -82,8 +82,8 @@ def _threads(x: Tensor, columns: int) -> int:
     return native.threads_for(x.numel() + len(x) * columns)
 
 
-def _pack(matrix: Tensor) -> Tensor | None:
-    """The panels of a matrix [R, C]; None when it holds a number that is not finite."""
+def packed(matrix: Tensor) -> Tensor | None:
+    """The panels of a matrix [R, C], as kernels take them; None when it holds a number that is not finite."""
     rows, columns = matrix.shape
     panels = native.empty((_panels_size(rows, columns, matrix.dtype),), matrix.dtype)
     bad = _library(matrix.dtype).linear_pack(

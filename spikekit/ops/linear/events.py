@@ -79,7 +79,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _backward(ctx: Any, grad: Tensor) -> Any:
     x, weight = ctx.saved_tensors
     needs = [bool(need) for need in ctx.needs_input_grad]
-    grads = torch.ops.spikekit.linear_backward(grad, x, weight, needs)
+    grads = linear_events_backward(grad, x, weight, needs)
     return tuple(g if need else None for g, need in zip(grads, needs, strict=True))
 
 

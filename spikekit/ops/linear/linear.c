@@ -1,18 +1,8 @@
 /* Products with a matrix x that is mostly zeros, as spikes are: only what is not zero is read and multiplied.
 
-   All three are sums of chosen rows of a dense matrix, each times a number: x·M takes the rows of M that a row of x
-   names, and xᵀ·G the rows of G that a column of x names. The dense matrix is packed into panels first, so narrow that
-   the sum of one row of a panel stays in registers and that the rows in use stay in the second-level cache. Each number
-   of the result is summed in the same order whatever else is in the batch and however many threads there are. */
-#include "native/events.h"
-
-/* Vectors of a panel: with their multiplier they fit the registers. */
-#define WIDTH 8
-#define PANEL (WIDTH * LANES)
-/* Columns of x and rows of x that are listed together. */
-#define SPAN 1024
-#define ROWS 128
-#define CHUNK 512
+   x·M takes the rows of M that a row of x names, and xᵀ·G the rows of G that a column of x names. The result does not
+   depend on how many threads there are, either. */
+#include "native/product.h"
 
 /* x is [rows, inner]; the dense matrix has `outer` columns. The order of the fields is that of
    spikekit/ops/linear/cpu.py. */
@@ -24,30 +14,10 @@ typedef struct {
     char *scratch;
 } linear_call;
 
-/* The entries that are not zero, row after row (or column after column): entry j is value[j] at index[j]. */
-typedef struct {
-    int32_t *index;
-    real *value;
-    int64_t *start;
-} list;
-
 int64_t linear_panel(void) { return PANEL; }
-
-static int64_t list_size(int64_t rows, int64_t columns) {
-    return (rows * columns + SLACK) * (int64_t)(sizeof(real) + sizeof(int32_t)) + (SPAN + CHUNK + 8) * 8;
-}
 
 /* Bytes of scratch for each thread, for x of so many columns. */
 int64_t linear_scratch(int64_t inner) { return (2 * list_size(CHUNK, smaller(SPAN, inner)) + 63) / 64 * 64; }
-
-static list new_list(char **memory, int64_t entries) {
-    list l;
-    l.start = (int64_t *)*memory;
-    l.value = (real *)(l.start + SPAN + CHUNK + 8);
-    l.index = (int32_t *)(l.value + entries + SLACK);
-    *memory = (char *)(((uintptr_t)(l.index + entries + SLACK) + 7) & ~(uintptr_t)7);
-    return l;
-}
 
 /* How many numbers are not zero in `sample` of the rows of x, spread over all of them. */
 int64_t linear_count(const real *x, int64_t rows, int64_t inner, int64_t sample) {
@@ -63,41 +33,6 @@ int64_t linear_count(const real *x, int64_t rows, int64_t inner, int64_t sample)
         if (place >= 1) place -= 1;
     }
     return total;
-}
-
-/* to = Σ_j value[j] · rows[index[j]] + add, over `width` vectors. to may be add. */
-SPECIALISED void sum_rows(const real *rows, const int32_t *index, const real *value, int64_t n, const real *add,
-                          real *to, const int width) {
-    vec sum[WIDTH];
-#pragma GCC unroll 8
-    for (int i = 0; i < width; i++) sum[i] = (vec){0};
-    for (int64_t j = 0; j < n; j++) {
-        const real *row = rows + index[j] * (width * LANES);
-        const real factor = value[j];
-#pragma GCC unroll 8
-        for (int i = 0; i < width; i++) sum[i] += factor * *(const vec *)(row + i * LANES);
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < width; i++) *(vec *)(to + i * LANES) = sum[i] + *(const vec *)(add + i * LANES);
-}
-
-static void sum_panel(const real *rows, const int32_t *index, const real *value, int64_t n, const real *add, real *to,
-                      int width) {
-    switch (width) {
-    case 1: sum_rows(rows, index, value, n, add, to, 1); break;
-    case 2: sum_rows(rows, index, value, n, add, to, 2); break;
-    case 3: sum_rows(rows, index, value, n, add, to, 3); break;
-    case 4: sum_rows(rows, index, value, n, add, to, 4); break;
-    case 5: sum_rows(rows, index, value, n, add, to, 5); break;
-    case 6: sum_rows(rows, index, value, n, add, to, 6); break;
-    case 7: sum_rows(rows, index, value, n, add, to, 7); break;
-    default: sum_rows(rows, index, value, n, add, to, 8); break;
-    }
-}
-
-/* Vectors of the panel that begins at a column: the last one may be narrower. */
-static int width_at(int64_t column, int64_t columns) {
-    return (int)((smaller(PANEL, columns - column) + LANES - 1) / LANES);
 }
 
 /* A dense matrix [rows, columns], given by its strides, into panels: each holds all rows of PANEL
@@ -139,27 +74,7 @@ void linear_product(const linear_call *c) {
         #pragma omp for schedule(dynamic)
         for (int64_t block = 0; block < blocks; block++) {
             const int64_t top = block * ROWS, m = smaller(ROWS, c->rows - top);
-            for (int64_t first = 0; first < c->inner; first += SPAN) {
-                const int64_t span = smaller(SPAN, c->inner - first);
-                l.start[0] = 0;
-                for (int64_t r = 0; r < m; r++)
-                    l.start[r + 1] = l.start[r] + compress(c->x + (top + r) * c->inner + first, span,
-                                                           l.index + l.start[r], l.value + l.start[r]);
-                for (int64_t column = 0; column < c->outer; column += PANEL) {
-                    const int64_t n = smaller(PANEL, c->outer - column);
-                    const int width = width_at(column, c->outer), whole = n == width * LANES;
-                    const real *rows = c->panels + column * c->inner + first * width * LANES;
-                    real bias[PANEL] = {0}, edge[PANEL] = {0};
-                    if (c->bias) memcpy(bias, c->bias + column, n * sizeof(real));
-                    for (int64_t r = 0; r < m; r++) {
-                        real *out = c->out + (top + r) * c->outer + column, *to = whole ? out : edge;
-                        if (first && !whole) memcpy(edge, out, n * sizeof(real));
-                        sum_panel(rows, l.index + l.start[r], l.value + l.start[r], l.start[r + 1] - l.start[r],
-                                  first ? to : bias, to, width);
-                        if (!whole) memcpy(out, edge, n * sizeof(real));
-                    }
-                }
-            }
+            product(c->x + top * c->inner, c->panels, c->bias, c->out + top * c->outer, m, c->inner, c->outer, l);
         }
     }
 }

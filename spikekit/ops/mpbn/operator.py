@@ -178,7 +178,7 @@ def _backward(
     ctx: Any, grad_spikes: Tensor | None, grad_membranes: Tensor | None, grad_v: Tensor | None, *_: Any
 ) -> Any:
     needs = [bool(need) for need in ctx.needs_input_grad[:7]]
-    grads = torch.ops.spikekit.mpbn_backward(grad_spikes, grad_membranes, grad_v, *ctx.saved_tensors, *ctx.rule, needs)
+    grads = mpbn_backward(grad_spikes, grad_membranes, grad_v, *ctx.saved_tensors, *ctx.rule, needs)
     # The statistics that are given, the numbers and the flags have none.
     return *(grad if need else None for grad, need in zip(grads, needs, strict=True)), *([None] * 12)
 

@@ -258,9 +258,7 @@ def _backward(ctx: Any, grad_spikes: Tensor | None, grad_membranes: Tensor | Non
     if grad_spikes is None:
         grad_spikes = torch.zeros_like(membranes, dtype=ctx.spike_dtype)
     needs = [bool(need) for need in ctx.needs_input_grad[:7]]
-    grads = torch.ops.spikekit.recurrent_backward(
-        grad_spikes, grad_membranes, grad_v, membranes, *inputs, *ctx.rule, needs
-    )
+    grads = recurrent_backward(grad_spikes, grad_membranes, grad_v, membranes, *inputs, *ctx.rule, needs)
     return (
         *(grad if need else None for grad, need in zip(grads, needs, strict=True)),
         *(None for _ in ctx.rule),
