@@ -110,7 +110,8 @@ def to_loihi(
 ) -> LoihiNet:
     """Quantise a trained network for a Loihi-style chip.
 
-    net: an `sk.Sequential` of Conv2d, Linear, BatchNorm, Flatten, Dropout and LIF, IF, LI, in eval mode.
+    net: an `sk.Sequential` of Conv2d, Linear, BatchNorm, Flatten, Dropout and LIF, IF, LI, in eval mode, or what
+    `sk.fold` made of it. An LIF with a norm becomes one with a threshold a channel or neuron.
     calibration: real input [T, B, ...], whole numbers; it sets the size of the states. headroom: how many times larger
     they may become before they saturate. notes: plain JSON values kept with the network. Needs no Lava. Raises
     ExportError with the layer, the reason and the way out.

@@ -183,8 +183,9 @@ def _folded(name: str, lif: LIF, before: nn.Module | None, negative: str, thresh
         )
     if threshold == "common":
         scale, quantum, level = scale / level, _over(quantum, level) / level, torch.ones_like(level)
-    low, high = float(level.min()), float(level.max())
-    words = f"threshold {low:.4g}" if level.ndim == 0 else f"thresholds {list(level.shape)}, {low:.4g} to {high:.4g}"
+    least, most = float(level.min()), float(level.max())
+    several = f"thresholds {list(level.shape)}, {least:.4g} to {most:.4g}"
+    words = several if level.ndim > 0 else f"threshold {least:.4g}"
     words += f", {len(below)} of {level.numel()} fire below them" if len(below) and negative == "flip" else ""
     if not bool((scale == 1).all()):
         words += ", rows of the layer before scaled"

@@ -109,8 +109,11 @@ def verify_fold(net: nn.Module, x: Tensor, folded: nn.Module | None = None, *, t
     weights that hold batch normalisation round otherwise, and one early tie may move many later spikes; in float64 such
     ties are rare.
 
-    Raises InputError if the networks do not have the same spiking layers, or none.
+    Raises InputError in train mode, and if the networks do not have the same spiking layers, or none.
     """
+    for each in (net, *([] if folded is None else [folded])):
+        if any(module.training for module in each.modules()):
+            raise InputError(f"verify_fold: {type(each).__name__} is in train mode, all or in part; call .eval()")
     folded = fold(net) if folded is None else folded
     wanted = [
         f"{name}.{what}".lstrip(".")

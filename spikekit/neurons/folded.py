@@ -19,7 +19,7 @@ class FoldedLIF(Neuron):
 
     Drive x [T, B, ...] to spikes [T, B, ...]; the state is {"v": [B, ...]} and means what it means in the `sk.LIF`
     that was folded. u < threshold is decided as -u > -threshold, which is exact in floating point, so that the kernels
-    of `sk.LIF` serve.
+    of `sk.LIF` serve. It is for inference: its gradients lack the slope of the norm that was folded away.
 
     beta, threshold, quantum, sign, row_scale: tensors, one number, one a channel [C] or one a neuron. quantum: what
     soft reset subtracts, of any sign. sign: 1 or -1. row_scale: what the weights and bias in front of the neuron were

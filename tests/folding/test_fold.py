@@ -350,3 +350,14 @@ class OwnNeuron(sk.LIF):
 def test_a_neuron_with_an_arithmetic_of_its_own_is_refused():
     with pytest.raises(InputError, match=r"layer 1 \(OwnNeuron\) is not an sk.LIF"):
         sk.fold(settle(sk.Sequential(nn.Linear(3, 2), OwnNeuron(norm=sk.MPBN(2)))))
+
+
+def test_activity_is_measured_as_before():
+    net, x = conv_net(), frames()
+    rows = []
+    for each in (net, sk.fold(net)):
+        with sk.measure.ActivityMeter(each) as meter:
+            each(x)
+        rows.append([(row.name, row.spikes, row.neuron_steps, row.dead_neurons) for row in meter.summary()])
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == 3

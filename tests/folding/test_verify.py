@@ -91,9 +91,19 @@ def test_ties_are_counted_apart():
     assert (strict.away, strict.exact) == (2, False)
 
 
+def test_train_mode_is_refused_before_any_statistics_move():
+    net = conv_net()
+    folded = sk.fold(net)
+    net[2].norm.train()
+    before = net[2].norm.running_mean.clone()
+    with pytest.raises(InputError, match=r"Sequential is in train mode, all or in part; call \.eval\(\)"):
+        sk.verify_fold(net, frames(), folded)
+    assert torch.equal(net[2].norm.running_mean, before)
+
+
 def test_networks_that_do_not_match_are_refused():
     net = conv_net()
     with pytest.raises(InputError, match="holds no spiking neuron"):
         sk.verify_fold(nn.Linear(2, 2).eval(), torch.zeros(2, 1, 2))
     with pytest.raises(InputError, match="has no neuron '9', as the network has"):
-        sk.verify_fold(net, frames(), sk.Sequential(*copy.deepcopy(sk.fold(net))[:8]))
+        sk.verify_fold(net, frames(), sk.Sequential(*copy.deepcopy(sk.fold(net))[:8]).eval())
