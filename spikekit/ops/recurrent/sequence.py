@@ -17,6 +17,7 @@ from torch import Tensor
 
 from spikekit.ops.layout import uninitialised_like
 from spikekit.ops.lif import sequence as lif
+from spikekit.ops.lif import step
 from spikekit.ops.lif.reference import state_dtype
 from spikekit.ops.linear import cpu as linear
 from spikekit.ops.linear.events import outer
@@ -74,11 +75,11 @@ def _forward(
     for t in range(len(x)):
         torch.mm(s, weight.t(), out=drive).add_(x[t])
         torch.mul(v, beta, out=u).add_(drive)
-        lif._spike(u, threshold, inclusive, s)
+        step.spike(u, threshold, inclusive, s)
         spikes[t].copy_(s)
         if membranes is not None:
             membranes[t].copy_(u)
-        v.copy_(lif._after_reset(u, s, quantum, reset, v))
+        v.copy_(step.after_reset(u, s, quantum, reset, v))
     return spikes, membranes, v
 
 
@@ -170,7 +171,7 @@ def _backward_steps(
     """Gradients of u, and those of beta, threshold and quantum; none of these where no one is needed."""
     rule = (threshold, quantum, reset, inclusive, detach_reset)
     slope = decode(surrogate, list(surrogate_numbers)).derivative(membranes - threshold)
-    factor = lif._feedback(membranes, slope, beta, *rule, uninitialised_like(membranes))
+    factor = step.feedback(membranes, slope, beta, *rule, uninitialised_like(membranes))
     g_s = uninitialised_like(membranes).copy_(grad_spikes)
     g_u = uninitialised_like(membranes)
     after: Tensor | None = None
@@ -180,7 +181,7 @@ def _backward_steps(
         now = torch.mul(slope[t], g_s[t], out=g_u[t])
         if after is None:
             if grad_v is not None:
-                end = lif._feedback(membranes[t], slope[t], torch.ones_like(beta), *rule, torch.empty_like(now))
+                end = step.feedback(membranes[t], slope[t], torch.ones_like(beta), *rule, torch.empty_like(now))
                 now.add_(grad_v * end)
         elif isinstance(factor, Tensor):
             now.addcmul_(factor[t], after)
@@ -203,7 +204,7 @@ def _weight_gradient(
     neurons = g_u.shape[2]
     if len(g_u) > 1:
         before = membranes[:-1]
-        spikes = lif._spike(before, threshold, inclusive, uninitialised_like(before)).flatten(0, 1)
+        spikes = step.spike(before, threshold, inclusive, uninitialised_like(before)).flatten(0, 1)
         after = g_u[1:].flatten(0, 1)
         if compiled and linear.supports(g_u.dtype):
             grad = outer(spikes, after)
