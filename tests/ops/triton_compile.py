@@ -102,9 +102,9 @@ def compile_mpbn(dtype, batch, training, learn):
     affine = [torch.ones(40, dtype=state) for _ in range(4)]
     label.update(name=f"MPBN {dtype} {batch} {training} {learn}", dtype=str(dtype), neurons=40)
     choices = (training, 0.1, 1e-5, "soft", False, False, *surrogate.ATan().encode(), False)
-    found = mpbn.forward(x, None, Layer(*values, *affine, *choices), True)
+    found = mpbn.forward(x, None, Layer.of(*values, *affine, *choices), True)
     statistics = (found.means, found.variances) if training else affine[2:]
-    mpbn.backward(x, None, None, found.membranes, None, Layer(*values, *affine[:2], *statistics, *choices), learn)
+    mpbn.backward(x, None, None, found.membranes, None, Layer.of(*values, *affine[:2], *statistics, *choices), learn)
 
 
 compile_all(torch.float32, 1, surrogate.ATan(), "soft", "one")

@@ -50,5 +50,5 @@ def mpbn(
     # Kernels see one process alone.
     fused = path in ("auto", "triton") and supported and not sync
     keep = keep_membranes or differentiable
-    flags = (rule.reset, rule.inclusive, rule.detach_reset, name, numbers, sync, keep, fused)
-    return Outcome(*mpbn_operator(*inputs, mean, var, training, momentum, eps, *flags))
+    choices = (rule.reset, rule.inclusive, rule.detach_reset, name, numbers)
+    return Outcome(*mpbn_operator(*inputs, mean, var, training, momentum, eps, *choices, sync, keep, fused))

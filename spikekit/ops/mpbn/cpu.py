@@ -168,12 +168,12 @@ def _self_test(dtype: torch.dtype) -> None:
             gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
         x, *parameters = (leaf.detach() for leaf in leaves)
         choices = (True, 0.1, 1e-5, reset, False, False, *ATan().encode(), False)
-        found = forward(x, None, Layer(*parameters, *at_rest, *choices), True)
+        found = forward(x, None, Layer.of(*parameters, *at_rest, *choices), True)
         if not all(torch.equal(a, b) for a, b in zip(found[:3], expected[:3], strict=True)):
             raise ArithmeticError(f"other spikes than the reference, reset {reset}")
         if not all(torch.allclose(a, b, rtol=1e-5, atol=1e-5) for a, b in zip(found[3:], expected[3:], strict=True)):
             raise ArithmeticError(f"other statistics than the reference, reset {reset}")
-        layer, end = Layer(*parameters, found.means, found.variances, *choices), torch.ones_like(found.v)
+        layer, end = Layer.of(*parameters, found.means, found.variances, *choices), torch.ones_like(found.v)
         g_x, _, g_weight, g_bias, *sums = backward(upstream, None, end, found.membranes, None, layer, True)
         names = ("x", "beta", "threshold", "quantum", "weight", "bias")
         ours = (g_x, *(total.sum() for total in sums), g_weight, g_bias)

@@ -150,12 +150,12 @@ def _self_test(device: str, dtype: torch.dtype) -> None:
         expected = mpbn_reference(y, None, beta, threshold, quantum, weight, bias, *at_rest, True, 0.1, 1e-5, rule)
         gradients = torch.autograd.grad((expected.spikes * upstream).sum() + expected.v.sum(), leaves)
     choices = (True, 0.1, 1e-5, "soft", False, False, *ATan().encode(), False)
-    found = forward(x, None, Layer(*values, *at_rest, *choices), True)
+    found = forward(x, None, Layer.of(*values, *at_rest, *choices), True)
     if not torch.equal(found.spikes, expected.spikes):
         raise ArithmeticError("other spikes than the reference")
     if not all(torch.allclose(a, b, rtol=1e-5, atol=1e-5) for a, b in zip(found[1:], expected[1:], strict=True)):
         raise ArithmeticError("other states or statistics than the reference")
-    layer, end = Layer(*values, found.means, found.variances, *choices), torch.ones_like(found.v)
+    layer, end = Layer.of(*values, found.means, found.variances, *choices), torch.ones_like(found.v)
     g_x, _, g_weight, g_bias, *sums = backward(upstream, None, end, found.membranes, None, layer, True)
     ours = (g_x, *(total.sum() for total in sums), g_weight, g_bias)
     for name, value, wanted in zip(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Parameters and choices, in the order of the operators: `Layer(*arguments)`.
+    """Parameters and choices, in the order of the operators.
 
     beta, threshold, quantum: broadcastable to the neurons [C, ...]. weight, bias: [C], or the shape of the neurons.
     mean, var: of the same shape, those that normalise in eval mode and that move in training; in the backward pass of
@@ -34,6 +35,11 @@ class Layer:
     surrogate: str
     numbers: Sequence[float]
     sync: bool
+
+    @classmethod
+    def of(cls, *arguments: Any) -> Layer:
+        """From the run of arguments that the operators have in common."""
+        return cls(*arguments)
 
     @property
     def neuron(self) -> tuple[Tensor, Tensor, Tensor]:

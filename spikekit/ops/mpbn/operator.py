@@ -106,7 +106,7 @@ def mpbn_backward(
 @fake("mpbn")
 def _(x: Tensor, v0: Tensor | None, *rest: Any) -> tuple[Tensor, ...]:
     *arguments, keep, _ = rest
-    layer, dtype = Layer(*arguments), state_dtype(x.dtype)
+    layer, dtype = Layer.of(*arguments), state_dtype(x.dtype)
     shape = (x.shape[0], *layer.weight.shape) if layer.training else (0,)
     return (
         torch.empty_like(x),
@@ -127,7 +127,7 @@ def _(
     *rest: Any,
 ) -> tuple[Tensor, ...]:
     *arguments, _, dtype, needs = rest
-    layer = Layer(*arguments)
+    layer = Layer.of(*arguments)
     return (
         torch.empty_like(membranes, dtype=dtype),
         torch.empty_like(membranes[0]) if needs[1] else membranes.new_empty(0),
@@ -140,7 +140,7 @@ def _(
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, v0, *arguments, _, fused = inputs
-    layer = Layer(*arguments)
+    layer = Layer.of(*arguments)
     statistics = output[3:5] if layer.training else (layer.mean, layer.var)
     ctx.save_for_backward(output[1], v0, *arguments[:5], *statistics)
     ctx.mark_non_differentiable(*output[3:])
