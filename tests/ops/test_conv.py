@@ -213,6 +213,17 @@ def test_sparse_goes_by_events_and_dense_does_not():
     assert not events_pay(0.1, (16, 128, 8, 8), (256, 128, 3, 3), (1, 1, 1, 1, 1, 1), back=True)
 
 
+def test_events_train_where_both_directions_gain(monkeypatch):
+    calls, forward = [], cpu.forward
+    monkeypatch.setattr(cpu, "forward", lambda *args: calls.append(args) or forward(*args))
+    x, weight = spikes(16, 128, 8, 8, density=0.1), torch.randn(256, 128, 3, 3)
+    places = ((1, 1), (1, 1), (1, 1))
+    expected = conv2d(x, weight, None, *places)
+    assert len(calls) == 1
+    torch.testing.assert_close(conv2d(x, weight.requires_grad_(), None, *places), expected, rtol=1e-4, atol=1e-3)
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize("create_graph", [False, True])
 def test_second_derivative_of_a_loss_that_is_not_linear(create_graph):
     """The gradient depends on input and weight by way of the upstream gradient too: once, not twice."""
