@@ -16,7 +16,7 @@ _GAIN = 0.85
 # Output channels that a vector holds: what is left of the last one is computed for nothing.
 _LANES = 16
 # One multiply-add of the dense convolution and of its gradient of the weight, one number that goes in or comes out.
-_DENSE, _DENSE_WEIGHT, _MOVED = 0.0095, 0.0105, 0.2
+_DENSE, _DENSE_WEIGHT, _MOVED = 0.0095, 0.0105, 0.3
 # One entry that is not zero, and one vector of one place that sees it.
 _EVENT, _SUM = 5.0, 0.65
 # One number looked at, one number of the output.
