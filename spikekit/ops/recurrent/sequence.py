@@ -47,11 +47,8 @@ def recurrent_sequence(
 
     compiled: take the C kernel, which adds up the weights of those that fired; else a matrix product a step.
     """
-    parameters = (beta, threshold, quantum)
-    if compiled:
-        spikes, membranes, v = cpu.forward(x, v0, s0, weight, parameters, reset, inclusive, keep)
-    else:
-        spikes, membranes, v = _forward(x, v0, s0, weight, *parameters, reset, inclusive, keep)
+    forward = cpu.forward if compiled else _forward
+    spikes, membranes, v = forward(x, v0, s0, weight, (beta, threshold, quantum), reset, inclusive, keep)
     return spikes, v.new_empty(0) if membranes is None else membranes, v
 
 
@@ -60,13 +57,12 @@ def _forward(
     v0: Tensor | None,
     s0: Tensor | None,
     weight: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    quantum: Tensor,
+    parameters: Sequence[Tensor],
     reset: str,
     inclusive: bool,
     keep: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor]:
+    beta, threshold, quantum = parameters
     spikes = x.new_empty(x.shape)
     v = torch.zeros_like(spikes[0], dtype=state_dtype(x.dtype)) if v0 is None else v0.clone().contiguous()
     s = torch.zeros_like(v) if s0 is None else s0.clone().contiguous()
@@ -105,39 +101,17 @@ def recurrent_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, v0, s0, weight, beta, threshold, quantum; those not needed come back empty."""
     _, need_v0, need_s0, need_weight, *need_parameters = needs
-    upstream, parameters = (grad_spikes, grad_v), (beta, threshold, quantum)
+    parameters = (beta, threshold, quantum)
+    rule = (reset, inclusive, detach_reset, surrogate, surrogate_numbers)
     if compiled and grad_membranes is None:
-        g_u, sums = cpu.backward(
-            *upstream,
-            membranes,
-            v0,
-            weight,
-            parameters,
-            reset,
-            inclusive,
-            detach_reset,
-            surrogate,
-            surrogate_numbers,
-            any(need_parameters),
-        )
+        g_u, sums = cpu.backward(grad_spikes, grad_v, membranes, v0, weight, parameters, *rule, any(need_parameters))
         grads = [
             total.sum_to_size(like.shape).to(like.dtype).contiguous()
             for total, like in zip(sums, parameters, strict=False)
         ]
     else:
         g_u, grads = _backward_steps(
-            *upstream,
-            grad_membranes,
-            membranes,
-            v0,
-            weight,
-            *parameters,
-            reset,
-            inclusive,
-            detach_reset,
-            surrogate,
-            surrogate_numbers,
-            need_parameters,
+            grad_spikes, grad_v, grad_membranes, membranes, v0, weight, parameters, *rule, need_parameters
         )
     empty = g_u.new_empty(0)
     return (
@@ -158,9 +132,7 @@ def _backward_steps(
     membranes: Tensor,
     v0: Tensor | None,
     weight: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    quantum: Tensor,
+    parameters: Sequence[Tensor],
     reset: str,
     inclusive: bool,
     detach_reset: bool,
@@ -169,6 +141,7 @@ def _backward_steps(
     needs: Sequence[bool],
 ) -> tuple[Tensor, list[Tensor]]:
     """Gradients of u, and those of beta, threshold and quantum; none of these where no one is needed."""
+    beta, threshold, quantum = parameters
     rule = (threshold, quantum, reset, inclusive, detach_reset)
     slope = decode(surrogate, list(surrogate_numbers)).derivative(membranes - threshold)
     factor = step.feedback(membranes, slope, beta, *rule, uninitialised_like(membranes))
