@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from spikekit.ops.conv.cpu import out_size
 
 # Events must cost less than this part of the dense convolution.
-_GAIN = 0.85
+_GAIN = 0.8
 # Output channels that a vector holds: what is left of the last one is computed for nothing.
 _LANES = 16
 # One multiply-add of the dense convolution and of its gradient of the weight, one number that goes in or comes out.

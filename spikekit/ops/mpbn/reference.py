@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from spikekit.ops.lif.reference import LIFRule, fire, state_dtype
+from spikekit.ops.lif.reference import LIFRule, after_reset, fire, state_dtype
 from spikekit.ops.mpbn.sync import differentiable_sum
 
 
@@ -119,13 +119,7 @@ def mpbn_reference(
         if training:
             means.append(now[0].detach())
             variances.append(now[1].detach())
-        s_reset = s.detach() if rule.detach_reset else s
-        if rule.reset == "soft":
-            v = u - quantum * s_reset
-        elif rule.reset == "hard":
-            v = u * (1 - s_reset)
-        else:
-            v = u
+        v = after_reset(u, s, quantum, rule)
     if not training:
         return Outcome(torch.stack(spikes), torch.stack(membranes), v, *[mean.new_empty(0)] * 4)
     steps = torch.stack(means), torch.stack(variances)
