@@ -124,6 +124,24 @@ def test_the_decision_is_that_of_all(in_processes):
         torch.testing.assert_close(own, grad[:, rank::2], rtol=1e-4, atol=1e-4)
 
 
+def test_checkpoint_time_asks_again_in_the_backward_pass(in_processes):
+    """Every process computes its pieces again at the same place, so their collectives meet."""
+    net, x = network(), torch.randn(6, 8, 2, 4, 3, dtype=torch.float64)
+    weight = torch.randn(6, 8, 5, dtype=torch.float64)
+    nets = [sk.checkpoint_time(synchronised(copy.deepcopy(net)), 2) for _ in range(2)]
+    parts, weights = x.split((3, 5), 1), weight.split((3, 5), 1)
+    found, collectives = in_processes(lambda rank: pass_both_ways(nets[rank], parts[rank], weights[rank]), 2)
+    y, g_x, grads, buffers = pass_both_ways(net, x, weight)
+    assert torch.equal(torch.cat([one[0] for one in found], 1), y)
+    torch.testing.assert_close(torch.cat([one[1] for one in found], 1), g_x)
+    for index, wanted in enumerate(grads):
+        torch.testing.assert_close(sum(one[2][index] for one in found), wanted)
+    for one in found:
+        torch.testing.assert_close(one[3], buffers)
+    # Two layers: forward, forward again, back.
+    assert collectives == 3 * 2 * len(x)
+
+
 def test_eval_mode_asks_nobody(in_processes):
     net = sk.LIF(norm=sk.MPBN(3, sync=True)).eval()
     assert in_processes(lambda rank: net(torch.randn(4, 1 + rank, 3)).shape, 2)[1] == 0
