@@ -34,7 +34,7 @@ def mpbn(
 ) -> Outcome:
     """Arguments and results as in `mpbn_reference`, whose numbers every path returns.
 
-    The membranes are empty unless kept or needed by the path.
+    The membranes are empty unless kept or needed by the path. sync: the processes meet at every step, in plain torch.
     """
     path = forced_path()
     if path == "reference" or functorch_active():
