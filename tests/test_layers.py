@@ -227,3 +227,20 @@ def test_forward_mode_keeps_its_tangent():
         with forward_ad.dual_level():
             y = net(forward_ad.make_dual(x, torch.ones_like(x)))
             assert forward_ad.unpack_dual(y).tangent.any()
+
+
+@pytest.mark.parametrize(
+    "behind", [nn.BatchNorm2d(8), nn.AvgPool2d(2), sk.LIF()], ids=lambda layer: type(layer).__name__
+)
+def test_hooks_see_images_as_torch_lays_them_out(behind):
+    net = sk.Sequential(nn.Conv2d(2, 8, 3), behind)
+    x = (torch.rand(8, 16, 2, 34, 34) < 0.02).float()
+    between = []
+    with torch.no_grad():
+        changed = net[0](torch.zeros(1, 2, 34, 34)).shape
+        assert not layers.apply_stateless(net[0], x.flatten(0, 1), layers.Order()).is_contiguous()
+        handle = behind.register_forward_hook(lambda layer, inputs, output: between.append(inputs[0]))
+        net(x)
+        handle.remove()
+    assert between[0].is_contiguous()
+    assert between[0].shape[-3:] == changed[1:]
