@@ -68,6 +68,7 @@ def _kernels() -> Iterator[Finding]:
         return
     yield Finding("neuron path", "C kernels where they serve, else whole-sequence PyTorch; torch.func: reference loops")
     origin = ""
+    told: set[str] = set()
     for name in KERNEL_MODULES:
         kernels = importlib.import_module(name).KERNELS
         operation = kernels.source.stem
@@ -76,7 +77,12 @@ def _kernels() -> Iterator[Finding]:
             refusal = kernels.refusal(dtype)
             made = kernels.compiled(dtype)
             if refusal or made is None:
-                yield Finding(topic, f"whole-sequence PyTorch, slower: {refusal}", False, _remedy(refusal))
+                # The same for every operation where there is no compiler or no cache: said once.
+                remedy = _remedy(refusal)
+                yield Finding(
+                    topic, f"whole-sequence PyTorch, slower: {refusal}", False, "" if remedy in told else remedy
+                )
+                told.add(remedy)
             else:
                 yield Finding(topic, f"C kernels, self-test passed, compiled in {made.seconds:.1f} s")
                 origin = f"{made.compiler} {made.flags}, kept in {made.path.parent}"

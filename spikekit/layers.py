@@ -94,7 +94,8 @@ class Order:
 
     def before(self, layer: nn.Module, x: Tensor) -> Tensor:
         """What `layer` is given for x: [T·B, ...], or [T, B, ...] if it takes time."""
-        if type(layer) not in _ANY_ORDER:
+        # A hook, too, may depend on the order.
+        if type(layer) not in _ANY_ORDER or _altered(layer):
             return self.after(x)
         # Images that come channels last from the user stay so.
         self._changed |= type(layer) is nn.Conv2d and not x.is_contiguous(memory_format=torch.channels_last)

@@ -11,8 +11,13 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.nn.utils.parametrizations import weight_norm
 
 import spikekit as sk
+import spikekit.ops.conv as conv_op
+import spikekit.ops.conv_lif as conv_lif_op
 from spikekit import layers
 from spikekit.errors import InputError
+from spikekit.ops.conv import cpu as conv_cpu
+from spikekit.ops.conv import events as conv_events
+from spikekit.ops.conv_lif import cpu as conv_lif_cpu
 from spikekit.ops.paths import set_path
 
 
@@ -128,6 +133,21 @@ def test_a_network_learns_by_events(by_events):
     assert len(by_events) == 36
 
 
+@pytest.fixture
+def image_events(monkeypatch):
+    """Convolutions by events whatever their size and density; fails where none was made so."""
+    assert conv_cpu.supports(torch.float32)
+    made = []
+    for module, name in ((conv_cpu, "forward"), (conv_lif_cpu, "forward")):
+        forward = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, forward=forward: made.append(args[0]) or forward(*args))
+    monkeypatch.setattr(conv_op, "large", lambda multiplications, gradient: True)
+    for module in (conv_op, conv_events, conv_lif_op):
+        monkeypatch.setattr(module, "events_pay", lambda *args, **kwargs: True)
+    yield
+    assert made
+
+
 def convolutional(*rest):
     return sk.Sequential(nn.Conv2d(2, 16, 5, 2, 2), sk.LIF(), nn.Conv2d(16, 20, 3, padding="valid"), *rest)
 
@@ -154,6 +174,7 @@ def test_plain_convolutions_go_the_fast_way(monkeypatch):
     assert [w.data_ptr() for w in seen] == [conv.weight.data_ptr() for conv in convs[:2]]
 
 
+@pytest.mark.usefixtures("image_events")
 @pytest.mark.parametrize("rest", [(), (sk.LIF(),), (nn.BatchNorm2d(20), nn.MaxPool2d(2)), (nn.Sequential(nn.ReLU()),)])
 def test_outputs_are_contiguous_whatever_happens_inside(rest):
     net, x = convolutional(*rest), frames()
@@ -163,6 +184,7 @@ def test_outputs_are_contiguous_whatever_happens_inside(rest):
     assert all(spikes.is_contiguous() for spikes in recorded.values())
 
 
+@pytest.mark.usefixtures("image_events")
 def test_a_layer_of_the_users_sees_contiguous_images():
     class Views(nn.Module):
         def forward(self, x):
@@ -172,12 +194,14 @@ def test_a_layer_of_the_users_sees_contiguous_images():
     assert convolutional(Views())(frames()).shape == (8, 8, 20 * 64)
 
 
+@pytest.mark.usefixtures("image_events")
 def test_images_that_come_channels_last_stay_so():
     x = frames().movedim(2, -1).contiguous().movedim(-1, 2)
     y = convolutional()(x)
     assert y[0].is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.usefixtures("image_events")
 @pytest.mark.parametrize("training", [True, False])
 def test_a_convolutional_network_has_torchs_numbers(training):
     net, x = convolutional(nn.BatchNorm2d(20), sk.LIF(0.8, 0.5), nn.Flatten(), nn.Linear(1280, 10)), frames()
@@ -194,6 +218,7 @@ def test_a_convolutional_network_has_torchs_numbers(training):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.usefixtures("image_events")
 def test_a_convolutional_network_compiles_whole():
     net, x = convolutional(sk.LIF(), nn.Flatten(), nn.Linear(1280, 10)), frames()
     compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
@@ -214,6 +239,7 @@ def test_outputs_may_be_changed_in_place_whatever_the_density(layer, density):
     y.sum().backward()
 
 
+@pytest.mark.usefixtures("image_events")
 @pytest.mark.parametrize("density", [0.9, 0.02])
 def test_a_cropped_input_comes_out_contiguous(density):
     x = (torch.rand(10, 32, 16, 21, 21) < density).float()[..., 2:19, 2:19]
@@ -227,3 +253,17 @@ def test_forward_mode_keeps_its_tangent():
         with forward_ad.dual_level():
             y = net(forward_ad.make_dual(x, torch.ones_like(x)))
             assert forward_ad.unpack_dual(y).tangent.any()
+
+
+@pytest.mark.usefixtures("image_events")
+@pytest.mark.parametrize(
+    "behind", [nn.BatchNorm2d(20), nn.AvgPool2d(2), sk.LIF()], ids=lambda layer: type(layer).__name__
+)
+def test_hooks_see_images_as_torch_lays_them_out(behind):
+    net, seen = convolutional(behind), []
+    with torch.no_grad():
+        handle = behind.register_forward_hook(lambda layer, inputs, output: seen.extend((*inputs, output)))
+        net(frames())
+        handle.remove()
+    assert all(images.is_contiguous() for images in seen)
+    assert len(seen) == 2

@@ -29,6 +29,8 @@ def add_parameter(module: nn.Module, name: str, value: float | Tensor, learn: bo
     if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)):
         raise InputError(f"{type(module).__name__}: {name} must be a number or a tensor, got {value!r}")
     tensor = torch.as_tensor(value).detach().clone()
+    if tensor.is_complex() or tensor.dtype == torch.bool:
+        raise InputError(f"{type(module).__name__}: {name} must hold real numbers, got a tensor of {tensor.dtype}")
     if not tensor.is_floating_point():
         tensor = tensor.to(torch.get_default_dtype())
     if not _legal(name, tensor):

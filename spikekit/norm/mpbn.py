@@ -18,6 +18,7 @@ from spikekit import state as sessions
 from spikekit.errors import InputError
 from spikekit.ops.lif.reference import LIFRule, state_dtype
 from spikekit.ops.mpbn import moments, mpbn, normalise
+from spikekit.ops.mpbn.sync import processes
 
 
 class MPBN(nn.Module):
@@ -32,9 +33,14 @@ class MPBN(nn.Module):
     affine: learn weight and bias, both of `shape`. positive: weight = softplus(weight_raw), which keeps it above zero.
     The state has the names of `nn.BatchNorm1d`: weight, bias, running_mean, running_var, num_batches_tracked.
 
-    `sk.record` offers "<layer>.norm.decision", BN(u) [T, B, ...]. Under DistributedDataParallel each process takes the
-    statistics of its own part of the batch. Raises InputError for arguments outside these ranges, for a drive that does
-    not fit `shape`, and in train mode where a mean would be over one value.
+    sync: in train mode take the statistics of a step over the batches of all processes, as `nn.SyncBatchNorm` does.
+    Each sample counts once, however unevenly they are shared out; the steps stay apart. With False, and without a
+    process group of torch.distributed, each process takes those of its own part. It costs a collective a step and
+    direction, in plain torch: all processes must run the layer equally often, on as many steps. An attribute: it may be
+    set later.
+
+    `sk.record` offers "<layer>.norm.decision", BN(u) [T, B, ...]. Raises InputError for arguments outside these ranges,
+    for a drive that does not fit `shape`, and in train mode where a mean would be over one value.
     """
 
     records: ClassVar[tuple[str, ...]] = ("decision",)
@@ -50,6 +56,7 @@ class MPBN(nn.Module):
         momentum: float = 0.1,
         affine: bool = True,
         positive: bool = False,
+        sync: bool = False,
     ) -> None:
         super().__init__()
         sizes = (shape,) if isinstance(shape, int) else shape
@@ -63,6 +70,7 @@ class MPBN(nn.Module):
             raise InputError("MPBN: positive=True is about the weight, which affine=False leaves out")
         self.shape = tuple(sizes)
         self.eps, self.momentum, self.affine, self.positive = float(eps), float(momentum), affine, positive
+        self.sync = sync
         if positive:
             # softplus of it is 1.
             self.weight_raw = nn.Parameter(torch.full(self.shape, math.log(math.e - 1)))
@@ -91,7 +99,8 @@ class MPBN(nn.Module):
         keep_membranes: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """`spikekit.ops.lif.lif` with the decision on a normalised membrane; updates the statistics in train mode."""
-        self._check_drive(x)
+        sync = self.training and self.sync and processes() > 1
+        self._check_drive(x, sync)
         session = sessions.active()
         slot = None if session is None else session.slot(self)
         traced = session is not None and "decision" in session.wants(self)
@@ -114,11 +123,12 @@ class MPBN(nn.Module):
             self.eps,
             rule,
             keep_membranes=keep_membranes or traced,
+            sync=sync,
         )
         if traced and session is not None and slot is not None:
             decisions = []
             for u in found.membranes:
-                statistics = moments(u, weight) if self.training else (mean, var)
+                statistics = moments(u, weight, sync) if self.training else (mean, var)
                 decisions.append(normalise(u, weight, bias, *statistics, self.eps))
             session.put(slot, "decision", torch.stack(decisions))
         if self.training:
@@ -137,14 +147,14 @@ class MPBN(nn.Module):
             return torch.ones_like(self.running_mean, dtype=dtype), torch.zeros_like(self.running_mean, dtype=dtype)
         return self.weight.to(dtype), self.bias.to(dtype)
 
-    def _check_drive(self, x: Tensor) -> None:
+    def _check_drive(self, x: Tensor, sync: bool) -> None:
         channels = len(self.shape) == 1
         neurons = tuple(x.shape[2:])
         fits = neurons[:1] == self.shape if channels else neurons == self.shape
         if not fits:
             wanted = f"{self.shape[0]} channels (axis 2)" if channels else f"the neurons {self.shape} (axes 2 and on)"
             raise InputError(f"{self}: it normalises {wanted}, the drive [T, B, ...] has the shape {tuple(x.shape)}")
-        if self.training and x[0].numel() == prod(self.shape):
+        if self.training and not sync and x[0].numel() == prod(self.shape):
             raise InputError(
                 f"{self}: in train mode statistics need more than one value each, and the drive {tuple(x.shape)} has "
                 "B = 1 (axis 1) and no space to go with it. Use a larger batch, or .eval()"
@@ -153,7 +163,7 @@ class MPBN(nn.Module):
     def extra_repr(self) -> str:
         """The shape, and the settings that differ from the defaults."""
         shown = [str(self.shape[0] if len(self.shape) == 1 else self.shape)]
-        defaults = {"eps": 1e-5, "momentum": 0.1, "affine": True, "positive": False}
+        defaults = {"eps": 1e-5, "momentum": 0.1, "affine": True, "positive": False, "sync": False}
         shown += [f"{name}={getattr(self, name)}" for name, value in defaults.items() if getattr(self, name) != value]
         return ", ".join(shown)
 

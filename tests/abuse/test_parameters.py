@@ -67,6 +67,22 @@ def test_not_a_number(name, value):
         sk.LIF(**{name: value})
 
 
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.bool], ids=str)
+@pytest.mark.parametrize(
+    ("neuron", "name"),
+    [
+        *((sk.CUBALIF, name) for name in ("alpha", "beta", "threshold", "reset_quantum")),
+        (sk.LI, "beta"),
+        (sk.LIF, "beta"),
+    ],
+)
+def test_numbers_that_are_not_real(neuron, name, dtype):
+    with pytest.raises(
+        InputError, match=rf"^{neuron.__name__}: {name} must hold real numbers, got a tensor of {dtype}"
+    ):
+        neuron(**{name: torch.ones(3, dtype=dtype)})
+
+
 @pytest.mark.parametrize("beta", [0.0, 1.0, torch.tensor([0.5, 1.0])], ids=str)
 def test_a_learnable_beta_needs_room(beta):
     for neuron in (sk.LIF, sk.LI, sk.CUBALIF, recurrent):

@@ -157,62 +157,6 @@ def test_without_affine():
     assert torch.equal(lif(x), twin(x))
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_integrates_and_measures_in_float32(dtype):
-    lif = sk.LIF(norm=sk.MPBN(3)).to(dtype)
-    assert {value.dtype for value in lif.state_dict().values()} == {torch.float32, torch.int64}
-    x = torch.randn(4, 5, 3).to(dtype)
-    twin = copy.deepcopy(lif)
-    spikes, seen = sk.record(lif, x, ["membrane", "norm.decision"])
-    assert (spikes.dtype, seen["membrane"].dtype, seen["norm.decision"].dtype) == (dtype, torch.float32, torch.float32)
-    assert torch.equal(spikes.float(), twin(x.float()))
-
-
-def test_autocast():
-    net, x = sk.Sequential(nn.Linear(4, 3), sk.LIF(norm=sk.MPBN(3, positive=True))), torch.randn(6, 8, 4)
-    with torch.autocast("cpu", torch.bfloat16):
-        y = net(x)
-    assert y.dtype == torch.bfloat16
-    y.sum().backward()
-    assert {p.grad.dtype for p in net.parameters()} == {torch.float32}
-
-
-def test_float64():
-    lif = sk.LIF(norm=sk.MPBN(3)).double()
-    x = torch.randn(4, 5, 3, dtype=torch.float64)
-    lif(x)
-    assert {value.dtype for value in lif.norm.parameters()} == {torch.float64}
-    # A module of float32 takes a drive of float64 too, as any neuron does.
-    single = sk.LIF(norm=sk.MPBN(3))
-    single(x)
-    torch.testing.assert_close(single.norm.running_mean.double(), lif.norm.running_mean, rtol=1e-6, atol=1e-7)
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_compiled(training):
-    net = conv().train(training)
-    compiled, x = copy.deepcopy(net), clip()
-    torch._dynamo.reset()
-    compiled.compile(fullgraph=True, backend="aot_eager")
-    for one in (net, compiled):
-        for _ in range(2):
-            one(x).square().sum().backward()
-    for (name, p), q in zip(net.named_parameters(), compiled.named_parameters(), strict=True):
-        torch.testing.assert_close(q[1].grad, p.grad, msg=name)
-    for (name, a), b in zip(net.named_buffers(), compiled.buffers(), strict=True):
-        torch.testing.assert_close(b, a, msg=name)
-    torch._dynamo.reset()
-
-
-def test_inference_mode_then_training():
-    net, x = conv(), clip()
-    with torch.inference_mode():
-        net(x)
-        net.eval()(x)
-    net.train()(x).sum().backward()
-    assert all(p.grad is not None for p in net.parameters())
-
-
 def test_without_a_norm_nothing_is_there():
     lif = sk.LIF()
     assert lif.norm is None
@@ -229,13 +173,6 @@ def test_every_gradient_reaches_a_learned_neuron():
 
 def test_integrate_and_fire_takes_a_norm():
     assert sk.IF(norm=sk.MPBN(3))(torch.randn(4, 5, 3)).shape == (4, 5, 3)
-
-
-def test_vmap_and_grad_in_eval_mode():
-    lif = sk.LIF(norm=sk.MPBN(3)).eval()
-    x = torch.randn(6, 4, 3)
-    mapped = torch.func.vmap(lambda one: lif(one.unsqueeze(1)).squeeze(1), in_dims=1, out_dims=1)(x)
-    assert torch.equal(mapped, lif(x))
 
 
 @pytest.mark.parametrize(

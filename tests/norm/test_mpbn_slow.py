@@ -42,29 +42,59 @@ WORKER = """
     from torch import nn
     rank, folder = int(sys.argv[1]), sys.argv[2]
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    net, x = torch.load(f"{folder}/task.pt", weights_only=False)
+    net, parts, backend = torch.load(f"{folder}/task.pt", weights_only=False)
+    if backend:
+        net.compile(fullgraph=True, backend=backend)
     ddp = nn.parallel.DistributedDataParallel(net)
     for _ in range(2):
         net.zero_grad()
-        ddp(x[:, rank::2]).square().mean().backward()
-    torch.save([p.grad for p in net.parameters()], f"{folder}/{rank}.pt")
+        # DDP takes the mean over processes: of losses that are sums over samples, half the sum of the whole.
+        ddp(parts[rank]).square().sum().backward()
+    torch.save(([p.grad for p in net.parameters()], list(net.buffers())), f"{folder}/{rank}.pt")
     dist.barrier()
     # At once: gloo, once in some runs, aborts an interpreter that ends in the usual way.
     os._exit(0)
 """
 
 
-def test_two_processes_each_with_the_statistics_of_its_part(tmp_path):
-    net = sk.Sequential(nn.Linear(5, 6), sk.LIF(norm=sk.MPBN(6)), nn.Linear(6, 3), sk.LI()).double()
-    x = torch.randn(6, 8, 5, dtype=torch.float64)
-    torch.save((net, x), tmp_path / "task.pt")
+def in_two_processes(folder, net, parts, backend=""):
+    """Gradients and buffers of each process after two passes."""
+    torch.save((net, parts, backend), folder / "task.pt")
     command = [sys.executable, "-c", textwrap.dedent(WORKER)]
     workers = [
-        subprocess.Popen([*command, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True) for rank in range(2)
+        subprocess.Popen([*command, str(rank), str(folder)], stderr=subprocess.PIPE, text=True) for rank in range(2)
     ]
     errors = [worker.communicate(timeout=200)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], errors
-    (sum(net(x[:, rank::2]).square().mean() for rank in range(2)) / 2).backward()
-    for rank in range(2):
-        for parameter, grad in zip(net.parameters(), torch.load(tmp_path / f"{rank}.pt"), strict=True):
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+def network(sync):
+    return sk.Sequential(nn.Linear(5, 6), sk.LIF(norm=sk.MPBN(6, sync=sync)), nn.Linear(6, 3), sk.LI()).double()
+
+
+def test_two_processes_each_with_the_statistics_of_its_part(tmp_path):
+    net, x = network(sync=False), torch.randn(6, 8, 5, dtype=torch.float64)
+    found = in_two_processes(tmp_path, net, [x[:, rank::2] for rank in range(2)])
+    twin = copy.deepcopy(net)
+    for _ in range(2):
+        twin(x[:, 0::2])
+    (sum(net(x[:, rank::2]).square().sum() for rank in range(2)) / 2).backward()
+    for grads, _ in found:
+        for parameter, grad in zip(net.parameters(), grads, strict=True):
+            torch.testing.assert_close(grad, parameter.grad, rtol=1e-9, atol=1e-12)
+    # DDP hands the first process's statistics to all before a pass: its own last step is all that a second adds.
+    torch.testing.assert_close(found[0][1], list(twin.buffers()), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("backend", ["", "aot_eager"])
+def test_two_processes_with_the_statistics_of_all(backend, tmp_path):
+    net, x = network(sync=True), torch.randn(6, 8, 5, dtype=torch.float64)
+    found = in_two_processes(tmp_path, net, [x[:, :3], x[:, 3:]], backend)
+    for _ in range(2):
+        net.zero_grad()
+        (net(x).square().sum() / 2).backward()
+    for grads, buffers in found:
+        torch.testing.assert_close(buffers, list(net.buffers()), rtol=1e-12, atol=0)
+        for parameter, grad in zip(net.parameters(), grads, strict=True):
             torch.testing.assert_close(grad, parameter.grad, rtol=1e-9, atol=1e-12)

@@ -184,12 +184,44 @@ def test_opcheck(last, density):
         torch.library.opcheck(torch.ops.spikekit.conv2d_backward.default, arguments)
 
 
+@pytest.mark.usefixtures("poison")
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize(("kernel", "padding"), [(3, 0), (3, 1), (5, 0), (5, 2)])
+def test_the_gradient_of_the_input_however_the_upstream_lies(always_events, kernel, padding, last):
+    """torch computes it, in the order of the upstream gradient; what it is given for the input is not filled."""
+    x, weight = (
+        spikes(8, 16, 12, 12, density=0.02).requires_grad_(),
+        torch.randn(32, 16, kernel, kernel).requires_grad_(),
+    )
+    y = events.conv2d_events(x, weight, None, [1, 1, padding, padding, 1, 1])
+    upstream = torch.randn(y.shape).contiguous(memory_format=LAST if last else torch.contiguous_format)
+    found = torch.autograd.grad(y, [x, weight], upstream)
+    expected = torch.autograd.grad(dense(x, weight, padding=padding), [x, weight], upstream.contiguous())
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.stride() == theirs.stride()
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
 def test_sparse_goes_by_events_and_dense_does_not():
     for shape, weight in (((512, 2, 34, 34), (16, 2, 5, 5)), ((64, 32, 32, 32), (64, 32, 3, 3))):
         for back in (False, True):
             assert events_pay(0.02, shape, weight, (1, 1, 1, 1, 1, 1), back=back)
             assert not events_pay(0.9, shape, weight, (1, 1, 1, 1, 1, 1), back=back)
     assert not events_pay(0.0, (1, 2, 34, 34), (16, 2, 5, 5), (2, 2, 2, 2, 1, 1), back=False)
+    # Large steps of a large kernel are cheap for torch; a large weight is laid out anew for few images.
+    assert not events_pay(0.05, (32, 2, 64, 64), (32, 2, 7, 7), (2, 2, 3, 3, 1, 1), back=False)
+    assert not events_pay(0.1, (16, 128, 8, 8), (256, 128, 3, 3), (1, 1, 1, 1, 1, 1), back=True)
+
+
+def test_events_train_where_both_directions_gain(monkeypatch):
+    calls, forward = [], cpu.forward
+    monkeypatch.setattr(cpu, "forward", lambda *args: calls.append(args) or forward(*args))
+    x, weight = spikes(16, 128, 8, 8, density=0.1), torch.randn(256, 128, 3, 3)
+    places = ((1, 1), (1, 1), (1, 1))
+    expected = conv2d(x, weight, None, *places)
+    assert len(calls) == 1
+    torch.testing.assert_close(conv2d(x, weight.requires_grad_(), None, *places), expected, rtol=1e-4, atol=1e-3)
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("create_graph", [False, True])

@@ -11,7 +11,7 @@ import torch
 
 from spikekit import surrogate
 from spikekit.ops import paths
-from spikekit.ops.lif import LIFRule, lif, lif_reference, reference, sequence
+from spikekit.ops.lif import LIFRule, lif, lif_reference, reference, step
 
 # Without kinks near the points tested; finite differences do not see through one.
 SMOOTH = [surrogate.ATan(1.0), surrogate.Sigmoid(2.0)]
@@ -29,7 +29,7 @@ def smooth(monkeypatch):
         # The C kernels cannot be given another spike.
         monkeypatch.setattr(paths, "_choice", "torch")
         monkeypatch.setattr(reference, "fire", fire)
-        monkeypatch.setattr(sequence, "_spike", spike)
+        monkeypatch.setattr(step, "spike", spike)
 
     return use
 

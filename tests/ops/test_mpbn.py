@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from spikekit import surrogate
 from spikekit.ops import paths
-from spikekit.ops.lif import LIFRule, state_dtype
-from spikekit.ops.mpbn import cpu, mpbn, mpbn_reference, reference, sequence
+from spikekit.ops.lif import LIFRule, state_dtype, step
+from spikekit.ops.mpbn import cpu, mpbn, mpbn_reference, reference
 
 EPS = 1e-5
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
@@ -196,7 +196,7 @@ def test_gradcheck_on_a_smooth_spike(curve, op, reset, each, training, monkeypat
     """With the surrogate's own step in place of the spike, its gradient is the true one: finite differences judge."""
     path("torch")
     monkeypatch.setattr(reference, "fire", lambda m, threshold, rule: curve.antiderivative(m - threshold))
-    monkeypatch.setattr(sequence, "_spike", lambda m, threshold, _, out: out.copy_(curve.antiderivative(m - threshold)))
+    monkeypatch.setattr(step, "spike", lambda m, threshold, _, out: out.copy_(curve.antiderivative(m - threshold)))
     rule = LIFRule(reset, False, False, curve)
     x = torch.randn(3, 3, 2, 2, dtype=torch.float64)
     parameters = [torch.rand(2, 1, dtype=torch.float64) * 0.5 + 0.4 for _ in range(3)]

@@ -35,7 +35,7 @@ def test_opcheck(fused, drive, rest, reset, training):
     v0 = None if rest else torch.randn(x.shape[1:], requires_grad=True)
     leaves = [a.requires_grad_() for a in arguments(x, per_neuron=not rest)]
     known = [torch.rand(3) + 0.1, torch.rand(3) + 0.1]
-    rule = (training, 0.1, 1e-5, reset, False, False, *CURVE, True, fused)
+    rule = (training, 0.1, 1e-5, reset, False, False, *CURVE, False, True, fused)
     torch.library.opcheck(torch.ops.spikekit.mpbn.default, (x.requires_grad_(), v0, *leaves, *known, *rule))
 
 
@@ -43,7 +43,7 @@ def test_opcheck(fused, drive, rest, reset, training):
 @pytest.mark.parametrize("drive", ["channels last", "bfloat16"])
 def test_opcheck_inference(fused, drive):
     x = DRIVES[drive]()
-    rule = (True, 0.1, 1e-5, "soft", False, False, *CURVE, False, fused)
+    rule = (True, 0.1, 1e-5, "soft", False, False, *CURVE, False, False, fused)
     known = (torch.zeros(3), torch.ones(3))
     torch.library.opcheck(torch.ops.spikekit.mpbn.default, (x, None, *arguments(x, True), *known, *rule))
 
@@ -59,7 +59,7 @@ def test_opcheck_backward(fused, drive, needs, training):
     known = [torch.rand((3, 3) if training else (3,)) + 0.1 for _ in range(2)]
     # The gradient of a sum is one number shown everywhere, with strides of zero.
     grads = (torch.randn_like(x), torch.ones(()).expand(u.shape), torch.ones(()).expand(u.shape[1:]))
-    rule = (training, 1e-5, "soft", False, False, *CURVE, fused, x.dtype, needs)
+    rule = (training, 0.1, 1e-5, "soft", False, False, *CURVE, False, fused, x.dtype, needs)
     arguments_ = (*grads, u, torch.randn(u.shape[1:]), *arguments(x, True), *known, *rule)
     torch.library.opcheck(torch.ops.spikekit.mpbn_backward.default, arguments_)
 

@@ -13,8 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from spikekit import surrogate
 from spikekit.ops import paths
-from spikekit.ops.lif import LIFRule, reference, state_dtype
-from spikekit.ops.lif import sequence as lif_sequence
+from spikekit.ops.lif import LIFRule, reference, state_dtype, step
 from spikekit.ops.recurrent import cpu, recurrent, recurrent_reference
 
 CURVE = surrogate.ATan().encode()
@@ -167,8 +166,8 @@ def test_gradcheck_on_a_smooth_spike(op, reset, parameter, poison, monkeypatch):
     curve = surrogate.ATan(1.0)
     monkeypatch.setattr(reference, "fire", lambda u, threshold, rule: curve.antiderivative(u - threshold))
     monkeypatch.setattr(
-        lif_sequence,
-        "_spike",
+        step,
+        "spike",
         lambda u, threshold, inclusive, out: out.copy_(curve.antiderivative(u - threshold)),
     )
     rule = LIFRule(reset, False, False, curve)

@@ -22,6 +22,7 @@ from spikekit.ops.li import gpu as li
 from spikekit.ops.lif import gpu as lif
 from spikekit.ops.lif import state_dtype
 from spikekit.ops.mpbn import gpu as mpbn
+from spikekit.ops.mpbn.layer import Layer
 
 CAPABILITY = int(sys.argv[1])
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
@@ -100,11 +101,10 @@ def compile_mpbn(dtype, batch, training, learn):
     values = [torch.ones(40 if learn else (), dtype=state) for _ in range(3)]
     affine = [torch.ones(40, dtype=state) for _ in range(4)]
     label.update(name=f"MPBN {dtype} {batch} {training} {learn}", dtype=str(dtype), neurons=40)
-    found = mpbn.forward(x, None, *values, *affine, training, 0.1, 1e-5, "soft", False, True)
+    choices = (training, 0.1, 1e-5, "soft", False, False, *surrogate.ATan().encode(), False)
+    found = mpbn.forward(x, None, Layer.of(*values, *affine, *choices), True)
     statistics = (found.means, found.variances) if training else affine[2:]
-    name, numbers = surrogate.ATan().encode()
-    rule = ("soft", False, False, name, numbers, learn)
-    mpbn.backward(x, None, None, found.membranes, None, *values, *affine[:2], *statistics, training, 1e-5, *rule)
+    mpbn.backward(x, None, None, found.membranes, None, Layer.of(*values, *affine[:2], *statistics, *choices), learn)
 
 
 compile_all(torch.float32, 1, surrogate.ATan(), "soft", "one")

@@ -86,3 +86,17 @@ def test_two_processes_resume_exactly(start_toy, run, tmp_path):
     assert code == 0, output
     for one, other in zip(reports(tmp_path), run[1], strict=True):
         assert {**one, "seen": None} == {**other, "seen": None}
+
+
+@pytest.mark.slow
+def test_statistics_over_both_processes(start_toy, toy, tmp_path):
+    """sk.MPBN(sync=True) asks the other process while both train, and never while they evaluate."""
+    # 70 samples: processes validate on different numbers of batches.
+    code, output = torchrun(start_toy, tmp_path, {"epochs": 2, "sync": True, "test_samples": 70})
+    assert code == 0, output
+    first, second = reports(tmp_path)
+    assert first["weights"] == second["weights"]
+    assert first["loss"] == second["loss"]
+    # Each epoch has nine batches, five for each process.
+    assert first["weights"]["2.norm.num_batches_tracked"] == 2 * 5 * toy.STEPS
+    assert first["weights"]["2.norm.running_mean"] != [0] * 16

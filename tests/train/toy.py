@@ -121,7 +121,7 @@ def main(run_dir: str, options: dict) -> None:
     actions = {"kill": kill, "kill_while_writing": kill_while_writing, "interrupt": interrupt}
     view = At(*options["at"], actions[options["action"]]) if "at" in options else At()
     train_loader = loader(workers=options.get("workers", 0))
-    net = network()
+    net = network(norm=sk.MPBN(16, sync=True)) if options.get("sync") else network()
     run = trainer(net, Path(run_dir), progress=view, checkpoint_every=options.get("every"))
     run.fit(train_loader, loader(shuffle=False, augment=False), epochs=options["epochs"])
     test = loader(shuffle=False, augment=False, samples=options.get("test_samples", SAMPLES))

@@ -35,10 +35,12 @@ def conv2d(
         return conv2d_reference(x, weight, bias, stride, padding, dilation)
     images = cpu.dense(x)
     # The operator looks once more. A compiler, which cannot see the numbers, leaves all to it.
-    if not torch.compiler.is_compiling() and not events_pay(
-        cpu.density(images), x.shape, weight.shape, steps, back=False
-    ):
-        return conv2d_reference(x, weight, bias, stride, padding, dilation)
+    if not torch.compiler.is_compiling():
+        # A dense gradient of the weight, of an output that lies channels last, would take back what was gained.
+        learns = torch.is_grad_enabled() and weight.requires_grad
+        density = cpu.density(images)
+        if not all(events_pay(density, x.shape, weight.shape, steps, back=back) for back in (False, learns)):
+            return conv2d_reference(x, weight, bias, stride, padding, dilation)
     return conv2d_events(images, weight, bias, steps)
 
 

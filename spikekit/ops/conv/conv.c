@@ -46,9 +46,10 @@ int conv_forward(const conv_call *c) {
 int conv_weight_gradient(const conv_call *c) {
     const geometry g = new_geometry(c);
     const int64_t size = c->channels * c->high * c->wide * g.padded, share = (c->images + PARTS - 1) / PARTS;
+    const int64_t parts = (c->images + share - 1) / share;
     int failed = g.sights == NULL;
     if (failed) return failed;
-    memset(c->sums, 0, PARTS * size * sizeof(real));
+    memset(c->sums, 0, parts * size * sizeof(real));
     #pragma omp parallel num_threads(c->threads) if (c->threads > 1) reduction(|:failed)
     {
         int32_t *index = NULL;
@@ -56,7 +57,7 @@ int conv_weight_gradient(const conv_call *c) {
         failed |= grad == NULL;
         if (grad) memset(grad, 0, g.places * g.padded * sizeof(real));
         #pragma omp for schedule(dynamic)
-        for (int64_t part = 0; part < PARTS; part++)
+        for (int64_t part = 0; part < parts; part++)
             for (int64_t image = part * share; image < smaller(c->images, (part + 1) * share) && grad; image++) {
                 int bad = 0;
                 for (int64_t y = 0; y < c->out_height; y++)
@@ -73,7 +74,7 @@ int conv_weight_gradient(const conv_call *c) {
             }
         free(grad);
     }
-    for (int64_t part = 1; part < PARTS; part++)
+    for (int64_t part = 1; part < parts; part++)
         for (int64_t i = 0; i < size; i++) c->sums[i] += c->sums[part * size + i];
     free(g.sights);
     return failed;

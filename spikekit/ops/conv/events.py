@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spikekit import native
 from spikekit.ops.conv import cpu
-from spikekit.ops.conv.choice import events_pay
+from spikekit.ops.conv.choice import events_pay, input_gradient_channels_last
 from spikekit.ops.conv.reference import conv2d_reference
 from spikekit.ops.operators import differentiable, fake, operator
 
@@ -48,6 +48,13 @@ def conv2d_events_backward(
         left[1] = g_weight is None
     if left[1]:
         images = images.contiguous(memory_format=torch.channels_last)
+    elif (
+        left[0]
+        and grad.is_contiguous(memory_format=torch.channels_last)
+        and input_gradient_channels_last(weight.shape, steps)
+    ):
+        # The gradient of x reads no number of x, but lies in memory as x does: this one is never filled.
+        images = torch.empty_like(x, memory_format=torch.channels_last)
     dense: Any = _dense_gradients(grad, images, weight, steps, left) if any(left) else (None, None)
     return (
         _laid_out(dense[0], x) if needs[0] else x.new_empty(0),
@@ -66,7 +73,7 @@ def _dense_gradients(grad: Tensor, x: Tensor, weight: Tensor, steps: Sequence[in
 def _laid_out(value: Tensor, like: Tensor) -> Tensor:
     """`value` with the strides of `torch.empty_like(like)`, as the fake kernel promises them."""
     strides = torch.empty_like(like, device="meta").stride()
-    return value if value.stride() == strides else torch.empty_like(like).copy_(value)
+    return value if value.stride() == strides else native.empty_like(like).copy_(value)
 
 
 @fake("conv2d")

@@ -44,6 +44,15 @@ def fire(u: Tensor, threshold: Tensor, rule: LIFRule) -> Tensor:
     return hard.to(u.dtype) + (line - line.detach())
 
 
+def after_reset(u: Tensor, s: Tensor, quantum: Tensor, rule: LIFRule) -> Tensor:
+    """State v after the spikes `s` of membrane `u`."""
+    if rule.detach_reset:
+        s = s.detach()
+    if rule.reset == "soft":
+        return u - quantum * s
+    return u * (1 - s) if rule.reset == "hard" else u
+
+
 def lif_reference(
     x: Tensor, v0: Tensor | None, beta: Tensor, threshold: Tensor, quantum: Tensor, rule: LIFRule
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -60,11 +69,5 @@ def lif_reference(
         s = fire(u, threshold, rule)
         spikes.append(s.to(x.dtype))
         membranes.append(u)
-        s_reset = s.detach() if rule.detach_reset else s
-        if rule.reset == "soft":
-            v = u - quantum * s_reset
-        elif rule.reset == "hard":
-            v = u * (1 - s_reset)
-        else:
-            v = u
+        v = after_reset(u, s, quantum, rule)
     return torch.stack(spikes), torch.stack(membranes), v

@@ -23,27 +23,12 @@ import torch
 from torch import Tensor
 
 from spikekit.ops.layout import uninitialised_like
+from spikekit.ops.lif import step
 from spikekit.ops.lif.reference import state_dtype
 from spikekit.surrogate import decode
 
 # Elements of a block of steps: enough to hide the cost of a call, few enough to stay in cache.
 _BLOCK = 1 << 16
-
-
-def _spike(u: Tensor, threshold: Tensor, inclusive: bool, out: Tensor) -> Tensor:
-    return (torch.ge if inclusive else torch.gt)(u, threshold, out=out)
-
-
-def _after_reset(u: Tensor, s: Tensor, quantum: Tensor, reset: str, out: Tensor) -> Tensor:
-    """State v from u and s into `out`. Products with s are exact: a fused form rounds like the reference."""
-    if reset == "none":
-        return u
-    if reset == "hard":
-        return torch.addcmul(u, u, s, value=-1, out=out)
-    if quantum.ndim == 0 and quantum.device.type == "cpu":
-        # sub(alpha) is vectorised where addcmul with a broadcast scalar is not.
-        return torch.sub(u, s, alpha=float(quantum), out=out)
-    return torch.addcmul(u, s, quantum, value=-1, out=out)
 
 
 def forward(
@@ -73,33 +58,13 @@ def forward(
             torch.mul(v, beta, out=u)
             u.add_(drive)
         if s_state is None:
-            _spike(u, threshold, inclusive, s)
+            step.spike(u, threshold, inclusive, s)
         else:
-            _spike(u, threshold, inclusive, s_state)
+            step.spike(u, threshold, inclusive, s_state)
             s.copy_(s_state)
-        v = _after_reset(u, s if s_state is None else s_state, quantum, reset, scratch)
+        v = step.after_reset(u, s if s_state is None else s_state, quantum, reset, scratch)
     # An operator must not hand out one of its outputs twice: with no reset v is the last row of membranes.
     return spikes, membranes, membranes[-1].clone() if reset == "none" else scratch
-
-
-def _feedback(
-    u: Tensor,
-    slope: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    quantum: Tensor,
-    reset: str,
-    inclusive: bool,
-    detach_reset: bool,
-    out: Tensor,
-) -> Tensor | float:
-    """The factor beta·k of the recursion, into `out`; a float where it is one number that is at hand."""
-    if reset == "hard":
-        lost = _spike(u, threshold, inclusive, out)
-        return _after_reset(beta, lost if detach_reset else lost.addcmul_(u, slope), beta, "soft", out)
-    if reset == "soft" and not detach_reset:
-        return _after_reset(beta, slope, beta * quantum, "soft", out)
-    return float(beta) if beta.ndim == 0 and beta.device.type == "cpu" else out.copy_(beta)
 
 
 def backward(
@@ -134,10 +99,10 @@ def backward(
         # A carried state has its gradient at the last step only, where no decay comes between v and it.
         end = grad_v if stop == len(membranes) else None
         if end is not None:
-            from_end = end * _feedback(u[-1], slope[-1], torch.ones_like(beta), *rule, work[-1])
+            from_end = end * step.feedback(u[-1], slope[-1], torch.ones_like(beta), *rule, work[-1])
         if need_threshold:
             r = 0 if detach_reset or reset == "none" else slope * (quantum if reset == "soft" else u)
-        factor = _feedback(u, slope, beta, *rule, work)
+        factor = step.feedback(u, slope, beta, *rule, work)
         local = slope.mul_(grad_spikes[start:stop])
         if need_threshold:
             g_threshold.sub_(local.sum(0))
@@ -161,11 +126,11 @@ def backward(
         if need_threshold:
             g_threshold.add_((r * g_v).sum(0))
         if need_quantum and reset == "soft":
-            g_quantum.sub_((_spike(u, threshold, inclusive, work) * g_v).sum(0))
+            g_quantum.sub_((step.spike(u, threshold, inclusive, work) * g_v).sum(0))
         if need_beta:
             before = membranes[max(start, 1) - 1 : stop - 1]
-            s = _spike(before, threshold, inclusive, torch.empty_like(before))
-            v = _after_reset(before, s, quantum, reset, torch.empty_like(before))
+            s = step.spike(before, threshold, inclusive, torch.empty_like(before))
+            v = step.after_reset(before, s, quantum, reset, torch.empty_like(before))
             g_beta.add_((g_u[-len(before) :] * v).sum(0))
             if start == 0 and v0 is not None:
                 g_beta.addcmul_(later, v0)

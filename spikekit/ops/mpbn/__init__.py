@@ -30,14 +30,16 @@ def mpbn(
     rule: LIFRule,
     *,
     keep_membranes: bool = False,
+    sync: bool = False,
 ) -> Outcome:
     """Arguments and results as in `mpbn_reference`, whose numbers every path returns.
 
-    The membranes are empty unless kept or needed by the path.
+    The membranes are empty unless kept or needed by the path. sync: the processes meet at every step, in plain torch.
     """
     path = forced_path()
     if path == "reference" or functorch_active():
-        return mpbn_reference(x, v0, beta, threshold, quantum, weight, bias, mean, var, training, momentum, eps, rule)
+        given = (weight, bias, mean, var, training, momentum, eps, rule, sync)
+        return mpbn_reference(x, v0, beta, threshold, quantum, *given)
     inputs = (x, v0, beta, threshold, quantum, weight, bias)
     differentiable = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in inputs)
     name, numbers = rule.surrogate.encode()
@@ -45,7 +47,8 @@ def mpbn(
         supported = gpu.fits(x.shape, weight.shape) and gpu.supports(x.dtype, name)
     else:
         supported = cpu.supports(x.device.type, x.dtype, name)
-    fused = path in ("auto", "triton") and supported
+    # Kernels see one process alone.
+    fused = path in ("auto", "triton") and supported and not sync
     keep = keep_membranes or differentiable
-    flags = (rule.reset, rule.inclusive, rule.detach_reset, name, numbers, keep, fused)
-    return Outcome(*mpbn_operator(*inputs, mean, var, training, momentum, eps, *flags))
+    choices = (rule.reset, rule.inclusive, rule.detach_reset, name, numbers)
+    return Outcome(*mpbn_operator(*inputs, mean, var, training, momentum, eps, *choices, sync, keep, fused))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from spikekit import native
 from spikekit.ops.layout import arranged, arranged_as_new
 from spikekit.ops.lif.cpu import FLOATS, RESETS, SURROGATE_NUMBERS
 from spikekit.ops.lif.reference import LIFRule, state_dtype
+from spikekit.ops.mpbn.layer import Layer
 from spikekit.ops.mpbn.reference import Outcome, mpbn_reference
 from spikekit.surrogate import ATan
 
@@ -52,39 +52,22 @@ def supports(device: str, dtype: torch.dtype, surrogate: str) -> bool:
 supports._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def forward(
-    x: Tensor,
-    v0: Tensor | None,
-    beta: Tensor,
-    threshold: Tensor,
-    quantum: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    training: bool,
-    momentum: float,
-    eps: float,
-    reset: str,
-    inclusive: bool,
-    keep: bool,
-) -> Outcome:
+def forward(x: Tensor, v0: Tensor | None, layer: Layer, keep: bool) -> Outcome:
     """The whole sequence; membranes are empty unless `keep`."""
     dtype = state_dtype(x.dtype)
-    drive = _settled(x, weight).to(dtype)
+    drive = _settled(x, layer.weight).to(dtype)
     spikes, v = native.empty_like(drive), native.empty_like(drive[0])
     membranes = native.empty_like(drive) if keep else drive.new_empty(0)
-    means, variances = (drive.new_empty((len(x), *weight.shape) if training else (0,)) for _ in range(2))
-    copies = [value.clone(memory_format=torch.contiguous_format) for value in (mean, var)]
-    running = copies if training else [value.new_empty(0) for value in copies]
-    call, alive = _call(drive, beta, threshold, quantum, weight, bias, eps, reset, inclusive)
+    means, variances = (drive.new_empty((len(x), *layer.weight.shape) if layer.training else (0,)) for _ in range(2))
+    copies = [value.clone(memory_format=torch.contiguous_format) for value in (layer.mean, layer.var)]
+    running = copies if layer.training else [value.new_empty(0) for value in copies]
+    call, alive = _call(drive, layer)
     start = None if v0 is None else arranged(v0, drive[0])
     native.point(call, x=drive, v0=start, spikes=spikes, u=membranes, v=v)
-    call.training, call.momentum = training, momentum
-    if training:
+    if layer.training:
         native.point(call, mean=means, var=variances, running_mean=running[0], running_var=running[1])
     else:
-        alive += _given(call, mean, var)
+        alive += _given(call, layer)
     if KERNELS.library(dtype).mpbn_forward(ctypes.byref(call)):
         raise MemoryError("mpbn_forward: no memory for the state of a tile")
     new = [arranged_as_new(spikes.to(x.dtype), x), arranged_as_new(membranes, x) if keep else membranes]
@@ -97,40 +80,25 @@ def backward(
     grad_v: Tensor | None,
     membranes: Tensor,
     v0: Tensor | None,
-    beta: Tensor,
-    threshold: Tensor,
-    quantum: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    training: bool,
-    eps: float,
-    reset: str,
-    inclusive: bool,
-    detach_reset: bool,
-    surrogate: str,
-    numbers: Sequence[float],
+    layer: Layer,
     learn: bool,
 ) -> list[Tensor]:
     """Gradients of x and v0 in the state's dtype, of weight and bias in float64, and with `learn` those of beta,
     threshold and quantum for every neuron in float64.
-
-    mean, var: of every step in training, else the given ones.
     """
     dtype = membranes.dtype
-    u = _settled(membranes, weight)
+    u = _settled(membranes, layer.weight)
     upstream = native.empty_like(u).zero_() if grad_spikes is None else arranged(grad_spikes.to(dtype), u)
     beyond = None if grad_membranes is None else arranged(grad_membranes, u)
     end = None if grad_v is None else arranged(grad_v, u[0])
     start = None if v0 is None else arranged(v0, u[0])
     g_x, g_v0 = native.empty_like(u), native.empty_like(u[0])
-    affine = [torch.empty(weight.shape, dtype=torch.float64) for _ in range(2)]
+    affine = [torch.empty(layer.weight.shape, dtype=torch.float64) for _ in range(2)]
     sums = [torch.empty_like(u[0, 0], dtype=torch.float64) for _ in range(3)] if learn else []
-    call, alive = _call(u, beta, threshold, quantum, weight, bias, eps, reset, inclusive)
-    alive += _given(call, mean, var)
-    call.training, call.detach = training, detach_reset
-    call.surrogate, call.numbers = SURROGATE_NUMBERS[surrogate], (*numbers, 0.0, 0.0)[:2]
+    call, alive = _call(u, layer)
+    alive += _given(call, layer)
+    call.detach = layer.detach_reset
+    call.surrogate, call.numbers = SURROGATE_NUMBERS[layer.surrogate], (*layer.numbers, 0.0, 0.0)[:2]
     native.point(call, v0=start, u=u, grad_spikes=upstream, grad_u=beyond, grad_v=end, grad_x=g_x, grad_v0=g_v0)
     native.point(call, grad_weight=affine[0], grad_bias=affine[1])
     native.point(call, **dict(zip(("grad_beta", "grad_threshold", "grad_quantum"), sums, strict=False)))
@@ -146,34 +114,25 @@ def _settled(x: Tensor, weight: Tensor) -> Tensor:
     return x.contiguous()
 
 
-def _call(
-    drive: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    quantum: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    eps: float,
-    reset: str,
-    inclusive: bool,
-) -> tuple[_Call, list[Tensor]]:
+def _call(drive: Tensor, layer: Layer) -> tuple[_Call, list[Tensor]]:
     """The call, and the tensors that must outlive it."""
-    steps, batch, groups = len(drive), drive.shape[1], weight.numel()
+    steps, batch, groups = len(drive), drive.shape[1], layer.weight.numel()
     space = prod(drive.shape[2:]) // groups
     joint = space > 1 and drive.is_contiguous()
     # Channels last: a row for each place in space.
     period = 1 if joint else space
     rows, length = batch * period, drive[0, 0].numel() // period
     threads = native.threads_for(drive.numel())
-    call = _Call(steps=steps, rows=rows, length=length, groups=groups, period=period, eps=eps, inclusive=inclusive)
-    call.threads, call.joint, call.reset = threads, joint, RESETS.index(reset)
+    call = _Call(steps=steps, rows=rows, length=length, groups=groups, period=period, threads=threads, joint=joint)
+    call.training, call.momentum, call.eps = layer.training, layer.momentum, layer.eps
+    call.reset, call.inclusive = RESETS.index(layer.reset), layer.inclusive
     call.width = space if joint else _width(rows, length, threads)
-    parameters = [beta, threshold, quantum]
+    parameters = list(layer.neuron)
     call.each = any(value.ndim > 0 for value in parameters)
     if call.each:
         sample = drive[0, 0]
         parameters = [torch.empty_like(sample, dtype=value.dtype).copy_(value) for value in parameters]
-    affine = [weight.contiguous(), bias.contiguous()]
+    affine = [layer.weight.contiguous(), layer.bias.contiguous()]
     native.point(call, **dict(zip(("beta", "threshold", "quantum"), parameters, strict=True)))
     native.point(call, weight=affine[0], bias=affine[1])
     return call, [*parameters, *affine]
@@ -185,9 +144,9 @@ def _width(rows: int, length: int, threads: int) -> int:
     return min(length, max(_LINE, -(-widest // _LINE) * _LINE))
 
 
-def _given(call: _Call, mean: Tensor, var: Tensor) -> list[Tensor]:
+def _given(call: _Call, layer: Layer) -> list[Tensor]:
     """Point at statistics that are read alone, and return what must outlive the call."""
-    statistics = [mean.contiguous(), var.contiguous()]
+    statistics = [layer.mean.contiguous(), layer.var.contiguous()]
     native.point(call, mean=statistics[0], var=statistics[1])
     return statistics
 
@@ -195,7 +154,6 @@ def _given(call: _Call, mean: Tensor, var: Tensor) -> list[Tensor]:
 def _self_test(dtype: torch.dtype) -> None:
     """Hold the kernels against the reference: raises where they differ."""
     generator = torch.Generator().manual_seed(0)
-    key, numbers = ATan().encode()
     for reset, shape in (("soft", (5, 6, 19)), ("hard", (5, 3, 4, 5)), ("none", (4, 2, 3, 1, 7))):
         rule = LIFRule(reset, False, False, ATan())
         x, upstream = (torch.randn(shape, generator=generator, dtype=dtype) for _ in range(2))
@@ -208,34 +166,15 @@ def _self_test(dtype: torch.dtype) -> None:
             expected = mpbn_reference(x, None, beta, threshold, quantum, weight, bias, *at_rest, True, 0.1, 1e-5, rule)
             loss = (expected[0] * upstream).sum() + expected[2].sum()
             gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
-        x, beta, threshold, quantum, weight, bias = (leaf.detach() for leaf in leaves)
-        found = forward(x, None, beta, threshold, quantum, weight, bias, *at_rest, True, 0.1, 1e-5, reset, False, True)
+        x, *parameters = (leaf.detach() for leaf in leaves)
+        choices = (True, 0.1, 1e-5, reset, False, False, *ATan().encode(), False)
+        found = forward(x, None, Layer.of(*parameters, *at_rest, *choices), True)
         if not all(torch.equal(a, b) for a, b in zip(found[:3], expected[:3], strict=True)):
             raise ArithmeticError(f"other spikes than the reference, reset {reset}")
         if not all(torch.allclose(a, b, rtol=1e-5, atol=1e-5) for a, b in zip(found[3:], expected[3:], strict=True)):
             raise ArithmeticError(f"other statistics than the reference, reset {reset}")
-        g_x, _, g_weight, g_bias, *sums = backward(
-            upstream,
-            None,
-            torch.ones_like(found[2]),
-            found[1],
-            None,
-            beta,
-            threshold,
-            quantum,
-            weight,
-            bias,
-            found[3],
-            found[4],
-            True,
-            1e-5,
-            reset,
-            False,
-            False,
-            key,
-            numbers,
-            True,
-        )
+        layer, end = Layer.of(*parameters, found.means, found.variances, *choices), torch.ones_like(found.v)
+        g_x, _, g_weight, g_bias, *sums = backward(upstream, None, end, found.membranes, None, layer, True)
         names = ("x", "beta", "threshold", "quantum", "weight", "bias")
         ours = (g_x, *(total.sum() for total in sums), g_weight, g_bias)
         for name, value, wanted in zip(names, ours, gradients, strict=True):

@@ -11,6 +11,7 @@ from torch import Tensor
 from spikekit.ops.gpu import Kernels, arguments, curve, describe, halves, knows, on_device_of
 from spikekit.ops.layout import arranged_as_new
 from spikekit.ops.lif.reference import LIFRule, state_dtype
+from spikekit.ops.mpbn.layer import Layer
 from spikekit.ops.mpbn.reference import Outcome, mpbn_reference
 from spikekit.surrogate import ATan
 
@@ -39,31 +40,15 @@ def _rows(batch: int) -> int:
     return 1 << (batch - 1).bit_length()
 
 
-def forward(
-    x: Tensor,
-    v0: Tensor | None,
-    beta: Tensor,
-    threshold: Tensor,
-    quantum: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    training: bool,
-    momentum: float,
-    eps: float,
-    reset: str,
-    inclusive: bool,
-    keep: bool,
-) -> Outcome:
+def forward(x: Tensor, v0: Tensor | None, layer: Layer, keep: bool) -> Outcome:
     """The whole sequence; membranes are empty unless `keep`."""
     dtype = state_dtype(x.dtype)
     drive = x.contiguous()
     spikes, v = torch.empty_like(drive), torch.empty_like(drive[0], dtype=dtype)
     membranes = torch.empty_like(drive, dtype=dtype) if keep else v.new_empty(0)
-    means, variances = (v.new_empty((len(x), *weight.shape) if training else (0,)) for _ in range(2))
-    running = [v.new_empty(weight.shape if training else (0,)) for _ in range(2)]
-    described = [describe(value, drive[0, 0]) for value in (beta, threshold, quantum)]
+    means, variances = (v.new_empty((len(x), *layer.weight.shape) if layer.training else (0,)) for _ in range(2))
+    running = [v.new_empty(layer.weight.shape if layer.training else (0,)) for _ in range(2)]
+    described = [describe(value, drive[0, 0]) for value in layer.neuron]
     neurons, batch = drive[0, 0].numel(), drive.shape[1]
     rows = _rows(batch)
     with on_device_of(x):
@@ -71,7 +56,7 @@ def forward(
             drive,
             None if v0 is None else v0.contiguous(),
             *arguments(described),
-            *(value.contiguous() for value in (weight, bias, mean, var)),
+            *(value.contiguous() for value in layer.norm),
             spikes,
             membranes if keep else None,
             v,
@@ -81,12 +66,12 @@ def forward(
             len(drive),
             batch,
             neurons,
-            *halves(momentum),
-            *halves(eps),
+            *halves(layer.momentum),
+            *halves(layer.eps),
             *(parameter.kind for parameter in described),
-            TRAINING=training,
-            RESET=reset,
-            INCLUSIVE=inclusive,
+            TRAINING=layer.training,
+            RESET=layer.reset,
+            INCLUSIVE=layer.inclusive,
             ROWS=rows,
             BLOCK=_BLOCK,
             num_warps=_warps(rows),
@@ -102,33 +87,18 @@ def backward(
     grad_v: Tensor | None,
     membranes: Tensor,
     v0: Tensor | None,
-    beta: Tensor,
-    threshold: Tensor,
-    quantum: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    training: bool,
-    eps: float,
-    reset: str,
-    inclusive: bool,
-    detach_reset: bool,
-    surrogate: str,
-    numbers: Sequence[float],
+    layer: Layer,
     learn: bool,
 ) -> list[Tensor]:
     """Gradients of x and v0 in the state's dtype, of weight and bias in float64, and with `learn` those of beta,
     threshold and quantum for every neuron in float64.
-
-    mean, var: of every step in training, else the given ones.
     """
     u = membranes.contiguous()
     g_x, g_v0 = torch.empty_like(u), torch.empty_like(u[0])
-    affine = [torch.empty_like(weight, dtype=torch.float64).contiguous() for _ in range(2)]
+    affine = [torch.empty_like(layer.weight, dtype=torch.float64).contiguous() for _ in range(2)]
     sums = [torch.empty_like(u[0, 0], dtype=torch.float64) for _ in range(3)] if learn else []
-    described = [describe(value, u[0, 0]) for value in (beta, threshold, quantum)]
-    shape, constants = curve(surrogate, numbers)
+    described = [describe(value, u[0, 0]) for value in layer.neuron]
+    shape, constants = curve(layer.surrogate, layer.numbers)
     neurons, batch = u[0, 0].numel(), u.shape[1]
     rows = _rows(batch)
     with on_device_of(u):
@@ -137,7 +107,7 @@ def backward(
             u,
             None if v0 is None else v0.contiguous(),
             *arguments(described),
-            *(value.contiguous() for value in (weight, bias, mean, var)),
+            *(value.contiguous() for value in layer.norm),
             g_x,
             g_v0,
             *affine,
@@ -145,13 +115,13 @@ def backward(
             len(u),
             batch,
             neurons,
-            *halves(eps),
+            *halves(layer.eps),
             *constants,
             *(parameter.kind for parameter in described),
-            TRAINING=training,
-            RESET=reset,
-            INCLUSIVE=inclusive,
-            DETACH=detach_reset or reset == "none",
+            TRAINING=layer.training,
+            RESET=layer.reset,
+            INCLUSIVE=layer.inclusive,
+            DETACH=layer.detach_reset or layer.reset == "none",
             CURVE=shape,
             ROWS=rows,
             BLOCK=_BLOCK,
@@ -170,7 +140,6 @@ def _self_test(device: str, dtype: torch.dtype) -> None:
     """Hold the kernels against the reference: raises where they differ."""
     generator = torch.Generator().manual_seed(0)
     rule = LIFRule("soft", False, False, ATan())
-    key, numbers = ATan().encode()
     x, upstream = (torch.randn(2, 5, 6, 19, generator=generator, dtype=dtype) + 0.3).to(device)
     values = [torch.full((), value, dtype=dtype, device=device) for value in (0.9, 0.3, 0.7)]
     values += [(torch.rand(19, generator=generator, dtype=dtype) + 0.5).to(device) for _ in range(2)]
@@ -180,34 +149,14 @@ def _self_test(device: str, dtype: torch.dtype) -> None:
     with torch.enable_grad():
         expected = mpbn_reference(y, None, beta, threshold, quantum, weight, bias, *at_rest, True, 0.1, 1e-5, rule)
         gradients = torch.autograd.grad((expected.spikes * upstream).sum() + expected.v.sum(), leaves)
-    beta, threshold, quantum, weight, bias = values
-    found = forward(x, None, beta, threshold, quantum, weight, bias, *at_rest, True, 0.1, 1e-5, "soft", False, True)
+    choices = (True, 0.1, 1e-5, "soft", False, False, *ATan().encode(), False)
+    found = forward(x, None, Layer.of(*values, *at_rest, *choices), True)
     if not torch.equal(found.spikes, expected.spikes):
         raise ArithmeticError("other spikes than the reference")
     if not all(torch.allclose(a, b, rtol=1e-5, atol=1e-5) for a, b in zip(found[1:], expected[1:], strict=True)):
         raise ArithmeticError("other states or statistics than the reference")
-    g_x, _, g_weight, g_bias, *sums = backward(
-        upstream,
-        None,
-        torch.ones_like(found.v),
-        found.membranes,
-        None,
-        beta,
-        threshold,
-        quantum,
-        weight,
-        bias,
-        found.means,
-        found.variances,
-        True,
-        1e-5,
-        "soft",
-        False,
-        False,
-        key,
-        numbers,
-        True,
-    )
+    layer, end = Layer.of(*values, found.means, found.variances, *choices), torch.ones_like(found.v)
+    g_x, _, g_weight, g_bias, *sums = backward(upstream, None, end, found.membranes, None, layer, True)
     ours = (g_x, *(total.sum() for total in sums), g_weight, g_bias)
     for name, value, wanted in zip(
         ("x", "beta", "threshold", "quantum", "weight", "bias"), ours, gradients, strict=True

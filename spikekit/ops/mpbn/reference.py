@@ -20,7 +20,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from spikekit.ops.lif.reference import LIFRule, fire, state_dtype
+from spikekit.ops.lif.reference import LIFRule, after_reset, fire, state_dtype
+from spikekit.ops.mpbn.sync import differentiable_sum
 
 
 class Outcome(NamedTuple):
@@ -40,13 +41,22 @@ class Outcome(NamedTuple):
     var: Tensor
 
 
-def moments(u: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of a step u [B, ...], of the shape of `weight`, over the axes that share its entries."""
-    axes = shared_axes(u, weight)
-    count = u.numel() // weight.numel()
-    mean = (u.sum(axes, dtype=torch.float64) / count).to(u.dtype)
+def moments(u: Tensor, weight: Tensor, sync: bool = False) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of a step u [B, ...], of the shape of `weight`, over the axes that share its entries.
+
+    sync: over the batches of all processes.
+    """
+    axes, count = shared_axes(u, weight), counted(u, weight, sync)
+    over_all = differentiable_sum if sync else torch.Tensor.double
+    mean = (over_all(u.sum(axes, dtype=torch.float64)) / count).to(u.dtype)
     centred = u - on_step(mean, u)
-    return mean, (centred.double().square().sum(axes) / count).to(u.dtype)
+    return mean, (over_all(centred.double().square().sum(axes)) / count).to(u.dtype)
+
+
+def counted(u: Tensor, weight: Tensor, sync: bool = False) -> int:
+    """How many values of a step u share an entry of `weight`."""
+    count = u.numel() // weight.numel()
+    return int(differentiable_sum(torch.tensor(count, dtype=torch.float64, device=u.device))) if sync else count
 
 
 def shared_axes(u: Tensor, weight: Tensor) -> list[int]:
@@ -60,7 +70,7 @@ def on_step(value: Tensor, u: Tensor) -> Tensor:
 
 
 def moved(
-    mean: Tensor, var: Tensor, means: Tensor, variances: Tensor, count: int, momentum: float
+    mean: Tensor, var: Tensor, means: Tensor, variances: Tensor, count: int | Tensor, momentum: float
 ) -> tuple[Tensor, Tensor]:
     """Running mean and variance after steps with the given means and biased variances [T, ...] of `count` values."""
     running = torch.stack((mean, var))
@@ -89,32 +99,27 @@ def mpbn_reference(
     momentum: float,
     eps: float,
     rule: LIFRule,
+    sync: bool = False,
 ) -> Outcome:
     """Run the equations above over the whole sequence.
 
     x: drive [T, B, C, ...]. v0: [B, C, ...] or None. beta, threshold, quantum: broadcastable to the neurons [C, ...].
     weight, bias: [C], or the shape of the neurons for statistics of their own. mean, var: the running ones, of the same
-    shape, which are not changed. All but x in `state_dtype`.
+    shape, which are not changed. All but x in `state_dtype`. sync: in training, the batch is that of all processes.
     """
     dtype = state_dtype(x.dtype)
     v = torch.zeros_like(x[0], dtype=dtype) if v0 is None else v0
     spikes, membranes, means, variances = [], [], [], []
     for drive in x.unbind(0):
         u = beta * v + drive.to(dtype)
-        now = moments(u, weight) if training else (mean, var)
+        now = moments(u, weight, sync) if training else (mean, var)
         s = fire(normalise(u, weight, bias, *now, eps), threshold, rule)
         spikes.append(s.to(x.dtype))
         membranes.append(u)
         if training:
             means.append(now[0].detach())
             variances.append(now[1].detach())
-        s_reset = s.detach() if rule.detach_reset else s
-        if rule.reset == "soft":
-            v = u - quantum * s_reset
-        elif rule.reset == "hard":
-            v = u * (1 - s_reset)
-        else:
-            v = u
+        v = after_reset(u, s, quantum, rule)
     if not training:
         return Outcome(torch.stack(spikes), torch.stack(membranes), v, *[mean.new_empty(0)] * 4)
     steps = torch.stack(means), torch.stack(variances)
@@ -123,5 +128,5 @@ def mpbn_reference(
         torch.stack(membranes),
         v,
         *steps,
-        *moved(mean, var, *steps, x[0].numel() // weight.numel(), momentum),
+        *moved(mean, var, *steps, counted(x[0], weight, sync), momentum),
     )

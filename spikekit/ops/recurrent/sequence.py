@@ -17,6 +17,7 @@ from torch import Tensor
 
 from spikekit.ops.layout import uninitialised_like
 from spikekit.ops.lif import sequence as lif
+from spikekit.ops.lif import step
 from spikekit.ops.lif.reference import state_dtype
 from spikekit.ops.linear import cpu as linear
 from spikekit.ops.linear.events import outer
@@ -46,11 +47,8 @@ def recurrent_sequence(
 
     compiled: take the C kernel, which adds up the weights of those that fired; else a matrix product a step.
     """
-    parameters = (beta, threshold, quantum)
-    if compiled:
-        spikes, membranes, v = cpu.forward(x, v0, s0, weight, parameters, reset, inclusive, keep)
-    else:
-        spikes, membranes, v = _forward(x, v0, s0, weight, *parameters, reset, inclusive, keep)
+    forward = cpu.forward if compiled else _forward
+    spikes, membranes, v = forward(x, v0, s0, weight, (beta, threshold, quantum), reset, inclusive, keep)
     return spikes, v.new_empty(0) if membranes is None else membranes, v
 
 
@@ -59,13 +57,12 @@ def _forward(
     v0: Tensor | None,
     s0: Tensor | None,
     weight: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    quantum: Tensor,
+    parameters: Sequence[Tensor],
     reset: str,
     inclusive: bool,
     keep: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor]:
+    beta, threshold, quantum = parameters
     spikes = x.new_empty(x.shape)
     v = torch.zeros_like(spikes[0], dtype=state_dtype(x.dtype)) if v0 is None else v0.clone().contiguous()
     s = torch.zeros_like(v) if s0 is None else s0.clone().contiguous()
@@ -74,11 +71,11 @@ def _forward(
     for t in range(len(x)):
         torch.mm(s, weight.t(), out=drive).add_(x[t])
         torch.mul(v, beta, out=u).add_(drive)
-        lif._spike(u, threshold, inclusive, s)
+        step.spike(u, threshold, inclusive, s)
         spikes[t].copy_(s)
         if membranes is not None:
             membranes[t].copy_(u)
-        v.copy_(lif._after_reset(u, s, quantum, reset, v))
+        v.copy_(step.after_reset(u, s, quantum, reset, v))
     return spikes, membranes, v
 
 
@@ -104,39 +101,17 @@ def recurrent_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, v0, s0, weight, beta, threshold, quantum; those not needed come back empty."""
     _, need_v0, need_s0, need_weight, *need_parameters = needs
-    upstream, parameters = (grad_spikes, grad_v), (beta, threshold, quantum)
+    parameters = (beta, threshold, quantum)
+    rule = (reset, inclusive, detach_reset, surrogate, surrogate_numbers)
     if compiled and grad_membranes is None:
-        g_u, sums = cpu.backward(
-            *upstream,
-            membranes,
-            v0,
-            weight,
-            parameters,
-            reset,
-            inclusive,
-            detach_reset,
-            surrogate,
-            surrogate_numbers,
-            any(need_parameters),
-        )
+        g_u, sums = cpu.backward(grad_spikes, grad_v, membranes, v0, weight, parameters, *rule, any(need_parameters))
         grads = [
             total.sum_to_size(like.shape).to(like.dtype).contiguous()
             for total, like in zip(sums, parameters, strict=False)
         ]
     else:
         g_u, grads = _backward_steps(
-            *upstream,
-            grad_membranes,
-            membranes,
-            v0,
-            weight,
-            *parameters,
-            reset,
-            inclusive,
-            detach_reset,
-            surrogate,
-            surrogate_numbers,
-            need_parameters,
+            grad_spikes, grad_v, grad_membranes, membranes, v0, weight, parameters, *rule, need_parameters
         )
     empty = g_u.new_empty(0)
     return (
@@ -157,9 +132,7 @@ def _backward_steps(
     membranes: Tensor,
     v0: Tensor | None,
     weight: Tensor,
-    beta: Tensor,
-    threshold: Tensor,
-    quantum: Tensor,
+    parameters: Sequence[Tensor],
     reset: str,
     inclusive: bool,
     detach_reset: bool,
@@ -168,9 +141,10 @@ def _backward_steps(
     needs: Sequence[bool],
 ) -> tuple[Tensor, list[Tensor]]:
     """Gradients of u, and those of beta, threshold and quantum; none of these where no one is needed."""
+    beta, threshold, quantum = parameters
     rule = (threshold, quantum, reset, inclusive, detach_reset)
     slope = decode(surrogate, list(surrogate_numbers)).derivative(membranes - threshold)
-    factor = lif._feedback(membranes, slope, beta, *rule, uninitialised_like(membranes))
+    factor = step.feedback(membranes, slope, beta, *rule, uninitialised_like(membranes))
     g_s = uninitialised_like(membranes).copy_(grad_spikes)
     g_u = uninitialised_like(membranes)
     after: Tensor | None = None
@@ -180,7 +154,7 @@ def _backward_steps(
         now = torch.mul(slope[t], g_s[t], out=g_u[t])
         if after is None:
             if grad_v is not None:
-                end = lif._feedback(membranes[t], slope[t], torch.ones_like(beta), *rule, torch.empty_like(now))
+                end = step.feedback(membranes[t], slope[t], torch.ones_like(beta), *rule, torch.empty_like(now))
                 now.add_(grad_v * end)
         elif isinstance(factor, Tensor):
             now.addcmul_(factor[t], after)
@@ -203,7 +177,7 @@ def _weight_gradient(
     neurons = g_u.shape[2]
     if len(g_u) > 1:
         before = membranes[:-1]
-        spikes = lif._spike(before, threshold, inclusive, uninitialised_like(before)).flatten(0, 1)
+        spikes = step.spike(before, threshold, inclusive, uninitialised_like(before)).flatten(0, 1)
         after = g_u[1:].flatten(0, 1)
         if compiled and linear.supports(g_u.dtype):
             grad = outer(spikes, after)
