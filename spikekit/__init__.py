@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from spikekit import errors, surrogate
 from spikekit.native.allocator import tune_allocator
 from spikekit.neurons import CUBALIF, IF, LI, LIF, Neuron, RecurrentLIF
-from spikekit.norm import MPBN
+from spikekit.norm import MPBN, TDBN1d, TDBN2d
 from spikekit.rematerialise import checkpoint_time
 from spikekit.sequential import Sequential, fold_time
 from spikekit.state import map_state, record, run, scan
@@ -31,6 +31,8 @@ __all__ = [
     "Neuron",
     "RecurrentLIF",
     "Sequential",
+    "TDBN1d",
+    "TDBN2d",
     "Trainer",
     "checkpoint_time",
     "datasets",
