@@ -45,6 +45,11 @@ class Surrogate:
         """Name and numbers of this surrogate, the inverse of `decode`."""
         return self._key, [float(value) for value in astuple(self)]
 
+    @classmethod
+    def _decode(cls, inner: str, numbers: list[float]) -> Surrogate:
+        """The surrogate of these numbers; inner: the name of another that it is made of, or ""."""
+        return cls(*numbers)
+
     def derivative(self, m: Tensor) -> Tensor:
         """ds/dm at `m` = membrane - threshold, elementwise: a new tensor of the same shape and dtype."""
         raise NotImplementedError(f"{type(self).__name__} must define derivative(m)")
@@ -56,7 +61,8 @@ class Surrogate:
 
 def decode(name: str, numbers: list[float]) -> Surrogate:
     """The surrogate that `encode` described."""
-    return Surrogate._classes[name](*numbers)
+    outer, _, inner = name.partition("|")
+    return Surrogate._classes[outer]._decode(inner, numbers)
 
 
 @dataclass(frozen=True)
