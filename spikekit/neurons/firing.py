@@ -71,10 +71,10 @@ class FiringNeuron(Neuron):
         if self._rectifier is None:
             return
         if "threshold_raw" in self._parameters or self.threshold.ndim > 0:
-            found = "a learned threshold" if "threshold_raw" in self._parameters else "a threshold a neuron or channel"
+            found = "a learned threshold" if "threshold_raw" in self._parameters else "one a channel or neuron"
             raise InputError(
-                f"{type(self).__name__}: rectifier={self._rectifier} needs one fixed threshold, which its curve is made "
-                f"for, got {found}. Give one number; sk.MPBN learns a threshold a channel, and goes with it."
+                f"{type(self).__name__}: rectifier={self._rectifier} needs one fixed threshold for its curve, "
+                f"got {found}. Give one number; sk.MPBN learns a threshold a channel, and goes with it."
             )
         curve = self._rectifier.surrogate(self.threshold.item(), self._given_surrogate)
         self.rule = replace(self.rule, surrogate=curve)

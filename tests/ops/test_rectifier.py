@@ -85,10 +85,8 @@ def straight(mpr, curve, theta):
 
     def fire(u):
         m = mpr(u, theta)
-        if curve is None:
-            line = (m / (2 * theta)).clamp(0, 1)
-        else:
-            line = curve.derivative((m - theta).detach()) * (m - theta)
+        slope = None if curve is None else curve.derivative((m - theta).detach())
+        line = (m / (2 * theta)).clamp(0, 1) if slope is None else slope * (m - theta)
         return (u > theta).to(u.dtype) + line - line.detach()
 
     return fire
@@ -209,7 +207,9 @@ def test_names_for_operators_copies_and_pickles():
 
 @pytest.mark.parametrize("kind", [sk.LIF, sk.IF, sk.CUBALIF, lambda **kw: sk.RecurrentLIF(3, **kw)])
 def test_what_has_no_one_threshold_is_refused(kind):
-    with pytest.raises(InputError, match=r"rectifier=MPR.*one fixed threshold.*a neuron or channel.*Give one number"):
+    with pytest.raises(
+        InputError, match=r"rectifier=MPR.*one fixed threshold.*one a channel or neuron.*Give one number"
+    ):
         kind(threshold=torch.ones(3), rectifier=sk.MPR())
     with pytest.raises(InputError, match=r"one fixed threshold.*a learned threshold.*Give one number"):
         kind(learn="threshold", rectifier=sk.MPR())
