@@ -14,7 +14,7 @@ from spikekit.errors import SpikekitError
 
 # Listed, not imported, so that --help loads none of what the commands need; a test holds them to the originals.
 DATA = ("auto", "nmnist", "saccade-digits")
-MODELS = ("event_conv", "mlp")
+MODELS = ("convnet", "event_conv", "mlp", "resnet19", "resnet20", "vgg16")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
 
 _READER_GONE = 128 + 13
