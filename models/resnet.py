@@ -131,7 +131,7 @@ def _finish(layers: list[nn.Module], features: int, classes: int) -> Sequential:
 
 
 def initialise(net: nn.Module, linear_std: float) -> None:
-    """The authors' start: normal, sqrt(2 / (k²·outputs)) for weights of convolutions, `linear_std` for linear layers."""
+    """The authors' start: normal, sqrt(2 / (k²·outputs)) for weights of convolutions, `linear_std` for linear ones."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
