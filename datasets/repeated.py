@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -54,19 +55,21 @@ class RepeatedImages(Dataset[tuple[Tensor, int]]):
         seed: int = 0,
         drop_last: bool = False,
         transform: Callable[[Tensor], Tensor] | None = None,
+        indices: npt.ArrayLike | None = None,
     ) -> DataLoader[tuple[Tensor, Tensor]]:
         """Batches x float32 [T, B, C, H, W], y int64 [B]; `seed` alone decides the order of every epoch.
 
         transform: applied to a batch of pictures [B, C, H, W] in [0, 1], such as `RandomCrop`, before they are
-        standardised and repeated.
+        standardised and repeated. indices: of the images to take, all of them without.
         """
-        if drop_last and batch_size > len(self):
+        part = self.source if indices is None else self.source.subset(indices)
+        if drop_last and batch_size > len(part):
             raise InputError(
-                f"{self.name}: drop_last with batch_size {batch_size} leaves no batch of {len(self)} images. "
+                f"{self.name}: drop_last with batch_size {batch_size} leaves no batch of {len(part)} images. "
                 "Use a smaller batch or drop_last=False."
             )
         return DataLoader(
-            _Pictures(self.source),
+            _Pictures(part),
             batch_size=batch_size,
             shuffle=shuffle,
             drop_last=drop_last,

@@ -106,3 +106,12 @@ def test_bad_sequences_are_refused(source):
         RepeatedImages(source.subset(torch.arange(0)))
     with pytest.raises(InputError, match="leaves no batch of 23 images"):
         RepeatedImages(source).loader(24, drop_last=True)
+
+
+def test_part_of_the_set(source):
+    frames = RepeatedImages(source, 2)
+    ((x, y),) = frames.loader(10, indices=[3, 9, 4])
+    torch.testing.assert_close(x[0], standard(source)[[3, 9, 4]])
+    assert torch.equal(y, source.labels[[3, 9, 4]])
+    with pytest.raises(InputError, match="leaves no batch of 3 images"):
+        frames.loader(4, indices=[3, 9, 4], drop_last=True)
