@@ -93,7 +93,7 @@ class Recipe:
         self.loss()
         WarmCosine(self.warmup)
         self._optimizer_settings()
-        self._transform((0.0,))
+        self.transform((0.0,))
 
     def task(self) -> Task:
         """The data and the network."""
@@ -106,13 +106,28 @@ class Recipe:
         """Batches to train on, augmented and in an order of the seed; batches held out of them, if any."""
         frames = self.task().frames("train")
         source = frames.source if isinstance(frames, datasets.RepeatedImages) else None
-        transform = self._transform(() if source is None else source.mean)
+        transform = self.transform(() if source is None else source.mean)
         if not self.validation:
             return frames.loader(self.batch, shuffle=True, seed=self.seed, transform=transform), None
         # The part held out is the same for every seed of the training.
         stay, out = datasets.holdout(frames.labels.numpy(), self.validation, seed=0)
         train = frames.loader(self.batch, shuffle=True, seed=self.seed, transform=transform, indices=stay)
         return train, frames.loader(max(self.batch, 100), indices=out)
+
+    def transform(self, mean: tuple[float, ...] = ()) -> Callable[[Tensor], Tensor] | None:
+        """What `augment` does to the samples; mean: of the pixels, one a channel, for images."""
+        known: Mapping[str, tuple[Any, str]] = _IMAGE_AUGMENT if self.data in IMAGES else _EVENT_AUGMENT
+        chosen = []
+        for key, value in check_keys(self.augment, known, "augment").items():
+            kind, main = known[key]
+            if value is False:
+                continue
+            settings = _settings(value, main, kind, f"augment: {key}")
+            if kind is datasets.Cutout:
+                # Standardised, the mean is 0.
+                settings.setdefault("fill", mean)
+            chosen.append(kind(**settings))
+        return events.Compose(*chosen) if chosen else None
 
     def loss(self) -> CrossEntropy:
         """Cross-entropy of the logits, averaged over time."""
@@ -149,20 +164,6 @@ class Recipe:
             checked = _flag if isinstance(defaults[key], bool) else number
             settings[key] = checked(value, f"optimizer: {key}")
         return kind, settings, decay_all
-
-    def _transform(self, mean: tuple[float, ...]) -> Callable[[Tensor], Tensor] | None:
-        known: Mapping[str, tuple[Any, str]] = _IMAGE_AUGMENT if self.data in IMAGES else _EVENT_AUGMENT
-        chosen = []
-        for key, value in check_keys(self.augment, known, "augment").items():
-            kind, main = known[key]
-            if value is False:
-                continue
-            settings = _settings(value, main, kind, f"augment: {key}")
-            if kind is datasets.Cutout:
-                # Standardised, the mean is 0.
-                settings.setdefault("fill", mean)
-            chosen.append(kind(**settings))
-        return events.Compose(*chosen) if chosen else None
 
 
 def read_recipe(path: str | Path) -> Recipe:

@@ -68,7 +68,7 @@ def test_the_papers_settings():
         sgd = settings["optimizer"](net.parameters())
         assert {(g["lr"], g["momentum"]) for g in sgd.param_groups} == {(lr, 0.9)}
         assert (found.steps, found.epochs, found.batch) == (4, 400, 128)
-        assert found._transform((0.1, 0.2, 0.3)).transforms == (
+        assert found.transform((0.1, 0.2, 0.3)).transforms == (
             *(RandomCrop(4), RandomFlip(), Cutout(16, (0.1, 0.2, 0.3))),
         )
     assert [g["weight_decay"] for g in sgd.param_groups] == [1e-4, 0.0]
@@ -109,7 +109,7 @@ def test_the_part_held_out_is_not_trained_on(fashion, tmp_path):
 def test_event_augmentation(tmp_path):
     augment = {"affine": {"degrees": 5.0}, "shift": False}
     path = write(tmp_path, data="nmnist", model={"name": "event_conv"}, augment=augment)
-    assert read_recipe(path)._transform(()).transforms == (RandomAffine(degrees=5.0),)
+    assert read_recipe(path).transform(()).transforms == (RandomAffine(degrees=5.0),)
 
 
 def test_a_run_is_trained_continued_and_evaluated(fashion, tmp_path, capsys):
