@@ -88,7 +88,7 @@ def _conditions(lines: Sequence[Line]) -> list[str]:
             s = line["settings"]
             lrs = ", ".join(f"{lr:g}" for lr in s["rates"])
             told[line["data"]] = (
-                f"- {NAMES[line['data']]}: first {s['train']:,} training samples, {line['samples']:,} test samples, "
+                f"- {NAMES[line['data']]}: {s['train']:,} training samples, {line['samples']:,} test samples, "
                 f"{s['model']} {s['arguments']}, {s['epochs']} epochs, batch {s['batch']}, augmentation "
                 f"{s['augment'] or 'none'}, AdamW, learning rate of each arm chosen among {lrs} on {s['held']:,} of "
                 "the training samples; "

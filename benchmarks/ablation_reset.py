@@ -1,7 +1,7 @@
 """Soft reset, the rectifier and membrane batch normalisation: what each is worth, on real data, over paired seeds.
 
     python -m benchmarks.ablation_reset           # N-MNIST and Fashion-MNIST, T = 2 and 4: 45 minutes on 2 cores
-    python -m benchmarks.ablation_reset --data cifar10 --device cuda --jobs 1
+    python -m benchmarks.ablation_reset --data cifar10 --device cuda --jobs 4
 
 {hard, soft} x {none, MPR} x {none, MPBN}. A seed gives all eight arms the same initial weights and the same order of
 samples, so that differences are paired. All arms get the same epochs and the same candidates for the learning rate; one
@@ -29,6 +29,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import spikekit as sk
@@ -78,7 +79,7 @@ SETUPS = {
         {},
     ),
     "cifar10": Setup(
-        "cifar10-jpeg", "resnet20", {"width": 0.25, "norm": "bn"}, *(50_000, 5000, 30, 128), {"crop": 4, "flip": True}
+        "cifar10-jpeg", "resnet20", {"width": 0.25, "norm": "bn"}, *(20_000, 4000, 15, 128), {"crop": 4, "flip": True}
     ),
 }
 
@@ -120,9 +121,11 @@ def perform(run: Run, device: str) -> dict[str, Any]:
     started = time.process_time(), time.perf_counter()
     setup = SETUPS[run.data]
     whole = frames(run.data, run.steps, "train")
-    chosen = range(min(setup.train, len(whole)))
+    labels = whole.labels.numpy()
+    # The seed of the two parts is fixed: every run of a kind of data sees the same samples.
+    chosen = datasets.holdout(labels, setup.train)[1] if setup.train < len(labels) else np.arange(len(labels))
     if run.phase == "tune":
-        stay, out = datasets.holdout(whole.labels[: len(chosen)].numpy(), setup.held)
+        stay, out = (chosen[part] for part in datasets.holdout(labels[chosen], setup.held))
         judged = whole.loader(500, indices=out)
     else:
         stay, judged = chosen, frames(run.data, run.steps, "test").loader(500)
@@ -195,6 +198,7 @@ def perform_all(runs: list[Run], file: Path, jobs: int, device: str, left: int) 
     if file.exists() and not file.read_text().endswith("\n"):
         # A line cut short would swallow the next one.
         file.write_text(file.read_text() + "\n")
+    print(f"{len(todo)} of {len(runs)} runs to do, results in {file}", flush=True)
     started, pool = time.monotonic(), _pool(jobs)
     try:
         waiting: dict[Future[dict[str, Any]], Run] = {pool.submit(perform, run, device): run for run in todo}
@@ -210,11 +214,12 @@ def perform_all(runs: list[Run], file: Path, jobs: int, device: str, left: int) 
                 eta = (time.monotonic() - started) / count * (len(todo) - count + left)
                 _live(run, done[run], f"{count}/{len(todo)}, then {left}, eta {eta / 60:.0f} min")
     except BaseException:
+        # What is being trained is lost; it is done anew.
+        pool.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
             process.terminate()
         raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+    pool.shutdown()
     return {run: done[run] for run in runs}
 
 
@@ -257,4 +262,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; the same command goes on from here")

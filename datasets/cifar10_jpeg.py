@@ -31,10 +31,11 @@ class CIFAR10JPEG(ImageSet):
 
     root: the folder that holds `CIFAR10-jpeg/cifar10_jpeg.tar.xz`, with members {train,test}/<class>/<number>.jpg;
     None means `data_home()`. Images are decoded once, by Pillow (the extra "images"), and kept as `load_or_build`
-    keeps them; cache: as there. Raises InputError naming the file that is missing or damaged.
+    keeps them; cache: as there. They are in the order of class and number: a part of the set is not its first images. Raises InputError naming the file that is missing or damaged.
     """
 
     title: ClassVar[str] = "CIFAR-10 (JPEG)"
+    folder: ClassVar[str] = "CIFAR10-jpeg"
     classes: ClassVar[tuple[str, ...]] = (
         *("airplane", "automobile", "bird", "cat", "deer"),
         *("dog", "frog", "horse", "ship", "truck"),
@@ -68,7 +69,7 @@ class CIFAR10JPEG(ImageSet):
 
 def _archive(root: str | os.PathLike[str] | None) -> Path:
     home = data_home() if root is None else Path(root).expanduser().absolute()
-    return home / "CIFAR10-jpeg" / "cifar10_jpeg.tar.xz"
+    return home / CIFAR10JPEG.folder / "cifar10_jpeg.tar.xz"
 
 
 def _decode(archive: Path, split: str) -> Arrays:
