@@ -31,7 +31,8 @@ class CIFAR10JPEG(ImageSet):
 
     root: the folder that holds `CIFAR10-jpeg/cifar10_jpeg.tar.xz`, with members {train,test}/<class>/<number>.jpg;
     None means `data_home()`. Images are decoded once, by Pillow (the extra "images"), and kept as `load_or_build`
-    keeps them; cache: as there. They are in the order of class and number: a part of the set is not its first images. Raises InputError naming the file that is missing or damaged.
+    keeps them; cache: as there. They are in the order of class and number, so that the first images are no fair part.
+    Raises InputError naming the file that is missing or damaged.
     """
 
     title: ClassVar[str] = "CIFAR-10 (JPEG)"
