@@ -1,7 +1,8 @@
 """Threshold-dependent batch normalisation: drives come out on the scale of the threshold they are compared with.
 
 Zheng, Wu, Deng, Hu, Li 2021, AAAI, "Going deeper with directly-trained larger spiking neural networks",
-arXiv 2011.05280: x̂ = alpha·threshold·(x - mean)/sqrt(var + eps), y = weight·x̂ + bias·alpha·threshold.
+arXiv 2011.05280: y = weight·alpha·threshold·(x - mean)/sqrt(var + eps) + bias. Here the bias is multiplied
+too, so that the module is alpha·threshold times `nn.BatchNorm`: the same functions, with another unit of the bias.
 """
 
 from __future__ import annotations
