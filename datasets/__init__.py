@@ -1,10 +1,32 @@
-"""Datasets: real N-MNIST, an embedded set that needs no download, and frames of either for training."""
+"""Datasets: real N-MNIST, still images, an embedded event set that needs no download, and frames for training."""
 
+from spikekit.datasets.cifar10_jpeg import CIFAR10JPEG
 from spikekit.datasets.folds import kfold
 from spikekit.datasets.frames import FrameDataset
 from spikekit.datasets.home import cache_home, data_home
+from spikekit.datasets.image_augment import Cutout, RandomCrop, RandomFlip
+from spikekit.datasets.images import ImageSet, holdout
+from spikekit.datasets.mnist import MNIST, FashionMNIST
 from spikekit.datasets.nmnist import NMNIST
+from spikekit.datasets.repeated import RepeatedImages
 from spikekit.datasets.saccade_digits import SaccadeDigits
 from spikekit.datasets.source import EventSource
 
-__all__ = ["NMNIST", "EventSource", "FrameDataset", "SaccadeDigits", "cache_home", "data_home", "kfold"]
+__all__ = [
+    "CIFAR10JPEG",
+    "MNIST",
+    "NMNIST",
+    "Cutout",
+    "EventSource",
+    "FashionMNIST",
+    "FrameDataset",
+    "ImageSet",
+    "RandomCrop",
+    "RandomFlip",
+    "RepeatedImages",
+    "SaccadeDigits",
+    "cache_home",
+    "data_home",
+    "holdout",
+    "kfold",
+]

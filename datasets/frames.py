@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from spikekit.datasets.cache import Arrays, load_or_build
 from spikekit.datasets.source import EventSource
@@ -92,19 +93,21 @@ class FrameDataset(Dataset[tuple[Tensor, int]]):
         seed: int = 0,
         drop_last: bool = False,
         transform: Transform | None = None,
+        indices: npt.ArrayLike | None = None,
     ) -> DataLoader[tuple[Tensor, int]]:
         """Batches x float32 [T, B, 2, H, W], y int64 [B]; `seed` alone decides the order of every epoch.
 
         transform: applied to the frames [T, 2, H, W] of each recording, such as `spikekit.events.RandomShift`.
-        For part of the set: DataLoader(Subset(dataset, indices), batch_size, collate_fn=collate_time_first).
+        indices: of the recordings to take, all of them without.
         """
-        if drop_last and batch_size > len(self):
+        part = self if indices is None else Subset(self, np.asarray(indices).tolist())
+        if drop_last and batch_size > len(part):
             raise InputError(
-                f"{self.name}: drop_last with batch_size {batch_size} leaves no batch of {len(self)} "
+                f"{self.name}: drop_last with batch_size {batch_size} leaves no batch of {len(part)} "
                 "recordings. Use a smaller batch or drop_last=False."
             )
         return DataLoader(
-            self,
+            part,
             batch_size=batch_size,
             shuffle=shuffle,
             drop_last=drop_last,

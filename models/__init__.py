@@ -6,13 +6,34 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from spikekit.errors import InputError
-from spikekit.models.convnet import event_conv
+from spikekit.models.convnet import convnet, event_conv
 from spikekit.models.mlp import mlp
+from spikekit.models.neuron import neuron_factory
+from spikekit.models.resnet import ResidualBlock, resnet19, resnet20
+from spikekit.models.vgg import vgg16
 from spikekit.sequential import Sequential
 
-__all__ = ["MODELS", "build", "event_conv", "mlp"]
+__all__ = [
+    "MODELS",
+    "ResidualBlock",
+    "build",
+    "convnet",
+    "event_conv",
+    "mlp",
+    "neuron_factory",
+    "resnet19",
+    "resnet20",
+    "vgg16",
+]
 
-MODELS: dict[str, Callable[..., Sequential]] = {"event_conv": event_conv, "mlp": mlp}
+MODELS: dict[str, Callable[..., Sequential]] = {
+    "convnet": convnet,
+    "event_conv": event_conv,
+    "mlp": mlp,
+    "resnet19": resnet19,
+    "resnet20": resnet20,
+    "vgg16": vgg16,
+}
 
 
 def build(name: str, arguments: Mapping[str, Any] | None = None) -> Sequential:

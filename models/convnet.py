@@ -1,16 +1,21 @@
-"""A small convolutional network for event frames: two strided convolutions and one hidden layer, all soft reset.
+"""Small convolutional networks: `event_conv` for event frames, all soft reset; `convnet` for any images and neurons.
 
-Model card. Input: event frames [T, B, 2, 34, 34], binary. Output: readout membranes [T, B, classes].
-Strides instead of pooling and BatchNorm behind every layer of weights: everything folds and exports exactly.
-Trained on N-MNIST's first 1,000 recordings it is the network of `make demo`; accuracy in README.md.
+Model card. Input: frames [T, B, C, H, W]; those of `event_conv` are binary, [T, B, 2, 34, 34] unless it is told
+otherwise. Output: readout membranes [T, B, classes]. Strides instead of pooling and BatchNorm behind every layer of
+weights: everything folds and exports exactly. Trained on N-MNIST's first 1,000 recordings `event_conv` is the network
+of `make demo`; accuracy in README.md.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import prod
+from typing import Any
 
 from torch import nn
 
+from spikekit.errors import InputError
+from spikekit.models.neuron import Factory, neuron_factory
 from spikekit.neurons import LI, LIF
 from spikekit.sequential import Sequential
 
@@ -46,3 +51,31 @@ def event_conv(
         nn.Linear(hidden, classes),
         LI(0.95),
     )
+
+
+def convnet(
+    in_shape: tuple[int, int, int] = (1, 28, 28),
+    classes: int = 10,
+    channels: Sequence[int] = (32, 64),
+    strides: Sequence[int] = (2, 2),
+    hidden: int = 128,
+    dropout: float = 0.0,
+    neuron: Mapping[str, Any] | Factory | None = None,
+) -> Sequential:
+    """Convolutions of 3×3, one for each number in `channels`, a hidden layer, a readout of logits [T, B, classes].
+
+    in_shape: (channels, height, width) of an image. strides: one a convolution; there is no pooling. BatchNorm and
+    neurons stand behind every layer of weights but the last, which an `LI(0)` follows: its membrane is its drive, and
+    the network exports. neuron: see `neuron_factory`.
+    """
+    if len(channels) != len(strides) or not channels:
+        raise InputError(f"convnet: channels and strides must be as many, got {channels} and {strides}")
+    make = neuron_factory(neuron)
+    inputs, *size = in_shape
+    layers: list[nn.Module] = []
+    for outputs, stride in zip(channels, strides, strict=True):
+        layers += [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), make(outputs)]
+        inputs, size = outputs, [-(-side // stride) for side in size]
+    layers += [nn.Flatten(), nn.Dropout(dropout), nn.Linear(inputs * prod(size), hidden, bias=False)]
+    layers += [nn.BatchNorm1d(hidden), make(hidden)]
+    return Sequential(*layers, nn.Linear(hidden, classes), LI(0.0))

@@ -8,10 +8,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from spikekit import errors, surrogate
+from spikekit import errors, presets, surrogate
 from spikekit.native.allocator import tune_allocator
 from spikekit.neurons import CUBALIF, IF, LI, LIF, Neuron, RecurrentLIF
-from spikekit.norm import MPBN
+from spikekit.norm import MPBN, TDBN1d, TDBN2d
+from spikekit.rectifier import MPR
 from spikekit.rematerialise import checkpoint_time
 from spikekit.sequential import Sequential, fold_time
 from spikekit.state import map_state, record, run, scan
@@ -28,9 +29,12 @@ __all__ = [
     "LI",
     "LIF",
     "MPBN",
+    "MPR",
     "Neuron",
     "RecurrentLIF",
     "Sequential",
+    "TDBN1d",
+    "TDBN2d",
     "Trainer",
     "checkpoint_time",
     "datasets",
@@ -41,6 +45,7 @@ __all__ = [
     "map_state",
     "measure",
     "models",
+    "presets",
     "record",
     "run",
     "scan",

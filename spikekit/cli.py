@@ -14,7 +14,7 @@ from spikekit.errors import SpikekitError
 
 # Listed, not imported, so that --help loads none of what the commands need; a test holds them to the originals.
 DATA = ("auto", "nmnist", "saccade-digits")
-MODELS = ("event_conv", "mlp")
+MODELS = ("convnet", "event_conv", "mlp", "resnet19", "resnet20", "vgg16")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
 
 _READER_GONE = 128 + 13
@@ -26,6 +26,7 @@ _DESCRIPTION = """Spiking networks from event data to a Loihi-style chip, proven
 
   spikekit doctor                          what works here, and what to type where it does not
   spikekit train --out runs/first          train on N-MNIST, or on an embedded synthetic set without it
+  spikekit train RECIPE --out runs/second  train what a YAML file says
   spikekit evaluate runs/first             accuracy and firing rates of the trained network
   spikekit export runs/first               quantise to 8-bit integers: runs/first/net.npz
   spikekit verify runs/first/net.npz       run it on Intel Lava and compare every spike
@@ -78,22 +79,22 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="what is installed, what runs, what to type if it does not")
     doctor.add_argument("--no-lava", action="store_true", help="do not run the trial network in Lava")
 
-    train = commands.add_parser("train", help="train a network on event recordings")
+    train = commands.add_parser("train", help="train a network on event recordings, or what a recipe says")
+    train.add_argument("recipe", nargs="?", help="YAML file, or the name of one that comes with spikekit")
     train.add_argument("--out", type=Path, required=True, help="run folder for checkpoints, metrics.csv, TensorBoard")
     train.add_argument(
         "--data",
         choices=DATA,
-        default="auto",
-        help="saccade-digits is synthetic; auto: N-MNIST where it is found (default: %(default)s)",
+        help="saccade-digits is synthetic; auto: N-MNIST where it is found (default: auto, or the recipe's)",
     )
-    train.add_argument("--model", choices=MODELS, default="event_conv", help="(default: %(default)s)")
-    train.add_argument("--bins", type=_count, default=10, help="frames a recording, T (default: %(default)s)")
-    train.add_argument("--epochs", type=_count, default=30, help="(default: %(default)s)")
-    train.add_argument("--batch-size", type=_count, default=20, help="(default: %(default)s)")
-    train.add_argument("--lr", type=_amount, default=4e-3, help="peak learning rate (default: %(default)s)")
-    train.add_argument("--seed", type=_seed, default=0, help="(default: %(default)s)")
+    train.add_argument("--model", choices=MODELS, help="(default: event_conv, or the recipe's)")
+    train.add_argument("--bins", type=_count, help="frames a recording, T (default: 10, or the recipe's)")
+    train.add_argument("--epochs", type=_count, help="(default: 30, or the recipe's)")
+    train.add_argument("--batch-size", type=_count, help="(default: 20, or the recipe's)")
+    train.add_argument("--lr", type=_amount, help="peak learning rate (default: 4e-3, or the recipe's)")
+    train.add_argument("--seed", type=_seed, help="(default: 0, or the recipe's)")
     train.add_argument("--devices", type=_devices, default=1, help="number of devices, or auto (default: %(default)s)")
-    train.add_argument("--precision", choices=PRECISIONS, default="32-true", help="(default: %(default)s)")
+    train.add_argument("--precision", choices=PRECISIONS, help="(default: 32-true, or the recipe's)")
     train.add_argument("--fresh", action="store_true", help="start again instead of resuming from --out")
 
     evaluate = commands.add_parser("evaluate", help="accuracy and firing rates of a trained network")

@@ -6,8 +6,8 @@ import json
 from argparse import Namespace
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from spikekit import doctor as diagnosis
@@ -15,7 +15,7 @@ from spikekit.errors import CheckpointError, InputError
 from spikekit.export import LoihiNet, layer_reports, to_loihi
 from spikekit.export.tables import layer_table
 from spikekit.sequential import Sequential
-from spikekit.task import Task
+from spikekit.task import IMAGES, Task
 
 
 def doctor(given: Namespace) -> int:
@@ -29,25 +29,58 @@ def doctor(given: Namespace) -> int:
 
 def train(given: Namespace) -> int:
     """Train, or go on from the last checkpoint in the run folder."""
+    return _train_task(given) if given.recipe is None else _train_recipe(given)
+
+
+def _train_task(given: Namespace) -> int:
     from spikekit.train import Trainer, seed_all
 
-    task = Task(given.data, given.bins, given.model).resolved()
-    train_loader, test_loader = task.loaders(given.batch_size, given.seed)
-    print(_headline(task.source("train").name, len(train_loader.dataset), task.bins))  # type: ignore[arg-type]
-    seed_all(given.seed)
+    def setting(name: str, default: Any) -> Any:
+        value = getattr(given, name)
+        return default if value is None else value
+
+    task = Task(setting("data", "auto"), setting("bins", 10), setting("model", "event_conv")).resolved()
+    seed = setting("seed", 0)
+    train_loader, test_loader = task.loaders(setting("batch_size", 20), seed)
+    print(_headline(task, len(train_loader.dataset)))  # type: ignore[arg-type]
+    seed_all(seed)
     trainer = Trainer(
         task.build(),
         run_dir=given.out,
-        **task.recipe(given.lr),
-        seed=given.seed,
+        **task.recipe(setting("lr", 4e-3)),
+        seed=seed,
         devices=given.devices,
-        precision=given.precision,
+        precision=setting("precision", "32-true"),
         config=task.config(),
     )
-    history = trainer.fit(train_loader, test_loader, epochs=given.epochs, resume=not given.fresh)
+    history = trainer.fit(train_loader, test_loader, epochs=setting("epochs", 30), resume=not given.fresh)
     last = history[-1].val
     if last is not None:
         print(f"after epoch {history[-1].epoch}: test accuracy {last.accuracy:.2%}; checkpoints in {given.out}")
+    return 0
+
+
+def _train_recipe(given: Namespace) -> int:
+    """Train what a recipe says; the test set is looked at once, with the weights of the last epoch."""
+    from spikekit.recipe import read_recipe
+    from spikekit.train import Trainer, seed_all
+
+    for option in ("data", "model", "bins", "batch_size", "lr"):
+        if getattr(given, option) is not None:
+            raise InputError(f"--{option.replace('_', '-')} is the recipe's to say; change it in {given.recipe}")
+    changes = {key: getattr(given, key) for key in ("epochs", "seed", "precision") if getattr(given, key) is not None}
+    recipe = replace(read_recipe(given.recipe), **changes)
+    task = recipe.task()
+    train_loader, held_out = recipe.loaders()
+    print(_headline(task, len(train_loader.dataset)), flush=True)  # type: ignore[arg-type]
+    seed_all(recipe.seed)
+    net = task.build()
+    trainer = Trainer(net, run_dir=given.out, devices=given.devices, **recipe.trainer(net))
+    history = trainer.fit(train_loader, held_out, epochs=recipe.epochs, resume=not given.fresh)
+    test = trainer.evaluate(task.frames("test").loader(100))
+    judged = history[-1].val
+    held = "" if judged is None else f"held-out accuracy {judged.accuracy:.2%}, "
+    print(f"after epoch {history[-1].epoch}: {held}test accuracy {test.accuracy:.2%}; checkpoints in {given.out}")
     return 0
 
 
@@ -55,12 +88,14 @@ def evaluate(given: Namespace) -> int:
     """Accuracy, loss and firing rates on the test recordings."""
     from spikekit.train import Trainer
 
-    task, net = _trained(given.run)
-    metrics = Trainer(net, loss=task.recipe()["loss"], progress=False).evaluate(task.frames("test").loader(100))
-    print(
-        f"{task.source('test').name}: accuracy {metrics.accuracy:.2%}, loss {metrics.loss:.4f}, "
-        f"{metrics.samples} samples"
-    )
+    task, net, config = _trained(given.run)
+    loss = task.recipe()["loss"]
+    if "recipe" in config:
+        from spikekit.recipe import Recipe
+
+        loss = Recipe(**config["recipe"]).loss()
+    metrics = Trainer(net, loss=loss, progress=False).evaluate(task.frames("test").loader(100))
+    print(f"{task.name}: accuracy {metrics.accuracy:.2%}, loss {metrics.loss:.4f}, {metrics.samples} samples")
     for layer in metrics.layers:
         print(f"  layer {layer.name} ({layer.kind}): {layer.rate:.4f} spikes per neuron and step")
     return 0
@@ -68,7 +103,7 @@ def evaluate(given: Namespace) -> int:
 
 def export(given: Namespace) -> int:
     """Quantise with training recordings as calibration, and write the network."""
-    task, net = _trained(given.run)
+    task, net, _ = _trained(given.run)
     calibration = _first(task, "train", given.calibration)[0]
     chip = to_loihi(net.eval(), calibration, notes=task.config())
     path = chip.save(given.out or _folder(given.run) / "net.npz")
@@ -81,8 +116,8 @@ def verify(given: Namespace) -> int:
     """Compare with Lava; exit code 1 when anything differs."""
     path = _network(given.network)
     chip = LoihiNet.load(path)
-    name, x, _ = _test_data(chip, path, given)
-    print(_headline(name, x.shape[1], x.shape[0]), flush=True)
+    task, x, _ = _test_data(chip, path, given)
+    print(_headline(task, x.shape[1]), flush=True)
     identical = True
     for backend in ("lava-fixed", "lava-float") if given.backend == "both" else (given.backend,):
         proof = chip.verify(x, backend, timeout=given.timeout)
@@ -97,8 +132,8 @@ def report(given: Namespace) -> int:
 
     path = _network(given.network)
     chip = LoihiNet.load(path)
-    name, x, labels = _test_data(chip, path, given)
-    print(_headline(name, x.shape[1], x.shape[0]))
+    task, x, labels = _test_data(chip, path, given)
+    print(_headline(task, x.shape[1]))
     rows = layer_reports(chip, x)
     exact, integer = chip.trace_float(x)[-1], chip.trace(x)
     readout = chip.simulate(x)
@@ -113,7 +148,7 @@ def report(given: Namespace) -> int:
     )
     folder = path.parent
     facts = {
-        "data": name,
+        "data": task.name,
         "bins": x.shape[0],
         "samples": len(labels),
         "accuracy": accuracies,
@@ -155,45 +190,47 @@ def _network(path: Path) -> Path:
     return path / "net.npz" if path.is_dir() else path
 
 
-def _headline(name: str, recordings: int, bins: int) -> str:
-    return f"{name}: {recordings} recordings, {bins} frames each"
+def _headline(task: Task, samples: int) -> str:
+    what = "images, {} steps each" if task.data in IMAGES else "recordings, {} frames each"
+    return f"{task.name}: {samples} {what.format(task.bins)}"
 
 
-def _trained(run: Path) -> tuple[Task, Sequential]:
-    """The task and the network of a run folder's last checkpoint, or of one file."""
+def _trained(run: Path) -> tuple[Task, Sequential, dict[str, Any]]:
+    """The task, the network and the configuration of a run folder's last checkpoint, or of one file."""
     from spikekit.train import load_weights, read_config
 
     path = run / "last.safetensors" if run.is_dir() else run
     if not path.exists():
         raise CheckpointError(f"{path}: no such checkpoint; train one with: spikekit train --out {_folder(run)}")
-    task = Task.from_config(read_config(path), path)
+    config = read_config(path)
+    task = Task.from_config(config, path)
     net = task.build()
     load_weights(net, path)
-    return task, net
+    return task, net, config
 
 
 def _first(task: Task, split: str, samples: int) -> tuple[Tensor, Tensor]:
-    """The first recordings of a split as x [T, B, 2, H, W] and labels [B]."""
-    frames = task.frames(split)
-    return frames.frames[:samples].to(torch.float32).transpose(0, 1), frames.labels[:samples]
+    """The first samples of a split as x [T, B, C, H, W] and labels [B]."""
+    batch: tuple[Tensor, Tensor] = next(iter(task.frames(split).loader(samples)))
+    return batch
 
 
-def _test_data(chip: LoihiNet, path: Path, given: Namespace) -> tuple[str, Tensor, Tensor]:
-    """Test recordings framed as `chip` was trained: the data's name, x [T, B, 2, H, W] and labels [B].
+def _test_data(chip: LoihiNet, path: Path, given: Namespace) -> tuple[Task, Tensor, Tensor]:
+    """Test recordings framed as `chip` was trained: the task, x [T, B, C, H, W] and labels [B].
 
     Only the kind of data can be chosen by --data: another number of frames would be another problem.
     """
     task = Task.from_config(chip.notes, path) if "task" in chip.notes else Task()
     if given.data is not None:
         task = replace(task, data=given.data)
+    task = task.resolved()
     x, labels = _first(task, "test", given.samples)
-    name = task.source("test").name
     if tuple(x.shape[2:]) != chip.in_shape:
         raise InputError(
-            f"{path} takes frames {chip.in_shape}, {name} gives {tuple(x.shape[2:])}; "
+            f"{path} takes frames {chip.in_shape}, {task.name} gives {tuple(x.shape[2:])}; "
             "run it on data of its own in Python: LoihiNet.load, then verify or simulate"
         )
-    return name, x, labels
+    return task, x, labels
 
 
 def _accuracy(output: Tensor, labels: Tensor) -> float:

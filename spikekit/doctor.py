@@ -26,7 +26,8 @@ KERNEL_MODULES = tuple(
 
 EXTRAS = {
     "events": ("tonic", "scikit-learn"),
-    "train": ("lightning-fabric", "rich", "tensorboard"),
+    "train": ("lightning-fabric", "rich", "tensorboard", "pyyaml"),
+    "images": ("pillow",),
     "viz": ("matplotlib",),
     "nir": ("nir", "nirtorch", "h5py"),
 }
@@ -118,7 +119,9 @@ def _gpu() -> Finding:
 
 
 def _data() -> Iterator[Finding]:
+    from spikekit import datasets
     from spikekit.datasets import NMNIST, cache_home, data_home
+    from spikekit.task import IMAGES
 
     there = NMNIST.available()
     yield Finding(
@@ -126,6 +129,14 @@ def _data() -> Iterator[Finding]:
         f"found in {data_home()}" if there else f"not in {data_home()}; Saccade-Digits (synthetic) serves instead",
         there,
         "" if there else "set SPIKEKIT_DATA to the folder that holds NMNIST/Train and NMNIST/Test",
+    )
+    kinds = [getattr(datasets, kind) for kind in IMAGES.values()]
+    found = [kind.title for kind in kinds if kind.available()]
+    yield Finding(
+        "image sets",
+        f"{', '.join(found) or 'none'} in {data_home()}",
+        bool(found),
+        "" if found else f"set SPIKEKIT_DATA to the folder that holds {' or '.join(k.folder for k in kinds)}",
     )
     writable = _writable(cache_home())
     yield Finding(

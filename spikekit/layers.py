@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as modules
 
 from spikekit.neurons import IF, LI, LIF
+from spikekit.norm import TDBN1d, TDBN2d
 from spikekit.ops import conv_lif, linear_lif
 from spikekit.ops.conv import conv2d, conv2d_reference
 from spikekit.ops.conv.cpu import out_size
@@ -21,7 +22,7 @@ _ANY_ORDER = frozenset(
     {
         *(nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
         *(nn.Dropout, nn.Dropout2d, nn.Identity, nn.ReLU, nn.Flatten, nn.Linear, nn.BatchNorm1d),
-        *(LIF, IF, LI),
+        *(TDBN1d, TDBN2d, LIF, IF, LI),
     }
 )
 

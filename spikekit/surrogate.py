@@ -46,6 +46,11 @@ class Surrogate:
         # Not astuple, which copies deeply: every call of every neuron comes here.
         return self._key, [float(getattr(self, field.name)) for field in fields(self)]
 
+    @classmethod
+    def _decode(cls, inner: str, numbers: list[float]) -> Surrogate:
+        """The surrogate of these numbers; inner: the name of another that it is made of, or ""."""
+        return cls(*numbers)
+
     def derivative(self, m: Tensor) -> Tensor:
         """ds/dm at `m` = membrane - threshold, elementwise: a new tensor of the same shape and dtype."""
         raise NotImplementedError(f"{type(self).__name__} must define derivative(m)")
@@ -57,7 +62,8 @@ class Surrogate:
 
 def decode(name: str, numbers: list[float]) -> Surrogate:
     """The surrogate that `encode` described."""
-    return Surrogate._classes[name](*numbers)
+    outer, _, inner = name.partition("|")
+    return Surrogate._classes[outer]._decode(inner, numbers)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a run is about: data, frames and model, as plain values that a checkpoint stores and the CLI rebuilds."""
+"""What a run is about: data, steps and model, as plain values that a checkpoint stores and the CLI rebuilds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from torch import Tensor
 from torch.optim import AdamW
 from torch.utils.data import DataLoader
 
@@ -17,17 +16,20 @@ from spikekit.models import build
 from spikekit.sequential import Sequential
 
 if TYPE_CHECKING:
-    from spikekit.datasets import EventSource, FrameDataset
+    from spikekit.datasets import EventSource, FrameDataset, ImageSet, RepeatedImages
 
 DATA = ("auto", "nmnist", "saccade-digits")
+IMAGES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10-jpeg": "CIFAR10JPEG"}
+"""Sets of still images and their classes in `spikekit.datasets`."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A classification of event recordings.
+    """A classification of event recordings, or of still images that are repeated over time.
 
-    data: "nmnist" (real), "saccade-digits" (synthetic), or "auto": N-MNIST where it is found, else the other.
-    bins: frames a recording, T. model, arguments: a name of `spikekit.models.MODELS` and what it is built with.
+    data: "nmnist" (real), "saccade-digits" (synthetic), or "auto": N-MNIST where it is found, else the other; or a name
+    of `IMAGES`. bins: frames a recording, or steps that an image is shown for, T. model, arguments: a name of
+    `spikekit.models.MODELS` and what it is built with.
     """
 
     data: str = "auto"
@@ -36,8 +38,8 @@ class Task:
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.data not in DATA:
-            raise InputError(f"data must be one of {DATA}, got {self.data!r}")
+        if self.data not in (*DATA, *IMAGES):
+            raise InputError(f"data must be one of {(*DATA, *IMAGES)}, got {self.data!r}")
 
     def resolved(self) -> Task:
         """The same task with "auto" replaced by the data it stands for on this machine."""
@@ -48,24 +50,39 @@ class Task:
         found = "nmnist" if NMNIST.available() else "saccade-digits"
         return Task(found, self.bins, self.model, self.arguments)
 
-    def source(self, split: str) -> EventSource:
-        """The recordings of "train", "test" or "all"."""
+    @property
+    def name(self) -> str:
+        """The data's name, as a figure's caption should say it."""
+        from spikekit import datasets
+
+        data = self.resolved().data
+        if data in IMAGES:
+            return str(getattr(datasets, IMAGES[data]).title)
+        return datasets.NMNIST.name if data == "nmnist" else datasets.SaccadeDigits.name
+
+    def source(self, split: str) -> EventSource | ImageSet:
+        """The recordings of "train", "test" or "all", or the images of "train" or "test"."""
+        from spikekit import datasets
         from spikekit.datasets import NMNIST, SaccadeDigits
 
+        if self.data in IMAGES:
+            return cast("ImageSet", getattr(datasets, IMAGES[self.data])(split))
         kind = NMNIST if self.resolved().data == "nmnist" else SaccadeDigits
         return cast("EventSource", kind(split))  # type: ignore[arg-type]
 
-    def frames(self, split: str) -> FrameDataset:
-        """Binary frames of a split, from the cache when they were made before."""
-        from spikekit.datasets import FrameDataset
+    def frames(self, split: str) -> FrameDataset | RepeatedImages:
+        """Binary frames of a split, from the cache when they were made before; or its images, repeated."""
+        from spikekit.datasets import FrameDataset, ImageSet, RepeatedImages
 
-        return FrameDataset(self.source(split), n_bins=self.bins, binary=True)
+        source = self.source(split)
+        if isinstance(source, ImageSet):
+            return RepeatedImages(source, self.bins)
+        return FrameDataset(source, n_bins=self.bins, binary=True)
 
-    def loaders(
-        self, batch_size: int, seed: int = 0
-    ) -> tuple[DataLoader[tuple[Tensor, int]], DataLoader[tuple[Tensor, int]]]:
-        """Training batches (shuffled; rotated, scaled, sheared and shifted a little) and test batches."""
-        train = self.frames("train").loader(batch_size, shuffle=True, seed=seed, transform=RandomAffine())
+    def loaders(self, batch_size: int, seed: int = 0) -> tuple[DataLoader[Any], DataLoader[Any]]:
+        """Training batches, shuffled, and test batches; recordings are rotated, scaled, sheared, shifted a little."""
+        augment = None if self.data in IMAGES else RandomAffine()
+        train = self.frames("train").loader(batch_size, shuffle=True, seed=seed, transform=augment)
         return train, self.frames("test").loader(100)
 
     def build(self) -> Sequential:

@@ -19,7 +19,19 @@ import spikekit as sk
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {"spikekit": "spikekit", "models": "spikekit.models", "datasets": "spikekit.datasets"}
-OPTIONAL = ("lightning", "lightning_fabric", "tonic", "matplotlib", "sklearn", "scipy", "rich", "tensorboard", "h5py")
+OPTIONAL = (
+    "lightning",
+    "lightning_fabric",
+    "tonic",
+    "matplotlib",
+    "sklearn",
+    "scipy",
+    "rich",
+    "tensorboard",
+    "h5py",
+    "yaml",
+    "PIL",
+)
 
 
 def python(*arguments, executable=sys.executable, **settings):
@@ -160,6 +172,7 @@ def test_wheel(tree, environment, tmp_path):
     (wheel,) = tmp_path.glob("spikekit-*.whl")
     shipped = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     data = {path.relative_to(ROOT).as_posix() for kind in ("*.c", "*.h") for path in (ROOT / "spikekit").rglob(kind)}
+    data |= {f"spikekit/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "models").rglob("*.yaml")}
     assert shipped == {path.as_posix() for path, _ in sources()} | data | {"spikekit/py.typed"}
     pip(environment, "install", str(wheel))
     places = python("-W", "error", "-c", IMPORTS, executable=environment, cwd=tmp_path).split()

@@ -9,9 +9,11 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from spikekit.errors import ExportError
 from spikekit.neurons import IF, LI, LIF
+from spikekit.norm import TDBN1d, TDBN2d
 from spikekit.sequential import FoldTime, Sequential
 
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+# Ours before those they are derived from.
+_NORMS = (TDBN1d, TDBN2d, nn.BatchNorm1d, nn.BatchNorm2d)
 _LAYERS = (nn.Conv2d, nn.Linear, *_NORMS, nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d, IF, LIF, LI)
 _CHAINS = (Sequential, nn.Sequential)
 # What a subclass may not redefine: the arithmetic that the plan takes from the base class.

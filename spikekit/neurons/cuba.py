@@ -9,6 +9,7 @@ from torch import Tensor
 
 from spikekit.neurons.firing import FiringNeuron
 from spikekit.ops.cuba import cuba
+from spikekit.rectifier import MPR
 from spikekit.surrogate import Surrogate
 
 
@@ -41,13 +42,16 @@ class CUBALIF(FiringNeuron):
         *,
         reset_quantum: float | Tensor | None = None,
         surrogate: Surrogate | None = None,
+        rectifier: MPR | None = None,
         detach_reset: bool = False,
         inclusive: bool = False,
         learn: Collection[str] = (),
         reset_mechanism: str | None = None,
     ) -> None:
         parameters = {"alpha": alpha, "beta": beta, "threshold": threshold}
-        super().__init__(parameters, reset, reset_quantum, surrogate, detach_reset, inclusive, learn, reset_mechanism)
+        super().__init__(
+            parameters, reset, reset_quantum, surrogate, detach_reset, inclusive, learn, reset_mechanism, rectifier
+        )
 
     def integrate(
         self, x: Tensor, state: dict[str, Tensor] | None, keep: Collection[str]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
@@ -10,6 +12,7 @@ from spikekit.errors import InputError
 from spikekit.neurons.base import Neuron
 from spikekit.neurons.parameters import add_parameter, broadcast, describe, read_parameter
 from spikekit.ops.lif import LIFRule, state_dtype
+from spikekit.rectifier import MPR
 from spikekit.surrogate import ATan, Surrogate
 
 RESETS = {"soft": "soft", "hard": "hard", "none": "none", "subtract": "soft", "zero": "hard"}
@@ -21,6 +24,9 @@ class FiringNeuron(Neuron):
     parameters: name -> value of all that may be learned.
     """
 
+    # Private: it adds nothing to what a checkpoint compares, since `rule` holds what it does.
+    _rectifier: MPR | None = None
+
     def __init__(
         self,
         parameters: Mapping[str, float | Tensor],
@@ -31,6 +37,7 @@ class FiringNeuron(Neuron):
         inclusive: bool,
         learn: Collection[str],
         reset_mechanism: str | None,
+        rectifier: MPR | None = None,
     ) -> None:
         super().__init__()
         name = type(self).__name__
@@ -40,13 +47,16 @@ class FiringNeuron(Neuron):
         learn = (learn,) if isinstance(learn, str) else tuple(learn)
         if unknown := set(learn) - set(parameters):
             raise InputError(f"{name}: cannot learn {sorted(unknown)}; choose {', '.join(map(repr, parameters))}")
-        surrogate = ATan() if surrogate is None else surrogate
-        if not isinstance(surrogate, Surrogate):
+        if not (surrogate is None or isinstance(surrogate, Surrogate)):
             raise InputError(
                 f"{name}: surrogate must be one of spikekit.surrogate, for example "
                 f"sk.surrogate.ATan(2.0), got {surrogate!r}"
             )
-        self.rule = LIFRule(RESETS[asked], inclusive, detach_reset, surrogate)
+        if not (rectifier is None or isinstance(rectifier, MPR)):
+            raise InputError(f"{name}: rectifier must be an sk.MPR or None, got {rectifier!r}")
+        self._rectifier = rectifier
+        self._given_surrogate = surrogate
+        self.rule = LIFRule(RESETS[asked], inclusive, detach_reset, surrogate or ATan())
         self._names = tuple(parameters)
         for parameter, value in parameters.items():
             add_parameter(self, parameter, value, parameter in learn)
@@ -54,12 +64,41 @@ class FiringNeuron(Neuron):
             self.register_buffer("reset_quantum", None)
         else:
             add_parameter(self, "reset_quantum", reset_quantum, learn=False)
+        self._rectify()
+
+    def _rectify(self) -> None:
+        """Put the rectifier into the surrogate, whose shape depends on the threshold."""
+        if self._rectifier is None:
+            return
+        if "threshold_raw" in self._parameters or self.threshold.ndim > 0:
+            found = "a learned threshold" if "threshold_raw" in self._parameters else "one a channel or neuron"
+            raise InputError(
+                f"{type(self).__name__}: rectifier={self._rectifier} needs one fixed threshold for its curve, "
+                f"got {found}. Give one number; sk.MPBN learns a threshold a channel, and goes with it."
+            )
+        curve = self._rectifier.surrogate(self.threshold.item(), self._given_surrogate)
+        self.rule = replace(self.rule, surrogate=curve)
+
+    def _load_from_state_dict(self, *args: Any, **settings: Any) -> None:
+        # A checkpoint may bring another threshold.
+        super()._load_from_state_dict(*args, **settings)
+        self._rectify()
 
     def __getattr__(self, name: str) -> Tensor:
         # A learnable parameter is stored as <name>_raw: reading lif.beta gives its value either way.
         if f"{name}_raw" in self.__dict__.get("_parameters", {}):
             return read_parameter(self, name)
         return super().__getattr__(name)  # type: ignore[return-value]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "threshold":
+            self._rectify()
+
+    @property
+    def rectifier(self) -> MPR | None:
+        """The rectifier, which is already part of the surrogate of `rule`."""
+        return self._rectifier
 
     @property
     def reset(self) -> str:
@@ -84,6 +123,8 @@ class FiringNeuron(Neuron):
             del shown["reset_quantum"]
         shown |= {"reset": repr(self.rule.reset), "surrogate": str(self.rule.surrogate)}
         shown |= {flag: "True" for flag in ("inclusive", "detach_reset") if getattr(self.rule, flag)}
+        if self._rectifier is not None:
+            shown["rectifier"] = str(self._rectifier)
         if learned := [name for name in self._names if f"{name}_raw" in self._parameters]:
             shown["learn"] = repr(tuple(learned))
         return ", ".join(f"{name}={text}" for name, text in shown.items())

@@ -13,6 +13,7 @@ from spikekit.errors import InputError
 from spikekit.neurons.firing import FiringNeuron
 from spikekit.norm import MPBN
 from spikekit.ops.lif import LIFRule, lif
+from spikekit.rectifier import MPR
 from spikekit.surrogate import Surrogate
 
 # State (None at rest), beta, threshold and quantum as the drive needs them, and the rule -> spikes and the last state.
@@ -29,6 +30,7 @@ class LIF(FiringNeuron):
     reset: "soft" subtracts the quantum, "hard" sets to zero, "none" does nothing (snnTorch's names "subtract" and
     "zero" are understood, also as `reset_mechanism`). reset_quantum: what soft reset subtracts; None: the threshold.
     surrogate: the derivative of the spike in the backward pass. detach_reset: keep the reset out of the graph.
+    rectifier: `sk.MPR`, which shapes that derivative and changes no spike; it needs one fixed threshold.
     inclusive: fire at u >= threshold too. learn: names among "beta" and "threshold" that are trained.
     norm: `sk.MPBN`, which normalises u for the decision alone.
     Raises InputError for values outside these ranges and for drives that are not finite.
@@ -44,6 +46,7 @@ class LIF(FiringNeuron):
         *,
         reset_quantum: float | Tensor | None = None,
         surrogate: Surrogate | None = None,
+        rectifier: MPR | None = None,
         detach_reset: bool = False,
         inclusive: bool = False,
         learn: Collection[str] = (),
@@ -51,7 +54,9 @@ class LIF(FiringNeuron):
         reset_mechanism: str | None = None,
     ) -> None:
         parameters = {"beta": beta, "threshold": threshold}
-        super().__init__(parameters, reset, reset_quantum, surrogate, detach_reset, inclusive, learn, reset_mechanism)
+        super().__init__(
+            parameters, reset, reset_quantum, surrogate, detach_reset, inclusive, learn, reset_mechanism, rectifier
+        )
         if not (norm is None or isinstance(norm, MPBN)):
             raise InputError(f"{type(self).__name__}: norm must be an sk.MPBN or None, got {norm!r}")
         self.register_module("norm", norm)
@@ -105,6 +110,7 @@ class IF(LIF):
         *,
         reset_quantum: float | Tensor | None = None,
         surrogate: Surrogate | None = None,
+        rectifier: MPR | None = None,
         detach_reset: bool = False,
         inclusive: bool = False,
         learn: Collection[str] = (),
@@ -119,6 +125,7 @@ class IF(LIF):
             reset,
             reset_quantum=reset_quantum,
             surrogate=surrogate,
+            rectifier=rectifier,
             detach_reset=detach_reset,
             inclusive=inclusive,
             learn=learn,

@@ -12,6 +12,7 @@ from spikekit.errors import InputError
 from spikekit.neurons.firing import FiringNeuron
 from spikekit.ops.lif import state_dtype
 from spikekit.ops.recurrent import recurrent
+from spikekit.rectifier import MPR
 from spikekit.surrogate import Surrogate
 
 
@@ -42,13 +43,16 @@ class RecurrentLIF(FiringNeuron):
         bias: bool = False,
         reset_quantum: float | Tensor | None = None,
         surrogate: Surrogate | None = None,
+        rectifier: MPR | None = None,
         detach_reset: bool = False,
         inclusive: bool = False,
         learn: Collection[str] = (),
         reset_mechanism: str | None = None,
     ) -> None:
         parameters = {"beta": beta, "threshold": threshold}
-        super().__init__(parameters, reset, reset_quantum, surrogate, detach_reset, inclusive, learn, reset_mechanism)
+        super().__init__(
+            parameters, reset, reset_quantum, surrogate, detach_reset, inclusive, learn, reset_mechanism, rectifier
+        )
         if isinstance(features, bool) or not isinstance(features, int) or features < 1:
             raise InputError(f"RecurrentLIF: features must be a positive integer, the neurons N, got {features!r}")
         self.features = features

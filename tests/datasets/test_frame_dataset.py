@@ -92,6 +92,11 @@ def test_a_subset_works():
     assert x.shape == (4, 3, 2, 3, 5)
     assert y.tolist() == dataset.labels[[3, 0, 7]].tolist()
     assert torch.equal(x[:, 2], dataset[7][0])
+    [(same, labels)] = dataset.loader(5, indices=[3, 0, 7])
+    assert torch.equal(same, x)
+    assert torch.equal(labels, y)
+    with pytest.raises(InputError, match="leaves no batch of 3 recordings"):
+        dataset.loader(5, indices=[3, 0, 7], drop_last=True)
 
 
 def test_counts_above_a_byte_are_refused_not_wrapped():

@@ -65,6 +65,42 @@ def test_batch_norm_behind_flatten_of_single_pixels():
         assert torch.equal(run_plan(plan(net, frames()), frames())[0].spikes, net(frames().double()))
 
 
+@pytest.mark.parametrize("affine", [True, False])
+def test_threshold_dependent_batch_norm_folds_with_its_factor(affine):
+    torch.manual_seed(0)
+    net = sk.Sequential(
+        nn.Conv2d(2, 4, 3, bias=False),
+        sk.TDBN2d(4, threshold=0.5, alpha=0.7, affine=affine),
+        sk.LIF(0.25, 0.1),
+        nn.Flatten(),
+        nn.Linear(120, 6),
+        sk.TDBN1d(6, threshold=0.3, affine=affine),
+        sk.LIF(0.9, 0.3),
+    )
+    for norm in (net[1], net[5]):
+        nn.init.uniform_(norm.running_var, 0.05, 0.2)
+        nn.init.normal_(norm.running_mean, 0, 0.1)
+    net = net.eval().double()
+    x = frames().double()
+    traces = run_plan(plan(net, x), x)
+    with torch.no_grad():
+        _, recorded = sk.record(net, x)
+    assert recorded["6.spikes"].mean() > 0.02
+    assert torch.equal(traces[0].spikes, recorded["2.spikes"].flatten(2))
+    assert torch.equal(traces[1].spikes, recorded["6.spikes"])
+
+
+class OwnTDBN(sk.TDBN2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def test_a_changed_threshold_dependent_batch_norm_is_refused():
+    net = sk.Sequential(nn.Conv2d(2, 3, 3), OwnTDBN(3), sk.LIF()).eval()
+    with pytest.raises(ExportError, match=r"defines forward itself.*use TDBN2d itself"):
+        plan(net, frames())
+
+
 class Custom(nn.Module):
     def forward(self, x):
         return x
