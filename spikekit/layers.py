@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as modules
 
 from spikekit.neurons import IF, LI, LIF, FoldedLIF
+from spikekit.neurons.together import RunsTogether
 from spikekit.norm import TDBN1d, TDBN2d
 from spikekit.ops import conv_lif, linear_lif
 from spikekit.ops.conv import conv2d, conv2d_reference
@@ -50,15 +51,21 @@ def apply_stateless(layer: nn.Module, x: Tensor, order: Order | None = None) -> 
 
 def apply_together(layer: nn.Module, neuron: nn.Module, x: Tensor, order: Order) -> Tensor | None:
     """`neuron(layer(x))` for x [T, B, ...] in one pass; None where that is not possible, or not faster."""
-    if type(neuron) not in (LIF, IF) or type(layer) not in (nn.Linear, nn.Conv2d) or torch.is_grad_enabled():
+    if type(neuron) not in (LIF, IF, FoldedLIF) or type(layer) not in (nn.Linear, nn.Conv2d) or torch.is_grad_enabled():
         return None
-    if _altered(layer) or _altered(neuron) or not cast(LIF, neuron).fuses():
+    if _altered(layer) or _altered(neuron) or not cast(RunsTogether, neuron).fuses():
         return None
     together = _linear if type(layer) is nn.Linear else _conv2d
-    return together(cast(Any, layer), cast(LIF, neuron), x, order)
+    return together(cast(Any, layer), cast(RunsTogether, neuron), x, order)
 
 
-def _linear(layer: nn.Linear, neuron: LIF, x: Tensor, order: Order) -> Tensor | None:
+def is_idle(layer: nn.Module) -> bool:
+    """Whether `layer` gives what it takes: nn.Identity, and dropout in eval mode."""
+    nothing = type(layer) is nn.Identity or (type(layer) in (nn.Dropout, nn.Dropout2d) and not layer.training)
+    return nothing and not _altered(layer)
+
+
+def _linear(layer: nn.Linear, neuron: RunsTogether, x: Tensor, order: Order) -> Tensor | None:
     operands = (x, layer.weight, layer.bias)
     if not linear_lif.pays(*operands):
         return None
@@ -66,7 +73,7 @@ def _linear(layer: nn.Linear, neuron: LIF, x: Tensor, order: Order) -> Tensor | 
     return neuron.behind(drive, partial(linear_lif.linear_lif, *operands), partial(linear_reference, *operands))
 
 
-def _conv2d(layer: nn.Conv2d, neuron: LIF, x: Tensor, order: Order) -> Tensor | None:
+def _conv2d(layer: nn.Conv2d, neuron: RunsTogether, x: Tensor, order: Order) -> Tensor | None:
     padding = _zeros_around(layer)
     if padding is None:
         return None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spikekit.errors import InputError, SpikekitError
-from spikekit.layers import Order, apply_stateless, apply_together
+from spikekit.layers import Order, apply_stateless, apply_together, is_idle
 
 # These read axis 0 as time or as the batch themselves: folding T into B would mix the two without an error.
 _SEQUENCE_LAYERS = (
@@ -94,6 +94,9 @@ class Sequential(nn.Sequential):
         following = next(layers, None)
         while following is not None:
             (name, layer), following = following, next(layers, None)
+            # What a folded normalisation leaves behind, too.
+            while following is not None and following[1] is not None and is_idle(following[1]):
+                following = next(layers, None)
             temporal = is_temporal(layer)
             if temporal and folded:
                 x, folded = x.unflatten(0, steps), False

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from spikekit.errors import InputError
-from spikekit.neurons.base import Neuron
 from spikekit.neurons.parameters import broadcast, describe
+from spikekit.neurons.together import RunsTogether
 from spikekit.ops.lif import LIFRule, lif, state_dtype
 
 
-class FoldedLIF(Neuron):
+class FoldedLIF(RunsTogether):
     """LIF with u = beta·v + x that fires where u > threshold, or where u < threshold if its sign is -1.
 
     Drive x [T, B, ...] to spikes [T, B, ...]; the state is {"v": [B, ...]} and means what it means in the `sk.LIF`
@@ -63,7 +63,7 @@ class FoldedLIF(Neuron):
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """The LIF equations over the whole sequence, on -u where the sign is -1."""
         v0 = None if state is None else state["v"]
-        beta, threshold, quantum = (self._shaped(name, x) for name in ("beta", "threshold", "quantum"))
+        beta, threshold, quantum = self._broadcast(x)
         drive = x
         if self.flips:
             sign = self._shaped("sign", x)
@@ -76,6 +76,13 @@ class FoldedLIF(Neuron):
             membranes = None if membranes is None else membranes * sign
         traces = {"drive": x, "spikes": spikes} | ({} if membranes is None else {"membrane": membranes})
         return spikes, {"v": v}, {what: traces[what] for what in keep}
+
+    def fuses(self) -> bool:
+        """Whether it may run with the layer in front: not where channels are flipped, or recorded."""
+        return not self.flips and super().fuses()
+
+    def _broadcast(self, x: Tensor) -> list[Tensor]:
+        return [self._shaped(name, x) for name in ("beta", "threshold", "quantum")]
 
     def _shaped(self, name: str, x: Tensor) -> Tensor:
         return broadcast(self, name, getattr(self, name), x).to(state_dtype(x.dtype))

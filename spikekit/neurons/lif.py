@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
-import torch
 from torch import Tensor
 
-from spikekit import state as sessions
 from spikekit.errors import InputError
 from spikekit.neurons.firing import FiringNeuron
+from spikekit.neurons.together import RunsTogether
 from spikekit.norm import MPBN
-from spikekit.ops.lif import LIFRule, lif
+from spikekit.ops.lif import lif
 from spikekit.rectifier import MPR
 from spikekit.surrogate import Surrogate
 
-# State (None at rest), beta, threshold and quantum as the drive needs them, and the rule -> spikes and the last state.
-Fire = Callable[[Tensor | None, Tensor, Tensor, Tensor, LIFRule], tuple[Tensor, Tensor]]
 
-
-class LIF(FiringNeuron):
+class LIF(FiringNeuron, RunsTogether):
     """Leaky integrate-and-fire: u = beta·v + x, a spike where u > threshold, then the reset.
 
     Drive x [T, B, ...] to spikes [T, B, ...] of the same dtype, in {0, 1}. Half-precision drives integrate in float32.
@@ -73,27 +68,8 @@ class LIF(FiringNeuron):
         return spikes, {"v": v}, {what: traces[what] for what in keep}
 
     def fuses(self) -> bool:
-        """Whether it may run in one pass with the layer in front: not where its decision is normalised or recorded."""
-        session = sessions.active()
-        return self.norm is None and (session is None or not session.wants(self))
-
-    def behind(self, drive: Tensor, fire: Fire, compute: Callable[[], Tensor]) -> Tensor:
-        """The spikes [T, B, ...] of a pass together with the layer in front, for inference; see `spikekit.layers`.
-
-        drive: its shape, dtype and device; numbers are not read. fire: the operation. compute: the drive, where its
-        numbers are needed after all: to say which of them is not finite.
-        """
-
-        def integrate(
-            drive: Tensor, state: dict[str, Tensor] | None, keep: Collection[str]
-        ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-            beta, threshold, quantum = self._broadcast(drive)
-            spikes, v = fire(None if state is None else state["v"], beta, threshold, quantum, self.rule)
-            if not torch.compiler.is_compiling() and not math.isfinite(v.sum().item()):
-                self._check_finite(compute(), state, {"v": v})
-            return spikes, {"v": v}, {}
-
-        return self._carry(drive, integrate)
+        """Whether it may run with the layer in front: not where its decision is normalised or recorded."""
+        return self.norm is None and super().fuses()
 
     def extra_repr(self) -> str:
         """What every firing neuron shows, and the norm where there is one."""

@@ -138,3 +138,34 @@ def test_the_self_test_finds_a_fault(monkeypatch):
     monkeypatch.setattr(conv_cpu, "convolution", lambda x, w, b, steps: made(x, 2 * w, b, steps))
     with pytest.raises(ArithmeticError, match="other spikes"):
         cpu._self_test(torch.float32)
+
+
+def test_folded_networks_and_idle_layers_between_run_in_one_pass(fused, monkeypatch):
+    layers = (nn.Conv2d(2, 8, 3), nn.BatchNorm2d(8), nn.Dropout(), sk.LIF(norm=sk.MPBN(8, positive=True)))
+    net = sk.Sequential(*layers, nn.Identity(), nn.Flatten(), nn.Linear(8 * 9, 4), sk.LIF())
+    x = spikes(6, 16, 2, 5, 5)
+    net(x)
+    folded = sk.fold(net.eval())
+    fused.clear()
+    with torch.no_grad():
+        y, state = sk.run(folded, x)
+        assert fused == [(6 * 16, 2, 5, 5)]
+        expected, end = one_by_one(folded, x, monkeypatch)
+    assert torch.equal(y, expected)
+    for name in end:
+        assert torch.equal(state[name]["v"], end[name]["v"])
+    fused.clear()
+    with torch.no_grad():
+        net[3].norm.weight_raw.sub_(3)
+        net.train()(x)
+    assert not fused
+
+
+def test_flipped_channels_do_not(fused):
+    net = sk.Sequential(nn.Conv2d(2, 8, 3), sk.LIF(norm=sk.MPBN(8)))
+    x = spikes(6, 16, 2, 5, 5)
+    net(x)
+    with torch.no_grad():
+        net[1].norm.weight[3] = -1
+        sk.fold(net.eval())(x)
+    assert not fused

@@ -1,0 +1,51 @@
+"""Neurons that may run in one pass with the layer in front of them, whose drive is then never stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from spikekit import state as sessions
+from spikekit.neurons.base import Neuron
+from spikekit.ops.lif import LIFRule
+
+# State (None at rest), beta, threshold and quantum as the drive needs them, and the rule -> spikes and the last state.
+Fire = Callable[[Tensor | None, Tensor, Tensor, Tensor, LIFRule], tuple[Tensor, Tensor]]
+
+
+class RunsTogether(Neuron):
+    """Base of the neurons whose sequence is the LIF operation and nothing else."""
+
+    if TYPE_CHECKING:
+        rule: LIFRule
+
+    def _broadcast(self, x: Tensor) -> list[Tensor]:
+        """Beta, threshold and quantum as a state of drive `x` needs them."""
+        raise NotImplementedError
+
+    def fuses(self) -> bool:
+        """Whether it may run so now: not where somebody records what lies between."""
+        session = sessions.active()
+        return session is None or not session.wants(self)
+
+    def behind(self, drive: Tensor, fire: Fire, compute: Callable[[], Tensor]) -> Tensor:
+        """The spikes [T, B, ...] of a pass together with the layer in front, for inference; see `spikekit.layers`.
+
+        drive: its shape, dtype and device; numbers are not read. fire: the operation. compute: the drive, where its
+        numbers are needed after all: to say which of them is not finite.
+        """
+
+        def integrate(
+            drive: Tensor, state: dict[str, Tensor] | None, keep: Collection[str]
+        ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+            beta, threshold, quantum = self._broadcast(drive)
+            spikes, v = fire(None if state is None else state["v"], beta, threshold, quantum, self.rule)
+            if not torch.compiler.is_compiling() and not math.isfinite(v.sum().item()):
+                self._check_finite(compute(), state, {"v": v})
+            return spikes, {"v": v}, {}
+
+        return self._carry(drive, integrate)
