@@ -124,6 +124,17 @@ def test_not_where_somebody_wants_what_lies_between(fused):
         assert fused
 
 
+def test_a_compiled_network_runs_it_too(fused):
+    net = sk.Sequential(nn.Conv2d(2, 8, 3), sk.LIF(), nn.Conv2d(8, 5, 3, 2), sk.IF(), nn.Flatten())
+    x = spikes(9, 3, 2, 9, 9)
+    with torch.no_grad():
+        expected = net(x)
+        fused.clear()
+        found = torch.compile(net, fullgraph=True, backend="aot_eager")(x)
+    assert len(fused) == 2
+    assert torch.equal(found, expected)
+
+
 def test_opcheck():
     x, weight, bias = spikes(4, 3, 2, 6, 6), torch.randn(7, 2, 3, 3), torch.randn(7)
     numbers = [torch.tensor(value) for value in (0.9, 1.0, 1.0)]

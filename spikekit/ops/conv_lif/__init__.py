@@ -22,15 +22,27 @@ __all__ = ["conv2d_lif", "pays"]
 def pays(x: Tensor, weight: Tensor, bias: Tensor | None, steps: Sequence[int]) -> bool:
     """Whether `conv2d_lif` is to be called for x [T, B, C, H, W]: nobody wants a gradient, and events pay.
 
-    steps: stride, padding and dilation, each in y and x. A compiler, which cannot see the numbers, leaves the layers
-    apart.
+    steps: stride, padding and dilation, each in y and x. A compiler, which cannot see the numbers, leaves the last
+    question to the operator.
     """
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or x.ndim != 5:
+    if torch.is_grad_enabled() or x.ndim != 5:
         return False
     flat = x.flatten(0, 1)
-    if not (serves(flat, weight, bias, steps) and cpu.supports(x.dtype)):
+    if not (serves(flat, weight, bias, steps) and _supports(x.dtype)):
         return False
-    return events_pay(images.density(images.dense(flat)), flat.shape, weight.shape, steps, back=False)
+    return torch.compiler.is_compiling() or _events_pay(images.dense(flat), weight, steps)
+
+
+def _events_pay(flat: Tensor, weight: Tensor, steps: Sequence[int]) -> bool:
+    return events_pay(images.density(flat), flat.shape, weight.shape, steps, back=False)
+
+
+def _supports(dtype: torch.dtype) -> bool:
+    return cpu.supports(dtype)
+
+
+# See spikekit.ops.linear.
+_supports._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def conv2d_lif(
@@ -46,7 +58,7 @@ def conv2d_lif(
 ) -> tuple[Tensor, Tensor]:
     """Spikes [T, B, O, H', W'] and last v of x [T, B, C, H, W]: those of `conv2d` and `lif`, bit for bit.
 
-    Both lie channels last in memory. steps: as for `pays`, which must have said so.
+    Both lie channels last in memory. steps: as for `pays`.
     """
     return conv2d_lif_inference(x, weight, bias, steps, v0, beta, threshold, quantum, rule.reset, rule.inclusive)
 
@@ -64,11 +76,12 @@ def conv2d_lif_inference(
     reset: str,
     inclusive: bool,
 ) -> tuple[Tensor, Tensor]:
-    """In one pass, unless the weight holds a NaN or an Inf."""
+    """In one pass where events pay, unless the weight holds a NaN or an Inf; else one after the other."""
     flat = images.dense(x.flatten(0, 1))
-    found = cpu.forward(flat, weight, bias, steps, v0, (beta, threshold, quantum), reset, inclusive, len(x))
-    if found is not None:
-        return found
+    if _events_pay(flat, weight, steps):
+        found = cpu.forward(flat, weight, bias, steps, v0, (beta, threshold, quantum), reset, inclusive, len(x))
+        if found is not None:
+            return found
     drive = conv2d_events(flat, weight, bias, steps).unflatten(0, x.shape[:2])
     return lif_inference(drive, v0, beta, threshold, quantum, reset, inclusive)
 
