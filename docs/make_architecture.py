@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 ROOMS = {
-    "cli · commands · doctor · task": (6.0, 5.8, 3.8, "#e8e8e8"),
+    "cli · commands · doctor · recipe · task": (6.0, 5.8, 4.4, "#e8e8e8"),
     "train": (1.0, 4.4, 1.5, "#d7e8f7"),
     "export": (3.2, 4.4, 1.7, "#f7e3d0"),
     "models": (5.3, 4.4, 1.5, "#dff0d8"),
@@ -14,6 +14,7 @@ ROOMS = {
     "datasets": (8.9, 4.4, 1.5, "#dff0d8"),
     "measure": (1.0, 3.3, 1.5, "#d7e8f7"),
     "events": (8.9, 3.3, 1.5, "#dff0d8"),
+    "folding": (3.3, 3.35, 1.4, "#f7e3d0"),
     "neurons · norm · Sequential": (3.8, 2.3, 3.2, "#fff3c4"),
     "state": (1.6, 1.2, 1.5, "#fff3c4"),
     "ops: lif · li · mpbn · recurrent · linear · conv": (5.0, 1.2, 4.6, "#fff3c4"),
@@ -22,15 +23,16 @@ ROOMS = {
     "Lava worker\n(own interpreter)": (1.3, 5.8, 2.0, "#ffffff"),
 }
 IMPORTS = [
-    ("cli · commands · doctor · task", "train"),
-    ("cli · commands · doctor · task", "export"),
-    ("cli · commands · doctor · task", "viz"),
+    ("cli · commands · doctor · recipe · task", "train"),
+    ("cli · commands · doctor · recipe · task", "export"),
+    ("cli · commands · doctor · recipe · task", "viz"),
     ("train", "measure"),
     ("measure", "neurons · norm · Sequential"),
-    ("export", "neurons · norm · Sequential"),
+    ("export", "folding"),
+    ("folding", "neurons · norm · Sequential"),
     ("models", "neurons · norm · Sequential"),
-    ("cli · commands · doctor · task", "models"),
-    ("cli · commands · doctor · task", "datasets"),
+    ("cli · commands · doctor · recipe · task", "models"),
+    ("cli · commands · doctor · recipe · task", "datasets"),
     ("datasets", "events"),
     ("neurons · norm · Sequential", "state"),
     ("ops: lif · li · mpbn · recurrent · linear · conv", "native"),
