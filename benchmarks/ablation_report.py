@@ -37,6 +37,11 @@ def by_arm(lines: Sequence[Line]) -> dict[Arm, dict[int, float]]:
     return found
 
 
+def paired(found: Mapping[Arm, Mapping[int, float]], arm: Arm, base: Arm) -> list[float]:
+    """The difference of two arms for every seed that both have."""
+    return [found[arm][seed] - found[base][seed] for seed in sorted(set(found[arm]) & set(found[base]))]
+
+
 def effects(found: Mapping[Arm, Mapping[int, float]]) -> dict[str, list[float]]:
     """Factor -> its difference for every seed that all arms have, averaged over the four settings of the others."""
     seeds = sorted(set.intersection(*(set(found[arm]) for arm in ARMS)))
@@ -62,6 +67,9 @@ def report(lines: Sequence[Line], target: Path) -> str:
     text = ["# Hard and soft reset, MPR and MPBN", "", *_conditions(lines), ""]
     text += ["Test accuracy in %, mean ± standard error over seeds:", ""]
     rows = [[arm_name(arm), *(_share(list(arms[cell][arm].values())) for cell in cells)] for arm in ARMS]
+    text += grid(["", *titles], rows)
+    text += ["Each arm minus hard reset alone, paired, in points, mean ± standard error over seeds:", ""]
+    rows = [[arm_name(arm), *(_share(paired(arms[cell], arm, ARMS[0]), "+") for cell in cells)] for arm in ARMS[1:]]
     text += grid(["", *titles], rows)
     text += ["Paired differences in points, averaged over the other factors, mean ± standard error over seeds:", ""]
     differences = {cell: effects(arms[cell]) for cell in cells}

@@ -116,9 +116,8 @@ def frames(data: str, steps: int, split: str) -> Any:
     return Task(SETUPS[data].data, steps).frames(split)
 
 
-def perform(run: Run, device: str) -> dict[str, Any]:
-    """Train and judge once."""
-    started = time.process_time(), time.perf_counter()
+def parts(run: Run) -> tuple[Any, Any]:
+    """Indices of the training samples that a run is trained on, and the batches that it is judged on."""
     setup = SETUPS[run.data]
     whole = frames(run.data, run.steps, "train")
     labels = whole.labels.numpy()
@@ -126,9 +125,13 @@ def perform(run: Run, device: str) -> dict[str, Any]:
     chosen = datasets.holdout(labels, setup.train)[1] if setup.train < len(labels) else np.arange(len(labels))
     if run.phase == "tune":
         stay, out = (chosen[part] for part in datasets.holdout(labels[chosen], setup.held))
-        judged = whole.loader(500, indices=out)
-    else:
-        stay, judged = chosen, frames(run.data, run.steps, "test").loader(500)
+        return stay, whole.loader(500, indices=out)
+    return chosen, frames(run.data, run.steps, "test").loader(500)
+
+
+def train(run: Run, indices: Any, device: str = "cpu") -> tuple[sk.Sequential, sk.Trainer, float]:
+    """The network of a run, trained on those samples, its trainer, and its accuracy in the last epoch of training."""
+    setup = SETUPS[run.data]
     seed_all(run.seed)
     net = sk.models.build(setup.model, {**setup.arguments, "neuron": run.neuron()})
     trainer = sk.Trainer(
@@ -143,15 +146,23 @@ def perform(run: Run, device: str) -> dict[str, Any]:
         progress=False,
     )
     transform = Recipe(setup.data, {"name": setup.model}, augment=setup.augment).transform()
-    loader = whole.loader(setup.batch, shuffle=True, seed=run.seed, indices=stay, transform=transform)
-    epochs = trainer.fit(loader, epochs=setup.epochs)
+    samples = frames(run.data, run.steps, "train")
+    loader = samples.loader(setup.batch, shuffle=True, seed=run.seed, transform=transform, indices=indices)
+    return net, trainer, trainer.fit(loader, epochs=setup.epochs)[-1].train.accuracy
+
+
+def perform(run: Run, device: str) -> dict[str, Any]:
+    """Train and judge once."""
+    started = time.process_time(), time.perf_counter()
+    indices, judged = parts(run)
+    _, trainer, train_accuracy = train(run, indices, device)
     found = trainer.evaluate(judged)
     return asdict(run) | {
-        "settings": settings(setup),
+        "settings": settings(SETUPS[run.data]),
         "accuracy": found.accuracy,
         "loss": found.loss,
         "samples": found.samples,
-        "train_accuracy": epochs[-1].train.accuracy,
+        "train_accuracy": train_accuracy,
         "rate": sum(row.spikes for row in found.layers) / sum(row.neuron_steps for row in found.layers),
         "cpu_seconds": time.process_time() - started[0],
         "seconds": time.perf_counter() - started[1],
