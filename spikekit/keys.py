@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
@@ -23,6 +25,33 @@ def choose(value: Any, known: Collection[str], where: str) -> str:
     """Return `value`, or raise InputError, naming `where`, when it is none of the names that are known."""
     if not isinstance(value, str) or value not in known:
         raise InputError(f"{where}: unknown value {value!r}; {_hint(value, known)}")
+    return value
+
+
+@contextmanager
+def naming(key: str) -> Iterator[None]:
+    """What cannot be made of the values of `key` becomes an error that names it."""
+    try:
+        yield
+    except (InputError, TypeError, ValueError, RuntimeError) as error:
+        text = str(error)
+        raise InputError(text if text.startswith(f"{key}:") else f"{key}: {text}") from error
+
+
+def number(value: Any, key: str) -> float:
+    """A finite number; YAML takes 1e-4 for a text, which is read all the same."""
+    try:
+        if not isinstance(value, bool) and math.isfinite(read := float(value)):
+            return read
+    except (TypeError, ValueError):
+        pass
+    raise InputError(f"{key} must be a number, got {value!r}")
+
+
+def flag(value: Any, key: str) -> bool:
+    """Return `value`, or raise InputError, naming `key`, when it is neither true nor false."""
+    if not isinstance(value, bool):
+        raise InputError(f"{key} must be true or false, got {value!r}")
     return value
 
 

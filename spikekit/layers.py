@@ -17,6 +17,7 @@ from spikekit.ops import conv_lif, linear_lif
 from spikekit.ops.conv import conv2d, conv2d_reference
 from spikekit.ops.conv.cpu import out_size
 from spikekit.ops.linear import linear, linear_reference
+from spikekit.ops.paths import functorch_active
 
 # These take images in any order in memory, and give them in the order they took, or contiguous.
 _ANY_ORDER = frozenset(
@@ -26,6 +27,7 @@ _ANY_ORDER = frozenset(
         *(TDBN1d, TDBN2d, LIF, IF, LI, FoldedLIF),
     }
 )
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
 def apply_stateless(layer: nn.Module, x: Tensor, order: Order | None = None) -> Tensor:
@@ -33,15 +35,15 @@ def apply_stateless(layer: nn.Module, x: Tensor, order: Order | None = None) -> 
 
     order: follows the images of a chain, since convolutions may put them channels last; without it they do not.
     """
-    if type(layer) is nn.Sequential and not _altered(layer):
+    if type(layer) is nn.Sequential and not altered(layer):
         for part in layer:
             x = apply_stateless(part, x, order)
         return x
     if order is not None:
         x = order.before(layer, x)
-    if type(layer) is nn.Linear and not _altered(layer):
+    if type(layer) is nn.Linear and not altered(layer):
         return linear(x, layer.weight, layer.bias)
-    if order is not None and type(layer) is nn.Conv2d and not _altered(layer):
+    if order is not None and type(layer) is nn.Conv2d and not altered(layer):
         padding = _zeros_around(layer)
         if padding is not None:
             return conv2d(x, layer.weight, layer.bias, layer.stride, padding, layer.dilation)
@@ -53,7 +55,7 @@ def apply_together(layer: nn.Module, neuron: nn.Module, x: Tensor, order: Order)
     """`neuron(layer(x))` for x [T, B, ...] in one pass; None where that is not possible, or not faster."""
     if type(neuron) not in (LIF, IF, FoldedLIF) or type(layer) not in (nn.Linear, nn.Conv2d) or torch.is_grad_enabled():
         return None
-    if _altered(layer) or _altered(neuron) or not cast(RunsTogether, neuron).fuses():
+    if altered(layer) or altered(neuron) or not cast(RunsTogether, neuron).fuses():
         return None
     together = _linear if type(layer) is nn.Linear else _conv2d
     return together(cast(Any, layer), cast(RunsTogether, neuron), x, order)
@@ -61,8 +63,8 @@ def apply_together(layer: nn.Module, neuron: nn.Module, x: Tensor, order: Order)
 
 def is_idle(layer: nn.Module) -> bool:
     """Whether `layer` gives what it takes: nn.Identity, and dropout in eval mode."""
-    nothing = type(layer) is nn.Identity or (type(layer) in (nn.Dropout, nn.Dropout2d) and not layer.training)
-    return nothing and not _altered(layer)
+    nothing = type(layer) is nn.Identity or (type(layer) in _DROPOUTS and not layer.training)
+    return nothing and not altered(layer)
 
 
 def _linear(layer: nn.Linear, neuron: RunsTogether, x: Tensor, order: Order) -> Tensor | None:
@@ -101,8 +103,11 @@ class Order:
 
     def before(self, layer: nn.Module, x: Tensor) -> Tensor:
         """What `layer` is given for x: [T·B, ...], or [T, B, ...] if it takes time."""
+        if functorch_active():
+            # Nothing is put in another order there, and vmap does not tell how its tensors lie.
+            return x
         # A hook, too, may depend on the order.
-        if type(layer) not in _ANY_ORDER or _altered(layer):
+        if type(layer) not in _ANY_ORDER or altered(layer):
             return self.after(x)
         # Images that come channels last from the user stay so.
         self._changed |= type(layer) is nn.Conv2d and not x.is_contiguous(memory_format=torch.channels_last)
@@ -123,7 +128,7 @@ def _zeros_around(layer: nn.Conv2d) -> Sequence[int] | None:
     return layer.padding
 
 
-def _altered(layer: nn.Module) -> bool:
+def altered(layer: nn.Module) -> bool:
     """Whether a call does more than the forward of its class: hooks, a forward of its own, a compiled call."""
     return bool(
         layer._forward_hooks

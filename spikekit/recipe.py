@@ -7,19 +7,19 @@ anything is loaded; what a file does not say has the default of `Recipe`.
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from torch import Tensor, nn, optim
 from torch.utils.data import DataLoader
 
 from spikekit import datasets, events
 from spikekit.errors import InputError, require
-from spikekit.keys import check_keys, choose
-from spikekit.models import MODELS, neuron_factory
+from spikekit.keys import check_keys, choose, flag, naming, number
+from spikekit.models import MODELS, build, neuron_factory
 from spikekit.norm import MPBN
 from spikekit.task import DATA, IMAGES, Task
 from spikekit.train import CrossEntropy, WarmCosine
@@ -43,6 +43,7 @@ _EVENT_AUGMENT: Final = {
     "elastic": (events.RandomElastic, "pixels"),
     "drop": (events.RandomDrop, "most"),
 }
+_PRECISIONS: Final = ("32-true", "16-mixed", "bf16-mixed", "64-true", "16-true", "bf16-true")
 Loader = DataLoader[Any]
 
 
@@ -85,15 +86,25 @@ class Recipe:
         named = dict(check_keys(self.model, ("name", *_arguments(self.model)), "model"))
         if "neuron" in named:
             raise InputError("model: neuron is a key of the recipe itself, beside model")
+        choose(self.precision, _PRECISIONS, "precision")
+        if self.clip_norm is not None and number(self.clip_norm, "clip_norm") <= 0:
+            raise InputError(f"clip_norm must be above 0, or null for none, got {self.clip_norm!r}")
         if self.neuron is not None:
-            neuron_factory(self.neuron)
+            with naming("neuron"):
+                neuron_factory(self.neuron)
             if "neuron" not in inspect.signature(MODELS[named["name"]]).parameters:
                 raise InputError(f"neuron: the model {named['name']!r} has its own neurons; leave the key out")
         # What cannot be made is to be found before any data is loaded.
         self.loss()
         WarmCosine(self.warmup)
-        self._optimizer_settings()
+        kind, settings, _ = self._optimizer_settings()
+        with naming("optimizer"):
+            kind([torch.zeros(1, requires_grad=True)], **settings)
         self.transform((0.0,))
+        arguments = {key: value for key, value in named.items() if key != "name"}
+        neuron = {} if self.neuron is None else {"neuron": self.neuron}
+        with naming("model"), torch.random.fork_rng(devices=[]):
+            build(named["name"], arguments | neuron)
 
     def task(self) -> Task:
         """The data and the network."""
@@ -126,7 +137,8 @@ class Recipe:
             if kind is datasets.Cutout:
                 # Standardised, the mean is 0.
                 settings.setdefault("fill", mean)
-            chosen.append(kind(**settings))
+            with naming(f"augment: {key}"):
+                chosen.append(kind(**settings))
         return events.Compose(*chosen) if chosen else None
 
     def loss(self) -> CrossEntropy:
@@ -158,10 +170,10 @@ class Recipe:
         given = dict(self.optimizer) if isinstance(self.optimizer, Mapping) else {"name": self.optimizer}
         kind, defaults = _OPTIMIZERS[choose(given.pop("name", "adamw"), _OPTIMIZERS, "optimizer: name")]
         check_keys(given, (*defaults, "decay_all"), "optimizer")
-        decay_all = _flag(given.pop("decay_all", True), "optimizer: decay_all")
+        decay_all = flag(given.pop("decay_all", True), "optimizer: decay_all")
         settings = defaults | given
         for key, value in settings.items():
-            checked = _flag if isinstance(defaults[key], bool) else number
+            checked = flag if isinstance(defaults[key], bool) else number
             settings[key] = checked(value, f"optimizer: {key}")
         return kind, settings, decay_all
 
@@ -212,22 +224,6 @@ def parameter_groups(net: nn.Module, decay_all: bool) -> list[dict[str, Any]]:
         {"params": [p for p in trained if id(p) not in spared]},
         {"params": [p for p in trained if id(p) in spared], "weight_decay": 0.0},
     ]
-
-
-def number(value: Any, key: str) -> float:
-    """A finite number; YAML takes 1e-4 for a text, which is read all the same."""
-    try:
-        if not isinstance(value, bool) and math.isfinite(read := float(value)):
-            return read
-    except (TypeError, ValueError):
-        pass
-    raise InputError(f"{key} must be a number, got {value!r}")
-
-
-def _flag(value: Any, key: str) -> bool:
-    if not isinstance(value, bool):
-        raise InputError(f"{key} must be true or false, got {value!r}")
-    return value
 
 
 def _arguments(model: Any) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.nn.functional import linear as dense
 from torch.nn.modules.module import register_module_forward_hook, register_module_full_backward_hook
@@ -267,3 +268,12 @@ def test_hooks_see_images_as_torch_lays_them_out(behind):
         handle.remove()
     assert all(images.is_contiguous() for images in seen)
     assert len(seen) == 2
+
+
+def test_convolutions_work_under_vmap_and_with_fake_tensors():
+    net, x = convolutional(sk.LIF()), frames()
+    with torch.no_grad():
+        mapped = torch.func.vmap(net)(torch.stack([x, x]))
+        torch.testing.assert_close(mapped[1], net(x))
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            assert net(mode.from_tensor(x)).shape == mapped.shape[1:]

@@ -203,3 +203,32 @@ def test_files_that_are_no_recipe(tmp_path):
 def test_a_recipe_is_plain_values():
     made = Recipe("mnist", SMALL, seed=3)
     assert Recipe(**made.config()["recipe"]) == made
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"optimizer": {"name": "sgd", "lr": -1}}, "recipe.yaml: optimizer: Invalid learning rate"),
+        ({"precision": "foo"}, "recipe.yaml: precision: unknown value 'foo'"),
+        ({"clip_norm": -1}, "recipe.yaml: clip_norm must be above 0"),
+        ({"model": {"name": "resnet20", "norm": "foo"}}, "recipe.yaml: model: resnet20: norm: unknown value 'foo'"),
+        ({"model": {"name": "convnet", "channels": "cat"}}, "recipe.yaml: model: convnet: channels and strides"),
+        ({"model": {"name": "convnet", "hidden": "many"}}, "recipe.yaml: model: "),
+        ({"augment": {"crop": -3}}, "recipe.yaml: augment: crop: RandomCrop"),
+        ({"neuron": {"beta": 3}}, "recipe.yaml: neuron: LIF: beta must be between 0 and 1"),
+    ],
+    ids=str,
+)
+def test_values_that_nothing_can_be_made_of_are_found_before_any_data_is(tmp_path, values, message):
+    with pytest.raises(InputError) as found:
+        read_recipe(write(tmp_path, **values))
+    assert message in str(found.value)
+
+
+def test_to_look_at_a_recipe_draws_no_random_number(tmp_path):
+    path = write(tmp_path)
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    read_recipe(path)
+    assert torch.equal(torch.rand(3), expected)

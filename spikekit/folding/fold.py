@@ -11,7 +11,8 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from spikekit.errors import InputError
 from spikekit.folding.thresholds import check_statistics, folded_thresholds, place
-from spikekit.folding.wiring import Wiring, listened, replace
+from spikekit.folding.wiring import Wiring, replace
+from spikekit.layers import altered
 from spikekit.neurons import LIF
 from spikekit.neurons.firing import FiringNeuron
 from spikekit.neurons.folded import FoldedLIF
@@ -112,7 +113,7 @@ def _fold_batch_norms(work: nn.Module, report: FoldReport) -> None:
 
 def _unfit(norm: nn.modules.batchnorm._NormBase, layer: nn.Module | None) -> str | None:
     """Why batch normalisation cannot go into the layer before it, or None."""
-    if type(norm) not in _NORMS or listened(norm):
+    if type(norm) not in _NORMS or altered(norm):
         return f"it is of the class {type(norm).__name__}, or has hooks"
     if norm.running_mean is None or norm.running_var is None:
         return "it keeps no running statistics"
@@ -121,7 +122,7 @@ def _unfit(norm: nn.modules.batchnorm._NormBase, layer: nn.Module | None) -> str
             "no convolution or linear layer feeds it, and it alone, as far as chains tell; put the two next to each "
             "other in an sk.Sequential"
         )
-    if type(layer) not in _LINEAR or listened(layer) or is_parametrized(layer):
+    if type(layer) not in _LINEAR or altered(layer) or is_parametrized(layer):
         return f"the {type(layer).__name__} before it has an arithmetic of its own, hooks or parametrizations"
     if len(layer.weight) != norm.num_features:
         return f"it normalises {norm.num_features} features, the layer before it gives {len(layer.weight)}"
@@ -148,7 +149,7 @@ def _fold_neurons(work: nn.Module, negative: str, threshold: str, report: FoldRe
         plain = norm is None and threshold != "common"
         if plain or (norm is None and bool((module.threshold == 1).all())):
             continue
-        if not isinstance(module, LIF) or type(module).integrate is not LIF.integrate or listened(module):
+        if not isinstance(module, LIF) or type(module).integrate is not LIF.integrate or altered(module):
             raise InputError(
                 f"fold: layer {name} ({type(module).__name__}) is not an sk.LIF or sk.IF as it comes, and cannot be "
                 "folded; " + ("use threshold='own'" if norm is None else "use sk.LIF(norm=...)")
@@ -174,13 +175,8 @@ def _folded(name: str, lif: LIF, before: nn.Module | None, negative: str, thresh
     if negative == "negate" and len(below):
         scale, level, sign = sign, level * sign, torch.ones_like(sign)
         quantum = _over(quantum, scale) * scale
-    if threshold != "own" and len(low := (level <= 0).nonzero()):
-        at = tuple(low[0].tolist())
-        raise InputError(
-            f"fold: layer {name}: the folded threshold of {place(low[0])} is {level[at]:.4g}, one of {len(low)} that "
-            f"are not above 0, so it fires from rest, and threshold={threshold!r} cannot hold it. Use threshold='own', "
-            "or train with a smaller bias of the norm."
-        )
+    if threshold != "own":
+        _check_positive(name, level, sign, threshold)
     if threshold == "common":
         scale, quantum, level = scale / level, _over(quantum, level) / level, torch.ones_like(level)
     least, most = float(level.min()), float(level.max())
@@ -191,7 +187,34 @@ def _folded(name: str, lif: LIF, before: nn.Module | None, negative: str, thresh
         words += ", rows of the layer before scaled"
         _scale_rows_before(name, before, scale)
     beta, level, quantum, sign, scale = (a.to(dtype) for a in (lif.beta.double(), level, quantum, sign, scale))
+    if len(bad := (~torch.isfinite(level)).nonzero()):
+        raise InputError(
+            f"fold: layer {name}: the folded threshold of {place(bad[0])} is beyond the range of {dtype}; its norm's "
+            "weight is all but 0. Prune it, train with sk.MPBN(..., positive=True), or fold net.double()."
+        )
     return FoldedLIF(beta, level, quantum, sign, scale, lif.rule).eval(), words
+
+
+def _check_positive(name: str, level: Tensor, sign: Tensor, threshold: str) -> None:
+    """Raise InputError where a threshold is not above 0, or where a neuron fires below one that is."""
+    if len(low := (level <= 0).nonzero()):
+        at = tuple(low[0].tolist())
+        flipped = bool(sign.expand_as(level)[at] < 0)
+        way_out = (
+            "it fires below that, which negative='negate' turns into a positive threshold"
+            if flipped
+            else "it fires from rest. Use threshold='own', or train with a smaller bias of the norm"
+        )
+        raise InputError(
+            f"fold: layer {name}: the folded threshold of {place(low[0])} is {level[at]:.4g}, one of {len(low)} that "
+            f"are not above 0, which threshold={threshold!r} cannot hold: {way_out}."
+        )
+    if len(below := (sign < 0).nonzero()):
+        raise InputError(
+            f"fold: layer {name}: {place(below[0])}, one of {len(below)}, fires below a threshold above 0, so from "
+            f"rest, which threshold={threshold!r} cannot hold. Use threshold='own', or train with "
+            "sk.MPBN(..., positive=True)."
+        )
 
 
 def _over(quantum: Tensor, level: Tensor) -> Tensor:
@@ -200,7 +223,7 @@ def _over(quantum: Tensor, level: Tensor) -> Tensor:
 
 
 def _scale_rows_before(name: str, layer: nn.Module | None, scale: Tensor) -> None:
-    if not isinstance(layer, _LINEAR) or type(layer) not in _LINEAR or listened(layer) or is_parametrized(layer):
+    if not isinstance(layer, _LINEAR) or type(layer) not in _LINEAR or altered(layer) or is_parametrized(layer):
         raise InputError(
             f"fold: layer {name}: its rows are to be scaled, and no plain convolution or linear layer feeds it, and it "
             "alone, as far as chains tell. Put the two next to each other in an sk.Sequential, or use negative='flip' "

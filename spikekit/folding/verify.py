@@ -111,6 +111,10 @@ def verify_fold(net: nn.Module, x: Tensor, folded: nn.Module | None = None, *, t
 
     Raises InputError in train mode, and if the networks do not have the same spiking layers, or none.
     """
+    if not (isinstance(tie, int | float) and 0 <= tie < 1):
+        raise InputError(f"verify_fold: tie must be a number from 0 to below 1, got {tie!r}")
+    if any(isinstance(module, FoldedLIF) for module in net.modules()):
+        raise InputError("verify_fold: the first network is folded already; give the network first, then its fold")
     for each in (net, *([] if folded is None else [folded])):
         if any(module.training for module in each.modules()):
             raise InputError(f"verify_fold: {type(each).__name__} is in train mode, all or in part; call .eval()")

@@ -8,10 +8,9 @@ from itertools import pairwise
 
 from torch import nn
 
+from spikekit.layers import altered, is_idle
 from spikekit.sequential import FoldTime, Sequential
 
-# In eval mode these are the identity.
-_NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 _CHAIN_FORWARDS = (nn.Sequential.forward, Sequential.forward)
 
 
@@ -25,7 +24,7 @@ class Wiring:
         self.before: dict[nn.Module, set[nn.Module | None]] = defaultdict(set)
         self.after: dict[nn.Module, set[nn.Module | None]] = defaultdict(set)
         for chain in _chains(net):
-            layers = [None, *(layer for layer in chain if type(layer) not in _NOTHING or listened(layer)), None]
+            layers = [None, *(layer for layer in chain if not is_idle(layer)), None]
             for first, second in pairwise(layers):
                 if first is not None:
                     self.after[first].add(second)
@@ -41,11 +40,6 @@ class Wiring:
         return other if other is not None and self.after[other] == {layer} else None
 
 
-def listened(layer: nn.Module) -> bool:
-    """Whether a call does more than its class says: hooks, or a forward of its own."""
-    return bool(layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer))
-
-
 def replace(net: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Put `new` wherever `net` holds `old`."""
     for module in list(net.modules()):
@@ -56,7 +50,7 @@ def replace(net: nn.Module, old: nn.Module, new: nn.Module) -> None:
 
 def _is_chain(module: nn.Module) -> bool:
     chain = isinstance(module, FoldTime) or type(module).forward in _CHAIN_FORWARDS
-    return chain and not listened(module)
+    return chain and not altered(module)
 
 
 def _chains(net: nn.Module) -> Iterator[list[nn.Module]]:

@@ -145,10 +145,14 @@ class Neuron(nn.Module):
         for value in new.values():
             # Else autograd would keep a copy for a gradient that nobody asks for.
             value = value.detach()
-            if value.is_meta or (value.is_cuda and torch.cuda.is_current_stream_capturing()):
+            # A fake tensor holds no numbers either.
+            if (
+                value.is_meta
+                or hasattr(value, "fake_mode")
+                or (value.is_cuda and torch.cuda.is_current_stream_capturing())
+            ):
                 continue
-            # No NaN or Inf hides in a sum, which takes a twentieth of the time; one that overflows is looked into.
-            if math.isfinite(value.sum().item()) or bool(torch.isfinite(value).all()):
+            if all_finite(value):
                 continue
             bad = (~torch.isfinite(x)).nonzero()
             if len(bad):
@@ -163,3 +167,9 @@ class Neuron(nn.Module):
                 f"{self}: the membrane grew beyond {value.dtype}'s range on a finite drive. "
                 "Check the scale of the drive, or use beta < 1."
             )
+
+
+def all_finite(value: Tensor) -> bool:
+    """Whether no number of `value` is a NaN or an Inf; waits for a GPU."""
+    # They do not hide in a sum, which takes a twentieth of the time; one that overflows is looked into.
+    return math.isfinite(value.sum().item()) or bool(torch.isfinite(value).all())

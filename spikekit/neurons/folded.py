@@ -53,6 +53,11 @@ class FoldedLIF(RunsTogether):
         super()._load_from_state_dict(*args, **settings)
         self._look()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "sign":
+            self._look()
+
     @property
     def reset(self) -> str:
         """The kind of reset: "soft", "hard" or "none"."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from spikekit import state as sessions
-from spikekit.neurons.base import Neuron
+from spikekit.neurons.base import Neuron, all_finite
 from spikekit.ops.lif import LIFRule
 
 # State (None at rest), beta, threshold and quantum as the drive needs them, and the rule -> spikes and the last state.
@@ -44,7 +43,7 @@ class RunsTogether(Neuron):
         ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
             beta, threshold, quantum = self._broadcast(drive)
             spikes, v = fire(None if state is None else state["v"], beta, threshold, quantum, self.rule)
-            if not torch.compiler.is_compiling() and not math.isfinite(v.sum().item()):
+            if not torch.compiler.is_compiling() and not all_finite(v):
                 self._check_finite(compute(), state, {"v": v})
             return spikes, {"v": v}, {}
 
