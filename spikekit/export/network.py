@@ -16,7 +16,7 @@ from spikekit import state as sessions
 from spikekit.errors import ExportError, InputError
 from spikekit.export import storage
 from spikekit.export.float_run import LayerTrace, run_plan
-from spikekit.export.integer import run_integers
+from spikekit.export.integer import run_integers, run_last
 from spikekit.export.plan import FloatLayer, plan
 from spikekit.export.quantise import IntegerLayer, quantise
 from spikekit.export.verify import Proof, verify
@@ -44,12 +44,11 @@ class LoihiNet:
 
         A readout (LI) gives membranes [T, B, n], a spiking last layer its spikes, as float32; on x's device.
         """
-        last = self.trace(x)[-1]
-        if self.layers[-1].fires:
-            output = last.spikes.to(torch.float32)
-        else:
-            unit = torch.from_numpy(self.layers[-1].unit).to(x.device)
-            output = (last.membranes / unit).to(torch.float32)
+        self.check_input(x)
+        output = run_last(self.layers, x)
+        if not self.layers[-1].fires:
+            output = output / torch.from_numpy(self.layers[-1].unit).to(x.device)
+        output = output.to(torch.float32)
         return output.unflatten(-1, self.layers[-1].synapses.out_shape)
 
     def trace(self, x: Tensor) -> list[LayerTrace]:
@@ -106,15 +105,24 @@ class LoihiNet:
 
 
 def to_loihi(
-    net: nn.Module, calibration: Tensor, *, headroom: float = 2.0, notes: Mapping[str, Any] | None = None
+    net: nn.Module,
+    calibration: Tensor,
+    *,
+    weight_bits: int = 8,
+    thresholds: str = "neuron",
+    headroom: float = 2.0,
+    notes: Mapping[str, Any] | None = None,
 ) -> LoihiNet:
     """Quantise a trained network for a Loihi-style chip.
 
     net: an `sk.Sequential` of Conv2d, Linear, BatchNorm, Flatten, Dropout and LIF, IF, LI, in eval mode, or what
     `sk.fold` made of it. An LIF with a norm becomes one with a threshold a channel or neuron.
-    calibration: real input [T, B, ...], whole numbers; it sets the size of the states. headroom: how many times larger
-    they may become before they saturate. notes: plain JSON values kept with the network. Needs no Lava. Raises
-    ExportError with the layer, the reason and the way out.
+    calibration: real input [T, B, ...], whole numbers; it sets the size of the states. weight_bits: 4 to 8, sign
+    included. thresholds: "neuron" for one each; "group" for at most 16 a layer, as a core of Loihi 1 holds; "layer" for
+    one. Rows are scaled so that they meet a shared threshold, which costs bits of weight; thresholds that differ inside
+    a channel, which has one scale, are rounded to the nearest (`layer_reports` has both errors). headroom: how many
+    times larger the states may become before they saturate. notes: plain JSON values kept with the network. Needs no
+    Lava. Raises ExportError with the layer, the reason and the way out.
     """
     if sessions.active() is not None:
         raise ExportError("to_loihi was called inside run() or record(); call it outside")
@@ -129,7 +137,8 @@ def to_loihi(
     in_shape = tuple(calibration.shape[2:])
     traces = LoihiNet((), layers, in_shape).trace_float(calibration)
     _check_plan(net, layers, traces, calibration)
-    return LoihiNet(quantise(layers, traces, headroom=headroom), layers, in_shape, dict(notes or {}))
+    integers = quantise(layers, traces, headroom=headroom, weight_bits=weight_bits, thresholds=thresholds)
+    return LoihiNet(integers, layers, in_shape, dict(notes or {}))
 
 
 @torch.no_grad()
