@@ -41,7 +41,7 @@ def run_integers(layers: Sequence[IntegerLayer], x: Tensor) -> list[LayerTrace]:
 
 @torch.no_grad()
 def run_last(layers: Sequence[IntegerLayer], x: Tensor) -> Tensor:
-    """What the last layer does on x [T, B, ...]: spikes, or the membranes of a readout, [T, B, n]; nothing else is kept.
+    """Spikes of the last layer on x [T, B, ...], or the membranes of a readout, [T, B, n]; nothing else is kept.
 
     Spikes are floating point, membranes int32. Raises what `run_integers` raises.
     """

@@ -187,7 +187,8 @@ def _filling(weight: Floats, step: int, cut: bool) -> Floats:
     best, least = scale, np.full(len(weight), np.inf)
     for part in _CUTS:
         trial = np.where(np.isinf(scale), 1.0, scale / part)[:, None]
-        error = ((step * np.clip(np.rint(weight * trial / step), -top // step, top // step) / trial - weight) ** 2).sum(1)
+        steps = np.clip(np.rint(weight * trial / step), -top // step, top // step)
+        error = ((step * steps / trial - weight) ** 2).sum(1)
         best = np.where(error < least, scale / part, best)
         least = np.minimum(error, least)
     return best

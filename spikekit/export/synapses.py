@@ -83,7 +83,7 @@ class Synapses:
         return drive.flatten(1)
 
     def sums(self, activity: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Drive [N, *out_shape] of activity [N, ...], of whole numbers; as `apply`, event by event where that is faster.
+        """Drive [N, *out_shape] of activity [N, ...], whole numbers; as `apply`, event by event where faster.
 
         weight: used instead of the own ones. It may lie in memory as ops/conv leaves it, channels last.
         """

@@ -55,8 +55,9 @@ class LavaLayer:
     rows, cols [nnz] int64, each pair once; values [nnz]; decay, bias, threshold, quantum [n_out]. In float
     mode all are float64 and decay is beta itself. In fixed mode all are int64: values within Lava's 8 bits
     (`validate.sign_mode`), decay the removed fraction in 1/4096, bias and quantum in membrane units,
-    threshold before its shift by 6 bits, weight_bits what Lava is to cut the weights to (they must survive it). A layer with `fires=False` is a leaky readout: it never fires and
-    never resets. Raises ExportError naming the layer and the field.
+    threshold before its shift by 6 bits; Lava is told to cut the values to `weight_bits`, which must not change
+    them. A layer with `fires=False` is a leaky readout: it never fires and never resets. Raises ExportError naming
+    the layer and the field.
     """
 
     name: str
