@@ -52,6 +52,7 @@ def main() -> int:
     parser.add_argument("--folds", type=int, default=5, help="(default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=30, help="in float (default: %(default)s)")
     parser.add_argument("--bits", type=int, default=4, help="4 to 8 (default: %(default)s)")
+    parser.add_argument("--thresholds", choices=("neuron", "group", "layer"), default="neuron", help="with few bits")
     parser.add_argument("--bit-epochs", type=int, default=5, help="in integers (default: %(default)s)")
     parser.add_argument("--bit-lr", type=float, default=1e-3, help="(default: %(default)s)")
     parser.add_argument("--lava-samples", type=int, default=2, help="0 does without Lava (default: %(default)s)")
@@ -63,7 +64,7 @@ def main() -> int:
     frames = task.frames("all")
     print(f"data: {frames.name}, {len(frames)} recordings, {given.folds} folds", flush=True)
     every, labels = frames.frames.to(torch.float32).transpose(0, 1), frames.labels
-    few = f"{given.bits} bits"
+    few = f"{given.bits} bits" + ("" if given.thresholds == "neuron" else f", thresholds by {given.thresholds}")
     kinds = ("float", "8 bits", few, f"{few}, trained")
     right = {kind: torch.zeros(len(frames), dtype=torch.bool) for kind in kinds}
     equal, chip, x = True, None, every[:, :1]
@@ -73,8 +74,8 @@ def main() -> int:
         seed_all(fold)
         net = task.build()
         train(net, task, batches, given.out / f"fold{fold}-float", fold, 4e-3, given.epochs)
-        learner = sk.export.qat(net.eval(), calibration, weight_bits=given.bits)
-        folder = given.out / f"fold{fold}-{given.bits}bits"
+        learner = sk.export.qat(net.eval(), calibration, weight_bits=given.bits, thresholds=given.thresholds)
+        folder = given.out / f"fold{fold}-{given.bits}bits-{given.thresholds}"
         train(learner, task, batches, folder, fold, given.bit_lr, given.bit_epochs)
         with torch.no_grad():
             trained, floating = learner.eval()(x), net(x)
@@ -82,7 +83,7 @@ def main() -> int:
         outputs = {
             "float": floating,
             "8 bits": to_loihi(net, calibration).simulate(x),
-            few: to_loihi(net, calibration, weight_bits=given.bits).simulate(x),
+            few: to_loihi(net, calibration, weight_bits=given.bits, thresholds=given.thresholds).simulate(x),
             f"{few}, trained": chip.simulate(x),
         }
         equal &= torch.equal(outputs[f"{few}, trained"], trained)
@@ -95,7 +96,7 @@ def main() -> int:
     print(f"\ntraining's own output equals that of the exported network, bit for bit: {equal}")
     if not isinstance(chip, LoihiNet):
         return 1
-    print(f"\nwhat the last fold's {few}, trained, lose against its own float weights\n")
+    print(f"\n{few}, trained: what the last fold loses against its own float weights\n")
     print(loss_table(quantisation_loss(chip, x)))
     if given.lava_samples:
         proof = chip.verify(x[:, : given.lava_samples])

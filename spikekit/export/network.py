@@ -127,9 +127,7 @@ def to_loihi(
     calibration = calibration.detach().cpu()
     if isinstance(net, QATNetwork):
         if any(setting is not None for setting in (weight_bits, thresholds, headroom)):
-            raise InputError(
-                "to_loihi: weight_bits, thresholds and headroom were settled by qat(); leave them out here"
-            )
+            raise InputError("to_loihi: qat() settled weight_bits, thresholds and headroom; leave them out here")
         check_whole(calibration, net.in_shape, "to_loihi: calibration")
         exact, chips = net.quantised()
         return LoihiNet(chips, exact, net.in_shape, dict(notes or {}))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from spikekit.export.chain import flat
 from spikekit.export.float_run import run_plan
 from spikekit.export.inputs import check_whole
 from spikekit.export.integer import arriving
-from spikekit.export.plan import FloatLayer, Floats, plan
+from spikekit.export.plan import FloatLayer, plan
 from spikekit.export.quantise import IntegerLayer, filled, quantise
 from spikekit.export.straight import fire_straight, straight
 from spikekit.neurons import LIF, FoldedLIF, Neuron
@@ -65,19 +66,14 @@ class QATLayer(Neuron):
             if not bool(torch.isfinite(parameter).all()):
                 raise InputError(f"QATLayer {self.name}: its {what} holds NaN or Inf; was the training stable?")
 
-        def buffer(kind: str, name: str) -> Floats:
-            values = self._buffers[f"{kind}_{name}"]
-            return values.cpu().double().numpy() if values.is_floating_point() else values.cpu().numpy()
+        def buffers(kind: str, names: Sequence[str]) -> dict[str, Any]:
+            found = {name: cast(Tensor, self._buffers[f"{kind}_{name}"]).cpu() for name in names}
+            return {n: (t.double() if t.is_floating_point() else t).numpy() for n, t in found.items()}
 
-        exact = replace(
-            self._exact,
-            synapses=self._exact.synapses.with_weight(weight),
-            bias=bias,
-            **{name: buffer("float", name) for name in _FLOATS},
-        )
-        frame = replace(
-            self._chip, exponent=int(self.exponent), **{name: buffer("integer", name) for name in _INTEGERS}
-        )
+        synapses = self._exact.synapses.with_weight(weight)
+        exact = replace(self._exact, synapses=synapses, bias=bias, **buffers("float", _FLOATS))
+        exponent = int(cast(Tensor, self._buffers["exponent"]))
+        frame = replace(self._chip, exponent=exponent, **buffers("integer", _INTEGERS))
         return exact, filled(frame, weight, bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -73,12 +73,14 @@ def _self_test(dtype: torch.dtype) -> None:
         return torch.randint(low, high, shape, generator=generator)
 
     sums = whole(-(2**18), 2**18, 6, 3, 37).to(dtype)
-    values = [whole(-(2**19), 2**19, 37), whole(0, 4097, 37), whole(64, 2**22, 37), whole(-(2**22), 2**22, 37)]
+    bias, keep = whole(-(2**19), 2**19, 37), whole(0, 4097, 37)
+    threshold, quantum = whole(64, 2**22, 37), whole(-(2**22), 2**22, 37)
     for reset in RESETS:
         for fires in (True, False):
             rule = IntegerRule(1, reset, reset == "soft", fires)
-            expected = integer_reference(sums, *values, rule)
-            if not all(map(torch.equal, forward(sums, *values, rule, True), expected)):
+            expected = integer_reference(sums, bias, keep, threshold, quantum, rule)
+            found = forward(sums, bias, keep, threshold, quantum, rule, True)
+            if not all(map(torch.equal, found, expected)):
                 raise ArithmeticError(f"other numbers than the reference, reset {reset}")
 
 
