@@ -30,8 +30,8 @@ def run_integers(layers: Sequence[IntegerLayer], x: Tensor) -> list[LayerTrace]:
     Raises ExportError for a synaptic sum that Lava's own arithmetic cannot hold.
     """
     activity, traces = x.flatten(2), []
-    for layer in layers:
-        sums = arriving(layer, activity)
+    for i, layer in enumerate(layers):
+        sums = arriving(layer, activity, binary=i > 0)
         spikes, membranes, last = fire(layer, sums)
         activity = spikes.flatten(2)
         current = currents(layer, sums).abs().amax((0, 1)).flatten()
@@ -50,19 +50,21 @@ def run_last(layers: Sequence[IntegerLayer], x: Tensor) -> Tensor:
     outputs = []
     for piece in x.split(samples, dim=1):
         activity = piece.contiguous()
-        for layer in layers:
-            spikes, membranes, _ = fire(layer, arriving(layer, activity), membranes=not layer.fires)
+        for i, layer in enumerate(layers):
+            sums = arriving(layer, activity, binary=i > 0)
+            spikes, membranes, _ = fire(layer, sums, membranes=not layer.fires)
             activity = spikes if layer.fires else membranes
         outputs.append(activity.flatten(2))
     return torch.cat(outputs, dim=1)
 
 
-def arriving(layer: IntegerLayer, activity: Tensor, weight: Tensor | None = None) -> Tensor:
+def arriving(layer: IntegerLayer, activity: Tensor, weight: Tensor | None = None, *, binary: bool = False) -> Tensor:
     """The sums of weights that arrive [T, B, *out_shape], float32 or float64, of activity [T, B, ...] before the layer.
 
-    weight: the layer's own as a tensor, through which a gradient is to pass.
+    weight: the layer's own as a tensor, through which a gradient is to pass. binary: the activity is known to be 0 and
+    1, and not looked at.
     """
-    largest = 1.0 if activity.dtype == torch.bool else float(activity.detach().abs().max())
+    largest = 1.0 if binary or activity.dtype == torch.bool else float(activity.detach().abs().max())
     most = layer.synapses.most * max(largest, 1.0)
     dtype = torch.float32 if most < 2**24 else torch.float64
     sums = layer.synapses.sums(activity.flatten(0, 1).to(dtype), weight).unflatten(0, activity.shape[:2])
