@@ -109,12 +109,13 @@ def to_loihi(
     net: an `sk.Sequential` of Conv2d, Linear, BatchNorm, Flatten, Dropout and LIF, IF, LI, in eval mode, or what
     `sk.fold` or `qat` made of it. An LIF with a norm becomes one with a threshold a channel or neuron.
     calibration: real input [T, B, ...], whole numbers; it sets the size of the states. weight_bits: 4 to 8, sign
-    included; None: 8. thresholds: "neuron" (or None) for one each; "group" for at most 16 a layer, as a core of Loihi 1
-    holds; "layer" for one. Rows are scaled so that they meet a shared threshold, which costs bits of their weights;
-    thresholds that differ inside a channel, which has one scale, are rounded to the nearest (`quantisation_loss` tells
-    both errors). headroom: how many times larger the states may become before they saturate; None: 2. A network from
-    `qat` brings all three. notes: plain JSON values kept with the network. Needs no Lava. Raises ExportError with the
-    layer, the reason and the way out.
+    included; None: 8. With fewer than 8, the largest weights of a row clip where that rounds the row better.
+    thresholds: "neuron" (or None) for one each; "group" for at most 16 a layer, as a core of Loihi 1 holds; "layer" for
+    one. Rows are scaled so that they meet a shared threshold, which costs bits of their weights; thresholds that differ
+    inside a channel, which has one scale, are rounded to the nearest (`quantisation_loss` tells both errors).
+    headroom: how many times larger the states may become before they saturate; None: 2. A network from `qat` brings all
+    three. notes: plain JSON values kept with the network. Needs no Lava. Raises ExportError with the layer, the reason
+    and the way out.
     """
     if sessions.active() is not None:
         raise ExportError("to_loihi was called inside run() or record(); call it outside")

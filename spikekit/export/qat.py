@@ -155,9 +155,8 @@ def qat(
     chip = sk.export.to_loihi(learner, calibration)
     ```
     net, calibration, weight_bits, thresholds, headroom: as in `to_loihi`. Batch normalisation is folded with its
-    running statistics and gone, dropout too; beta and thresholds no longer learn. The scale of a row is the one at
-    which its weights round best, so that the largest may be clipped; it stays, and weights that grow beyond it clip.
-    surrogate: None keeps each neuron's own. Raises what `to_loihi` raises.
+    running statistics and gone, dropout too; beta and thresholds no longer learn. Scales stay as calibration set
+    them, and weights that grow beyond them clip. surrogate: None keeps each neuron's own. Raises what `to_loihi` raises.
     """
     if not isinstance(calibration, Tensor) or calibration.ndim < 3 or 0 in calibration.shape:
         raise InputError("qat: calibration must be a tensor [T, B, ...], not empty")
@@ -166,7 +165,7 @@ def qat(
     check_whole(calibration, in_shape, "qat: calibration")
     exact = plan(net, calibration)
     traces = run_plan(exact, calibration)
-    chips = quantise(exact, traces, headroom=headroom, weight_bits=weight_bits, thresholds=thresholds, cut=True)
+    chips = quantise(exact, traces, headroom=headroom, weight_bits=weight_bits, thresholds=thresholds)
     neurons = dict(flat(net))
     layers = []
     for layer, chip in zip(exact, chips, strict=True):

@@ -88,18 +88,19 @@ def quantise(
     headroom: float = 2.0,
     weight_bits: int = 8,
     thresholds: str = "neuron",
-    cut: bool = False,
+    cut: bool | None = None,
 ) -> tuple[IntegerLayer, ...]:
     """Integer layers of a float plan.
 
     traces: what the plan did on calibration data, for the size of its states. headroom: how many times larger than on
     the calibration data a state may become before it saturates. weight_bits: 4 to 8. thresholds: "neuron", "group" or
-    "layer". cut: let the largest weights of a row be clipped where that makes its rounding error smaller. Raises
-    ExportError naming the layer and the neuron, InputError for settings that are none.
+    "layer". cut: let the largest weights of a row be clipped where that makes its rounding error smaller; None: below 8
+    bits. Raises ExportError naming the layer and the neuron, InputError for settings that are none.
     """
     most = most_thresholds(thresholds)
     if isinstance(weight_bits, bool) or weight_bits not in WEIGHT_BITS:
         raise InputError(f"to_loihi: weight_bits must be a whole number from 4 to 8, got {weight_bits!r}")
+    cut = weight_bits < 8 if cut is None else cut
     return tuple(
         _quantise(layer, trace, headroom, int(weight_bits), most if layer.fires else None, cut)
         for layer, trace in zip(layers, traces, strict=True)

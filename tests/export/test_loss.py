@@ -32,7 +32,9 @@ def test_every_figure_by_hand():
         weight = layer.synapses.weight.reshape(float_weight.shape) / layer.row_scale[:, None]
         error = np.sqrt(np.square(weight - float_weight).sum() / np.square(float_weight).sum())
         assert row.weight_error == pytest.approx(error)
-        assert (row.weight_bits, row.clipped_weights, row.wrapped, row.saturated) == (5, 0, 0, 0)
+        beyond = np.rint(np.abs(float_weight) * layer.row_scale[:, None] / 16) > 15
+        assert row.clipped_weights == beyond.sum()
+        assert (row.weight_bits, row.wrapped, row.saturated) == (5, 0, 0)
         differs = trace.spikes != wanted.spikes.bool()
         assert row.first_difference == (int(differs.any(2).any(1).nonzero()[0]) if differs.any() else None)
         counts = trace.spikes.sum(0).double() - wanted.spikes.sum(0)

@@ -71,7 +71,19 @@ def test_states_that_wrap_and_saturate_are_trained_as_they_are_exported():
     assert torch.equal(learner(loud), chip.simulate(loud))
 
 
-def test_before_training_it_is_the_quantised_network_and_near_the_float_one():
+@pytest.mark.parametrize("bits", [4, 8])
+def test_before_training_it_is_the_export_of_the_same_settings(bits):
+    net, x = conv_net(), frames()
+    settings = {"weight_bits": bits, "thresholds": "group", "headroom": 3.0}
+    chip, same = to_loihi(net, x, **settings), to_loihi(qat(net, x, **settings), x)
+    for a, b in zip(chip.layers, same.layers, strict=True):
+        # Weights go through float32 once.
+        assert (a.synapses.weight != b.synapses.weight).mean() < 0.01
+        assert np.array_equal(a.scale, b.scale)
+        assert np.array_equal(a.threshold, b.threshold)
+
+
+def test_before_training_it_is_near_the_float_network():
     net, x = conv_net(), frames()
     learner = qat(net, x, weight_bits=8)
     with torch.no_grad():
