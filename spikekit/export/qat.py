@@ -156,7 +156,8 @@ def qat(
     ```
     net, calibration, weight_bits, thresholds, headroom: as in `to_loihi`. Batch normalisation is folded with its
     running statistics and gone, dropout too; beta and thresholds no longer learn. Scales stay as calibration set
-    them, and weights that grow beyond them clip. surrogate: None keeps each neuron's own. Raises what `to_loihi` raises.
+    them, and weights that grow beyond them clip. surrogate: None keeps each neuron's own. Raises what `to_loihi`
+    raises.
     """
     if not isinstance(calibration, Tensor) or calibration.ndim < 3 or 0 in calibration.shape:
         raise InputError("qat: calibration must be a tensor [T, B, ...], not empty")
