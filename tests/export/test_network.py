@@ -13,6 +13,7 @@ from spikekit.errors import ExportError, InputError
 from spikekit.export import LoihiNet, layer_reports, to_loihi
 from spikekit.export.plan import plan
 from spikekit.export.tables import layer_table
+from spikekit.ops import paths
 from tests.export.nets import conv_net, frames
 
 
@@ -177,3 +178,21 @@ def test_a_file_from_before_there_were_fewer_bits_loads(chip, tmp_path):
         assert layer.pop("weight_bits") == 8
     np.savez(path, **{**arrays, "meta": np.array(json.dumps(meta))})
     assert [layer.weight_bits for layer in LoihiNet.load(path).layers] == [8, 8, 8]
+
+
+@pytest.mark.parametrize("path", ["reference", "torch"])
+def test_without_kernels_the_numbers_are_the_same(chip, path, monkeypatch):
+    x = frames(batch=4, seed=8)
+    fast = chip.trace(x)
+    monkeypatch.setattr(paths, "_choice", path)
+    for a, b in zip(fast, chip.trace(x), strict=True):
+        assert torch.equal(a.spikes, b.spikes)
+        assert torch.equal(a.membranes, b.membranes)
+        assert torch.equal(a.last, b.last)
+        assert torch.equal(a.peak_drive, b.peak_drive)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16, torch.float64])
+def test_spikes_of_any_type_are_the_same_spikes(chip, dtype):
+    x = frames(batch=4, seed=8)
+    assert torch.equal(chip.simulate(x.to(dtype)), chip.simulate(x))

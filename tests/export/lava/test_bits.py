@@ -8,6 +8,7 @@ import pytest
 from spikekit.errors import ExportError
 from spikekit.export import qat, to_loihi
 from spikekit.export.lava import LavaJob, run_job
+from spikekit.export.verify import _fixed_layer
 from tests.export.nets import conv_net, frames
 
 
@@ -38,6 +39,11 @@ def test_a_job_keeps_its_bits_in_its_file(tmp_path, make_layer):
     layer = make_layer(np.random.default_rng(0), "fixed", 2, 2, weights=np.full((2, 2), 64), weight_bits=4)
     LavaJob("fixed", (layer,), np.ones((1, 1, 2), bool)).save(tmp_path / "job.npz")
     assert LavaJob.load(tmp_path / "job.npz").layers[0].weight_bits == 4
+
+
+def test_the_proof_tells_lava_the_bits():
+    for layer in to_loihi(conv_net(), frames(), weight_bits=4).layers:
+        assert _fixed_layer(layer).weight_bits == 4
 
 
 def test_four_bits_and_a_threshold_a_layer_are_equal_in_lava(worker):
