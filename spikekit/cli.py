@@ -103,6 +103,13 @@ def _parser() -> argparse.ArgumentParser:
     export = commands.add_parser("export", help="fold and quantise a trained network to Loihi-style integers")
     export.add_argument("run", type=Path, help="run folder, or a .safetensors file of it")
     export.add_argument("--out", type=Path, help="file to write (default: net.npz in the run folder)")
+    export.add_argument("--bits", type=int, choices=range(4, 9), default=8, help="of a weight (default: %(default)s)")
+    export.add_argument(
+        "--thresholds",
+        choices=("neuron", "group", "layer"),
+        default="neuron",
+        help="one a neuron, at most 16 a layer, or one a layer (default: %(default)s)",
+    )
     export.add_argument("--calibration", type=_count, default=200, help="recordings (default: %(default)s)")
 
     verify = commands.add_parser("verify", help="run an exported network on Intel Lava, compare every spike")

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from spikekit import doctor as diagnosis
 from spikekit.errors import CheckpointError, InputError
-from spikekit.export import LoihiNet, layer_reports, to_loihi
-from spikekit.export.tables import layer_table
+from spikekit.export import LoihiNet, layer_reports, quantisation_loss, to_loihi
+from spikekit.export.tables import layer_table, loss_table
 from spikekit.sequential import Sequential
 from spikekit.task import IMAGES, Task
 
@@ -105,7 +105,7 @@ def export(given: Namespace) -> int:
     """Quantise with training recordings as calibration, and write the network."""
     task, net, _ = _trained(given.run)
     calibration = _first(task, "train", given.calibration)[0]
-    chip = to_loihi(net.eval(), calibration, notes=task.config())
+    chip = to_loihi(net.eval(), calibration, weight_bits=given.bits, thresholds=given.thresholds, notes=task.config())
     path = chip.save(given.out or _folder(given.run) / "net.npz")
     print(f"{path}: {len(chip.layers)} layers, calibrated on {calibration.shape[1]} recordings")
     print(layer_table(layer_reports(chip, calibration)))
@@ -134,14 +134,14 @@ def report(given: Namespace) -> int:
     chip = LoihiNet.load(path)
     task, x, labels = _test_data(chip, path, given)
     print(_headline(task, x.shape[1]))
-    rows = layer_reports(chip, x)
+    rows, loss = layer_reports(chip, x), quantisation_loss(chip, x)
     exact, integer = chip.trace_float(x)[-1], chip.trace(x)
     readout = chip.simulate(x)
     accuracies = {
         "float": _accuracy(exact.membranes if not chip.plan[-1].fires else exact.spikes, labels),
         "integer": _accuracy(readout, labels),
     }
-    print(layer_table(rows))
+    print(f"{layer_table(rows)}\n\n{loss_table(loss)}\n")
     print(
         ", ".join(f"{kind} accuracy {value:.2%}" for kind, value in accuracies.items()),
         f"on {len(labels)} recordings",
@@ -153,6 +153,7 @@ def report(given: Namespace) -> int:
         "samples": len(labels),
         "accuracy": accuracies,
         "layers": [asdict(row) for row in rows],
+        "quantisation": asdict(loss) | {"worst": loss.worst.name if loss.worst else None},
     }
     (folder / "report.json").write_text(json.dumps(facts, indent=2) + "\n")
     spikes = {

@@ -70,6 +70,18 @@ def test_export_notes_what_was_trained_on(network):
     assert LoihiNet.load(network).notes == {"task": expected}
 
 
+def test_export_in_few_bits_and_one_threshold_a_layer(run, tmp_path, capsys):
+    path = tmp_path / "few.npz"
+    given = ["export", str(run), "--calibration", "20", "--bits", "5", "--thresholds", "layer", "--out", str(path)]
+    assert main(given) == 0
+    chip = LoihiNet.load(path)
+    assert {layer.weight_bits for layer in chip.layers} == {5}
+    assert all(len(set(layer.threshold)) == 1 for layer in chip.layers if layer.fires)
+    with pytest.raises(SystemExit):
+        main([*given[:5], "3"])
+    assert "invalid choice: 3" in capsys.readouterr().err
+
+
 def test_report_is_about_the_data_of_training(network, capsys, no_data, monkeypatch):
     # Were the data chosen anew, it would be this, and not found.
     monkeypatch.setattr("spikekit.datasets.NMNIST.available", lambda: True)
@@ -79,6 +91,9 @@ def test_report_is_about_the_data_of_training(network, capsys, no_data, monkeypa
     assert "integer accuracy" in out
     report = json.loads((network.parent / "report.json").read_text())
     assert [layer["neurons"] for layer in report["layers"]] == [4624, 2592, 128, 10]
+    loss = report["quantisation"]
+    assert [layer["name"] for layer in loss["layers"]] == [layer["name"] for layer in report["layers"]]
+    assert f"layer {loss['worst']} hurts most" in out
     assert (report["data"], report["bins"], report["samples"]) == ("Saccade-Digits (synthetic)", 4, 30)
     assert (network.parent / "activity.png").stat().st_size > 10_000
 

@@ -1,14 +1,9 @@
-"""Loihi's fixed-point dynamics as Lava 0.10 computes them, batched in torch and exact to the bit.
+"""An integer network as Lava 0.10 computes it, batched in torch and exact to the bit: synapses, then neurons.
 
-For a layer with weights W, each time step of every neuron is, in integers:
-
-    a = W·s_in;  u = (a << exponent) << 6          wrapped once into (-2^23, 2^23]
-    v = sign(v)·(|v|·(4096 - decay) >> 12) + u + bias,  clipped to ±(2^23 - 1)
-    s = v > threshold << 6                          (>= when inclusive)
-    v = v - quantum·s | v·(1 - s) | v               soft (clipped as above), hard, no reset
-
-The current keeps nothing from step to step (du = 4095), as in every network that spikekit exports. The tests hold this
-file against traces recorded from Lava, and `LoihiNet.verify` against Lava itself.
+The neuron is `spikekit.ops.integer`. Its input is a sum of whole numbers, which floating point holds exactly while it
+stays within the mantissa, whatever the order of its terms: so the fast paths of linear and convolution layers serve,
+event by event where few neurons fire. The current keeps nothing from step to step (du = 4095), as in every network that
+spikekit exports. The tests hold this file against traces recorded from Lava, and `LoihiNet.verify` against Lava itself.
 """
 
 from __future__ import annotations
@@ -20,10 +15,13 @@ from torch import Tensor
 
 from spikekit.errors import ExportError
 from spikekit.export.float_run import LayerTrace
-from spikekit.export.quantise import DECAY_ONE, STATE_MAX, STATE_SHIFT, IntegerLayer
+from spikekit.export.quantise import DECAY_ONE, STATE_SHIFT, IntegerLayer
+from spikekit.ops.integer import IntegerRule, integer_lif, wrapped
 
-_WRAP = 2**23
 _SHIFT_LIMIT = 2**25
+# Bytes of one layer's activity in a piece of the batch: it bounds the memory, and some of it is in cache when the next
+# layer reads it. From 4 to 16 MiB one thread is as fast; several meet less often in large pieces.
+_PIECE = 1 << 24
 
 
 @torch.no_grad()
@@ -32,58 +30,65 @@ def run_integers(layers: Sequence[IntegerLayer], x: Tensor) -> list[LayerTrace]:
 
     Raises ExportError for a synaptic sum that Lava's own arithmetic cannot hold.
     """
-    activity = x.flatten(2)
-    traces = []
-    for layer in layers:
-        trace = _run_layer(layer, activity)
-        traces.append(trace)
-        activity = trace.spikes
+    activity, traces = x.flatten(2), []
+    for i, layer in enumerate(layers):
+        sums = arriving(layer, activity, binary=i > 0)
+        spikes, membranes, last = fire(layer, sums)
+        activity = spikes.flatten(2)
+        current = currents(layer, sums).abs().amax((0, 1)).flatten()
+        traces.append(LayerTrace(activity.bool(), membranes.flatten(2).long(), last.flatten(1).long(), current))
     return traces
 
 
-def _run_layer(layer: IntegerLayer, activity: Tensor) -> LayerTrace:
-    current = _current(layer, activity)
-    device = activity.device
-    bias, threshold, quantum, keep = (
-        torch.from_numpy(values).to(device)
-        for values in (layer.bias, layer.threshold << STATE_SHIFT, layer.quantum, DECAY_ONE - layer.decay)
+@torch.no_grad()
+def run_last(layers: Sequence[IntegerLayer], x: Tensor) -> Tensor:
+    """Spikes of the last layer on x [T, B, ...], or the membranes of a readout, [T, B, n]; nothing else is kept.
+
+    Spikes are floating point, membranes int32. Raises what `run_integers` raises.
+    """
+    widest = max(max(layer.synapses.n_in, layer.synapses.n_out) for layer in layers)
+    samples = max(1, _PIECE // (4 * len(x) * widest)) if x.device.type == "cpu" else x.shape[1]
+    outputs = []
+    for piece in x.split(samples, dim=1):
+        activity = piece.contiguous()
+        for i, layer in enumerate(layers):
+            sums = arriving(layer, activity, binary=i > 0)
+            spikes, membranes, _ = fire(layer, sums, membranes=not layer.fires)
+            activity = spikes if layer.fires else membranes
+        outputs.append(activity.flatten(2))
+    return torch.cat(outputs, dim=1)
+
+
+def arriving(layer: IntegerLayer, activity: Tensor, weight: Tensor | None = None, *, binary: bool = False) -> Tensor:
+    """The sums of weights that arrive [T, B, *out_shape], float32 or float64, of activity [T, B, ...] before the layer.
+
+    weight: the layer's own as a tensor, through which a gradient is to pass. binary: the activity is known to be 0 and
+    1, and not looked at.
+    """
+    largest = 1.0 if binary or activity.dtype == torch.bool else float(activity.detach().abs().max())
+    most = layer.synapses.most * max(largest, 1.0)
+    dtype = torch.float32 if most < 2**24 else torch.float64
+    sums = layer.synapses.sums(activity.flatten(0, 1).to(dtype), weight).unflatten(0, activity.shape[:2])
+    if most * 2.0**layer.exponent >= _SHIFT_LIMIT:
+        reached = int(sums.detach().abs().max()) << layer.exponent
+        if reached >= _SHIFT_LIMIT:
+            raise ExportError(
+                f"layer {layer.name}: a synaptic sum of {reached:,} is beyond 2^25, where Lava's 32-bit shift would "
+                "lose it. Send smaller counts, or export with more headroom."
+            )
+    return sums
+
+
+def fire(layer: IntegerLayer, sums: Tensor, *, membranes: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+    """Spikes, membranes (empty unless asked for) and last membranes of the layer's neurons: see `integer_lif`."""
+    bias, keep, threshold, quantum = (
+        torch.from_numpy(values).to(sums.device).reshape(sums.shape[2:])
+        for values in (layer.bias, DECAY_ONE - layer.decay, layer.threshold << STATE_SHIFT, layer.quantum)
     )
-    spikes = torch.zeros(current.shape, dtype=torch.bool, device=device)
-    membranes = torch.empty_like(current)
-    v = torch.zeros_like(current[0])
-    for t, u in enumerate(current.unbind(0)):
-        v = (_decay(v, keep) + u + bias).clamp_(-STATE_MAX, STATE_MAX)
-        membranes[t] = v
-        if not layer.fires:
-            continue
-        s = v >= threshold if layer.inclusive else v > threshold
-        spikes[t] = s
-        if layer.reset == "soft":
-            # Only a quantum below 0, which adds, can reach the limit.
-            v = (v - quantum * s).clamp_(-STATE_MAX, STATE_MAX)
-        elif layer.reset == "hard":
-            v = v * ~s
-    return LayerTrace(spikes, membranes, v, current.abs().amax((0, 1)))
+    rule = IntegerRule(layer.exponent, layer.reset, layer.inclusive, layer.fires)
+    return integer_lif(sums, bias, keep, threshold, quantum, rule, membranes=membranes)
 
 
-def _decay(v: Tensor, keep: Tensor) -> Tensor:
-    """v·keep / 4096, rounded towards zero."""
-    return v.sign() * ((v.abs() * keep) >> 12)
-
-
-def _current(layer: IntegerLayer, activity: Tensor) -> Tensor:
-    """The synaptic current u [T, B, n], int64."""
-    largest_input = 1.0 if activity.dtype == torch.bool else float(activity.abs().max())
-    # A float sum of whole numbers is exact while it stays within the mantissa, whatever the order of its terms.
-    exact32 = 254.0 * layer.synapses.fan_in * max(largest_input, 1.0) < 2**24
-    dtype = torch.float32 if exact32 else torch.float64
-    a = layer.synapses.apply(activity.flatten(0, 1).to(dtype)).unflatten(0, activity.shape[:2]).to(torch.int64)
-    most = int(a.abs().max()) << layer.exponent
-    if most >= _SHIFT_LIMIT:
-        raise ExportError(
-            f"layer {layer.name}: a synaptic sum of {most:,} is beyond 2^25, where Lava's 32-bit shift would lose it. "
-            "Send smaller counts, or export with more headroom."
-        )
-    u = a << (layer.exponent + STATE_SHIFT)
-    u = torch.where(u > _WRAP, u - 2 * _WRAP, u)
-    return torch.where(u <= -_WRAP, u + 2 * _WRAP, u)
+def currents(layer: IntegerLayer, sums: Tensor) -> Tensor:
+    """The synaptic current u that sums make, int64."""
+    return wrapped(sums.to(torch.int64) << (layer.exponent + STATE_SHIFT))

@@ -16,8 +16,10 @@ from spikekit import state as sessions
 from spikekit.errors import ExportError, InputError
 from spikekit.export import storage
 from spikekit.export.float_run import LayerTrace, run_plan
-from spikekit.export.integer import run_integers
+from spikekit.export.inputs import check_whole
+from spikekit.export.integer import run_integers, run_last
 from spikekit.export.plan import FloatLayer, plan
+from spikekit.export.qat import QATNetwork
 from spikekit.export.quantise import IntegerLayer, quantise
 from spikekit.export.verify import Proof, verify
 
@@ -44,12 +46,11 @@ class LoihiNet:
 
         A readout (LI) gives membranes [T, B, n], a spiking last layer its spikes, as float32; on x's device.
         """
-        last = self.trace(x)[-1]
-        if self.layers[-1].fires:
-            output = last.spikes.to(torch.float32)
-        else:
-            unit = torch.from_numpy(self.layers[-1].unit).to(x.device)
-            output = (last.membranes / unit).to(torch.float32)
+        self.check_input(x)
+        output = run_last(self.layers, x)
+        if not self.layers[-1].fires:
+            output = output / torch.from_numpy(self.layers[-1].unit).to(x.device)
+        output = output.to(torch.float32)
         return output.unflatten(-1, self.layers[-1].synapses.out_shape)
 
     def trace(self, x: Tensor) -> list[LayerTrace]:
@@ -91,30 +92,30 @@ class LoihiNet:
 
     def check_input(self, x: Tensor) -> None:
         """Raise InputError unless x is [T, B, *in_shape], not empty, and holds whole numbers."""
-        if not isinstance(x, Tensor):
-            raise InputError(f"LoihiNet: the input must be a torch.Tensor, got {type(x).__name__}")
-        if x.ndim < 3 or tuple(x.shape[2:]) != self.in_shape or 0 in x.shape:
-            wanted = ", ".join(map(str, ("T", "B", *self.in_shape)))
-            raise InputError(f"LoihiNet: the input must be [{wanted}] with T, B > 0, got {tuple(x.shape)}")
-        if x.is_floating_point() and not bool(torch.isfinite(x).all()):
-            raise InputError("LoihiNet: the input holds NaN or Inf; look at the data it was made from")
-        if x.is_floating_point() and not bool((x == x.round()).all()):
-            raise InputError(
-                "LoihiNet: the input holds fractions; a chip receives spikes or counts. "
-                "Use binary frames, or put the encoding into the first layer."
-            )
+        check_whole(x, self.in_shape, "LoihiNet")
 
 
 def to_loihi(
-    net: nn.Module, calibration: Tensor, *, headroom: float = 2.0, notes: Mapping[str, Any] | None = None
+    net: nn.Module,
+    calibration: Tensor,
+    *,
+    weight_bits: int | None = None,
+    thresholds: str | None = None,
+    headroom: float | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> LoihiNet:
     """Quantise a trained network for a Loihi-style chip.
 
     net: an `sk.Sequential` of Conv2d, Linear, BatchNorm, Flatten, Dropout and LIF, IF, LI, in eval mode, or what
-    `sk.fold` made of it. An LIF with a norm becomes one with a threshold a channel or neuron.
-    calibration: real input [T, B, ...], whole numbers; it sets the size of the states. headroom: how many times larger
-    they may become before they saturate. notes: plain JSON values kept with the network. Needs no Lava. Raises
-    ExportError with the layer, the reason and the way out.
+    `sk.fold` or `qat` made of it. An LIF with a norm becomes one with a threshold a channel or neuron.
+    calibration: real input [T, B, ...], whole numbers; it sets the size of the states. weight_bits: 4 to 8, sign
+    included; None: 8. With fewer than 8, the largest weights of a row clip where that rounds the row better.
+    thresholds: "neuron" (or None) for one each; "group" for at most 16 a layer, as a core of Loihi 1 holds; "layer" for
+    one. Rows are scaled so that they meet a shared threshold, which costs bits of their weights; thresholds that differ
+    inside a channel, which has one scale, are rounded to the nearest (`quantisation_loss` tells both errors).
+    headroom: how many times larger the states may become before they saturate; None: 2. A network from `qat` brings all
+    three. notes: plain JSON values kept with the network. Needs no Lava. Raises ExportError with the layer, the reason
+    and the way out.
     """
     if sessions.active() is not None:
         raise ExportError("to_loihi was called inside run() or record(); call it outside")
@@ -122,14 +123,27 @@ def to_loihi(
         raise InputError(f"to_loihi: calibration must be a torch.Tensor, got {type(calibration).__name__}")
     if calibration.ndim < 3 or 0 in calibration.shape:
         raise InputError(f"to_loihi: calibration must be [T, B, ...], not empty, got {tuple(calibration.shape)}")
-    if not 1 <= headroom < math.inf:
+    if headroom is not None and not 1 <= headroom < math.inf:
         raise InputError(f"to_loihi: headroom must be a number of at least 1, got {headroom}")
     calibration = calibration.detach().cpu()
+    if isinstance(net, QATNetwork):
+        if any(setting is not None for setting in (weight_bits, thresholds, headroom)):
+            raise InputError("to_loihi: qat() settled weight_bits, thresholds and headroom; leave them out here")
+        check_whole(calibration, net.in_shape, "to_loihi: calibration")
+        exact, chips = net.quantised()
+        return LoihiNet(chips, exact, net.in_shape, dict(notes or {}))
     layers = plan(net, calibration)
     in_shape = tuple(calibration.shape[2:])
     traces = LoihiNet((), layers, in_shape).trace_float(calibration)
     _check_plan(net, layers, traces, calibration)
-    return LoihiNet(quantise(layers, traces, headroom=headroom), layers, in_shape, dict(notes or {}))
+    integers = quantise(
+        layers,
+        traces,
+        headroom=2.0 if headroom is None else headroom,
+        weight_bits=8 if weight_bits is None else weight_bits,
+        thresholds=thresholds or "neuron",
+    )
+    return LoihiNet(integers, layers, in_shape, dict(notes or {}))
 
 
 @torch.no_grad()

@@ -1,34 +1,38 @@
-"""From the float plan to Loihi-style integers: 8-bit weights with a scale a row, 24-bit states, integer thresholds.
+"""From the float plan to Loihi-style integers: 4- to 8-bit weights with a scale a row, 24-bit states, thresholds.
 
 In an integer layer the float number 1.0 is  scale · 2^exponent · 64  units of membrane:
 
-    weight    = 2·round(w·scale / 2)            even, in [-254, 254]: Lava drops the lowest bit of mixed-sign matrices
+    weight    = step·round(w·scale / step)      within ±(256 - step), where step = 2^(9 - bits): Lava keeps weights of
+                                                fewer bits as multiples, and drops one more bit where signs are mixed
     threshold = round(θ·scale·2^exponent)       at most 131,071; the neuron compares with threshold·64
     bias      = mantissa·2^bias_exponent        mantissa in ±4,095, exponent in 0..7
     decay     = round((1 - beta)·4,096)         the membrane loses decay/4,096 a step, rounded towards zero
     quantum   = round(q·scale·2^exponent·64)    threshold·64 when soft reset subtracts the threshold
 
 Scaling a neuron's weights, bias, threshold and quantum together changes no spike, so each row (output neuron or output
-channel) takes the scale that fills its 8 bits. The exponent is the largest that keeps the states of the calibration
-data, with headroom, inside 24 bits.
+channel) takes the scale that fills its bits, or a smaller one that brings its threshold to one that others have
+(`levels.py`). The exponent is the largest that keeps the states of the calibration data, with headroom, inside 24 bits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spikekit.errors import ExportError
+from spikekit.errors import ExportError, InputError
 from spikekit.export.float_run import LayerTrace
+from spikekit.export.levels import most_thresholds, nearest_level, share_levels
 from spikekit.export.plan import FloatLayer, Floats
 from spikekit.export.synapses import Synapses
 
 Integers = NDArray[np.int64]
 
-WEIGHT_MAX = 254
+WEIGHT_BITS = range(4, 9)
+# Parts of its largest weight that a row may be cut to, tried from the largest: where it ends is where it errs least.
+_CUTS = np.arange(1.0, 0.39, -0.05)
 STATE_MAX = 2**23 - 1
 THRESHOLD_MAX = 2**17 - 1
 BIAS_MANTISSA_MAX = 2**12 - 1
@@ -54,6 +58,17 @@ class IntegerLayer:
     reset: str
     inclusive: bool
     fires: bool
+    weight_bits: int = 8
+
+    @property
+    def weight_step(self) -> int:
+        """What every weight is a multiple of."""
+        return 2 ** (9 - self.weight_bits)
+
+    @property
+    def row_scale(self) -> Floats:
+        """The scale of each row [rows]."""
+        return self.scale[:: len(self.scale) // len(self.synapses.weight)]
 
     @property
     def bias(self) -> Integers:
@@ -67,23 +82,38 @@ class IntegerLayer:
 
 
 def quantise(
-    layers: Sequence[FloatLayer], traces: Sequence[LayerTrace], *, headroom: float = 2.0
+    layers: Sequence[FloatLayer],
+    traces: Sequence[LayerTrace],
+    *,
+    headroom: float = 2.0,
+    weight_bits: int = 8,
+    thresholds: str = "neuron",
+    cut: bool | None = None,
 ) -> tuple[IntegerLayer, ...]:
     """Integer layers of a float plan.
 
     traces: what the plan did on calibration data, for the size of its states. headroom: how many times larger than on
-    the calibration data a state may become before it saturates. Raises ExportError naming the layer and the neuron.
+    the calibration data a state may become before it saturates. weight_bits: 4 to 8. thresholds: "neuron", "group" or
+    "layer". cut: let the largest weights of a row be clipped where that makes its rounding error smaller; None: below 8
+    bits. Raises ExportError naming the layer and the neuron, InputError for settings that are none.
     """
-    return tuple(_quantise(layer, trace, headroom) for layer, trace in zip(layers, traces, strict=True))
+    most = most_thresholds(thresholds)
+    if isinstance(weight_bits, bool) or weight_bits not in WEIGHT_BITS:
+        raise InputError(f"to_loihi: weight_bits must be a whole number from 4 to 8, got {weight_bits!r}")
+    cut = weight_bits < 8 if cut is None else cut
+    return tuple(
+        _quantise(layer, trace, headroom, int(weight_bits), most if layer.fires else None, cut)
+        for layer, trace in zip(layers, traces, strict=True)
+    )
 
 
-def _quantise(layer: FloatLayer, trace: LayerTrace, headroom: float) -> IntegerLayer:
+def _quantise(
+    layer: FloatLayer, trace: LayerTrace, headroom: float, bits: int, most: int | None, cut: bool
+) -> IntegerLayer:
     synapses = layer.synapses
     weight = np.asarray(synapses.weight, np.float64)
-    n_rows = len(weight)
-    per_row = (n_rows, -1)
-    largest = np.abs(weight).reshape(per_row).max(1)
-    state = np.maximum(trace.membranes.abs().amax((0, 1)).numpy(), trace.peak_drive.numpy())
+    per_row = (len(weight), -1)
+    state = np.maximum(trace.membranes.abs().amax((0, 1)).cpu().numpy(), trace.peak_drive.cpu().numpy())
     # A quantum below 0 is added to a membrane that is above its threshold already.
     state = (state + np.maximum(-layer.quantum, 0)) * headroom
     # Each limit as the largest number of units per 1.0 that it allows, for the neediest neuron of each row.
@@ -96,42 +126,73 @@ def _quantise(layer: FloatLayer, trace: LayerTrace, headroom: float) -> IntegerL
                 _row_limit(THRESHOLD_MAX << STATE_SHIFT, layer.threshold, per_row),
             ]
         )
-        fills = np.where(largest > 0, WEIGHT_MAX / largest, np.inf)
     # A row without weights has only its bias and threshold to represent: any scale does, so the largest allowed one.
-    row_scale = np.minimum(fills, limits / 2**STATE_SHIFT)
+    row_scale = np.minimum(_filling(weight.reshape(per_row), 2 ** (9 - bits), cut), limits / 2**STATE_SHIFT)
+    levels = None
+    if most is not None:
+        # The neurons of a channel may differ, and share its scale: the level is that of their middle.
+        wanted = np.exp(np.log(layer.threshold).reshape(per_row).mean(1)) * row_scale
+        levels = share_levels(wanted, most)
+        row_scale = row_scale * levels / wanted
     room = limits / (row_scale * 2**STATE_SHIFT)
     exponent = int(np.clip(np.floor(np.log2(room.min())), 0, EXPONENT_MAX))
     scale = synapses.rows(row_scale)
     unit = scale * 2.0 ** (exponent + STATE_SHIFT)
 
-    rounded = 2 * np.rint(weight * row_scale.reshape(-1, *[1] * (weight.ndim - 1)) / 2)
-    threshold = np.rint(layer.threshold * unit / 2**STATE_SHIFT).astype(np.int64)
-    if layer.fires and (lost := np.flatnonzero(threshold < 1)).size:
+    threshold = layer.threshold * unit / 2**STATE_SHIFT
+    if levels is not None:
+        threshold = nearest_level(threshold, levels * 2.0**exponent)
+    whole = np.rint(threshold).astype(np.int64)
+    if layer.fires and (lost := np.flatnonzero(whole < 1)).size:
         raise ExportError(
             f"layer {layer.name}: the threshold {layer.threshold[lost[0]]:.3g} of neuron {lost[0]} is below half a "
-            f"unit of its 8-bit weights (largest weight {largest.max():.3g}). Raise the threshold or limit the weights."
+            f"unit of its {bits}-bit weights (largest weight {np.abs(weight).max():.3g}). "
+            "Raise the threshold or limit the weights."
         )
     quantum = np.where(
         layer.quantum == layer.threshold,
-        threshold << STATE_SHIFT,
+        whole << STATE_SHIFT,
         np.rint(layer.quantum * unit).astype(np.int64),
     )
-    mantissa, bias_exponent = _mantissa(layer.bias * unit)
-    return IntegerLayer(
-        layer.name,
-        synapses.with_weight(rounded.astype(np.int32)),
-        exponent,
-        scale,
-        mantissa,
-        bias_exponent,
-        # 4,096 would be beta = 0 and needs a 13th bit; 4,095 leaves less than one part in 4,096 of the old membrane.
-        np.minimum(np.rint((1 - layer.beta) * DECAY_ONE).astype(np.int64), DECAY_ONE - 1),
-        threshold,
-        quantum,
-        layer.reset,
-        layer.inclusive,
-        layer.fires,
+    nothing = np.zeros_like(whole)
+    # 4,096 would be beta = 0 and needs a 13th bit; 4,095 leaves less than one part in 4,096 of the old membrane.
+    decay = np.minimum(np.rint((1 - layer.beta) * DECAY_ONE).astype(np.int64), DECAY_ONE - 1)
+    frame = IntegerLayer(
+        layer.name, synapses, exponent, scale, nothing, nothing, decay, whole, quantum,
+        layer.reset, layer.inclusive, layer.fires, bits,
+    )  # fmt: skip
+    return filled(frame, weight, layer.bias)
+
+
+def filled(frame: IntegerLayer, weight: Floats, bias: Floats) -> IntegerLayer:
+    """The layer `frame` with these float weights and biases [n] as integers in its own scales; what is beyond clips."""
+    step = frame.weight_step
+    scale = frame.row_scale.reshape(-1, *[1] * (weight.ndim - 1))
+    steps = np.clip(np.rint(weight * (scale / step)), 1 - 256 // step, 256 // step - 1)
+    mantissa, exponent = _mantissa(bias * frame.unit)
+    return replace(
+        frame,
+        synapses=frame.synapses.with_weight((step * steps).astype(np.int32)),
+        bias_mantissa=mantissa,
+        bias_exponent=exponent,
     )
+
+
+def _filling(weight: Floats, step: int, cut: bool) -> Floats:
+    """The scale of each row of weights [rows, k] that fills the bits: infinite for a row of zeros."""
+    top = 256 - step
+    with np.errstate(divide="ignore"):
+        scale: Floats = top / np.abs(weight).max(1)
+    if not cut:
+        return scale
+    best, least = scale, np.full(len(weight), np.inf)
+    for part in _CUTS:
+        trial = np.where(np.isinf(scale), 1.0, scale / part)[:, None]
+        steps = np.clip(np.rint(weight * trial / step), -top // step, top // step)
+        error = ((step * steps / trial - weight) ** 2).sum(1)
+        best = np.where(error < least, scale / part, best)
+        least = np.minimum(error, least)
+    return best
 
 
 def _row_limit(most: int, size: Floats, per_row: tuple[int, int]) -> Floats:

@@ -1,4 +1,4 @@
-"""What an exported network costs and loses, layer by layer: sizes, activity, operations, quantisation."""
+"""What an exported network costs, layer by layer: sizes, activity, operations. What it loses is in `loss.py`."""
 
 from __future__ import annotations
 

@@ -91,4 +91,5 @@ def _unpack(kind: type[Layer], plain: dict[str, Any], key: str, arrays: dict[str
         for field in fields(kind)
         if field.name != "synapses"
     }
-    return kind(synapses=synapses, **values)
+    # A file from before a field was there lacks it: the field's own default holds.
+    return kind(synapses=synapses, **{name: value for name, value in values.items() if value is not None})

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from spikekit.ops.conv import conv2d
+from spikekit.ops.linear import linear
+
 Pair = tuple[int, int]
 Array = NDArray[Any]
 
@@ -66,7 +69,7 @@ class Synapses:
 
     def apply(self, spikes: Tensor) -> Tensor:
         """Drive [N, n_out] of presynaptic activity [N, n_in], in the dtype of `spikes`."""
-        weight = torch.from_numpy(self.weight).to(spikes)
+        weight = self._tensor(spikes)
         if self.kind == "dense":
             return F.linear(spikes, weight)
         drive = F.conv2d(
@@ -78,6 +81,27 @@ class Synapses:
             groups=self.groups,
         )
         return drive.flatten(1)
+
+    def sums(self, activity: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Drive [N, *out_shape] of activity [N, ...], whole numbers; as `apply`, event by event where faster.
+
+        weight: used instead of the own ones. It may lie in memory as ops/conv leaves it, channels last.
+        """
+        weight = self._tensor(activity) if weight is None else weight.to(activity)
+        if self.kind == "dense":
+            return linear(activity.flatten(1), weight).reshape(-1, *self.out_shape)
+        images = activity.reshape(-1, *self.in_shape)
+        if self.groups == 1:
+            return conv2d(images, weight, None, self.stride, self.padding, self.dilation)
+        return F.conv2d(images, weight, None, self.stride, self.padding, self.dilation, self.groups)
+
+    def _tensor(self, model: Tensor) -> Tensor:
+        return torch.from_numpy(self.weight).to(model)
+
+    @cached_property
+    def most(self) -> int:
+        """The largest sum of |weights| that one output neuron can receive, for whole numbers."""
+        return int(np.abs(self.weight).reshape(len(self.weight), -1).sum(1).max())
 
     @cached_property
     def connections(self) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:

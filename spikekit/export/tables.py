@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from spikekit.export.loss import QuantisationLoss
 from spikekit.export.report import LayerReport
 
 
@@ -46,3 +47,29 @@ def layer_table(rows: Sequence[LayerReport]) -> str:
         "count error", "saturated", "synops/sample",
     ]  # fmt: skip
     return table(head, [*cells, total])
+
+
+def loss_table(loss: QuantisationLoss) -> str:
+    """One line a layer, and which one hurts most."""
+    cells = [
+        [
+            row.name,
+            str(row.weight_bits),
+            f"{row.weight_error:.2%}",
+            str(row.clipped_weights),
+            str(row.thresholds) if row.thresholds else "",
+            f"{row.threshold_error:.2%}" if row.thresholds else "",
+            f"{row.spike_count_error:.3f}",
+            "" if row.first_difference is None else str(row.first_difference),
+            str(row.wrapped),
+            str(row.saturated),
+            f"{row.alone_count_error:.3f}",
+            f"{row.alone_output_error:.2%}",
+        ]
+        for row in loss.layers
+    ]
+    head = [
+        "layer", "bits", "weight error", "clipped", "thresholds", "worst off by", "count error", "first step",
+        "wrapped", "saturated", "count error alone", "output error alone",
+    ]  # fmt: skip
+    return f"{table(head, cells)}\n{loss}"

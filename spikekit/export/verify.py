@@ -186,6 +186,7 @@ def _fixed_layer(layer: IntegerLayer) -> LavaLayer:
         reset=layer.reset,  # type: ignore[arg-type]
         inclusive=layer.inclusive,
         fires=layer.fires,
+        weight_bits=layer.weight_bits,
     )
 
 

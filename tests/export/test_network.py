@@ -13,6 +13,7 @@ from spikekit.errors import ExportError, InputError
 from spikekit.export import LoihiNet, layer_reports, to_loihi
 from spikekit.export.plan import plan
 from spikekit.export.tables import layer_table
+from spikekit.ops import paths
 from tests.export.nets import conv_net, frames
 
 
@@ -144,3 +145,54 @@ def test_reports_add_up(chip):
     text = layer_table(rows)
     assert text.count("\n") == 5
     assert "total" in text
+
+
+def test_simulate_is_the_last_layer_of_trace_whatever_the_pieces(chip, monkeypatch):
+    x = frames(batch=7, seed=3)
+    whole = chip.simulate(x)
+    monkeypatch.setattr("spikekit.export.integer._PIECE", 1)
+    assert torch.equal(chip.simulate(x), whole)
+    last = chip.trace(x)[-1].membranes / torch.from_numpy(chip.layers[-1].unit)
+    assert torch.equal(whole, last.float())
+
+
+def test_a_layer_with_groups_of_channels_is_simulated():
+    net = sk.Sequential(nn.Conv2d(2, 4, 3, groups=2), sk.LIF(0.8, 0.5), nn.Flatten(), nn.Linear(120, 2), sk.LI()).eval()
+    chip = to_loihi(net, frames())
+    x = frames(seed=2)
+    weight = chip.layers[0].synapses.dense().weight
+    sums = torch.from_numpy(weight).double() @ x.flatten(2).double().flatten(0, 1).t()
+    spikes = chip.trace(x)[0].spikes
+    first = (sums.t().unflatten(0, x.shape[:2])[0] * 2.0 ** (chip.layers[0].exponent + 6)) + torch.from_numpy(
+        chip.layers[0].bias
+    )
+    assert torch.equal(spikes[0], first > torch.from_numpy(chip.layers[0].threshold << 6))
+
+
+def test_a_file_from_before_there_were_fewer_bits_loads(chip, tmp_path):
+    path = chip.save(tmp_path / "net.npz")
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    meta = json.loads(str(arrays["meta"]))
+    for layer in meta["layers"]:
+        assert layer.pop("weight_bits") == 8
+    np.savez(path, **{**arrays, "meta": np.array(json.dumps(meta))})
+    assert [layer.weight_bits for layer in LoihiNet.load(path).layers] == [8, 8, 8]
+
+
+@pytest.mark.parametrize("path", ["reference", "torch"])
+def test_without_kernels_the_numbers_are_the_same(chip, path, monkeypatch):
+    x = frames(batch=4, seed=8)
+    fast = chip.trace(x)
+    monkeypatch.setattr(paths, "_choice", path)
+    for a, b in zip(fast, chip.trace(x), strict=True):
+        assert torch.equal(a.spikes, b.spikes)
+        assert torch.equal(a.membranes, b.membranes)
+        assert torch.equal(a.last, b.last)
+        assert torch.equal(a.peak_drive, b.peak_drive)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16, torch.float64])
+def test_spikes_of_any_type_are_the_same_spikes(chip, dtype):
+    x = frames(batch=4, seed=8)
+    assert torch.equal(chip.simulate(x.to(dtype)), chip.simulate(x))

@@ -11,6 +11,7 @@ import spikekit as sk
 from spikekit.errors import ExportError, InputError
 from spikekit.export import to_loihi
 from spikekit.export.float_run import run_plan
+from spikekit.export.lava.validate import sign_mode
 from spikekit.export.quantise import STATE_MAX, quantise
 from tests.export.nets import conv_net, frames
 
@@ -120,3 +121,75 @@ def test_a_quantum_larger_than_every_state_still_fits():
     assert 0.99 * STATE_MAX / 2 < layer.quantum[0] <= STATE_MAX
     with pytest.raises(ExportError, match="threshold 1 of neuron 0 is below half a unit"):
         to_loihi(sk.Sequential(net[0], sk.LIF(0.75, 1.0, reset_quantum=1e6)).double(), torch.ones(2, 1, 1))
+
+
+@pytest.mark.parametrize("bits", range(4, 9))
+def test_fewer_bits_leave_multiples_within_the_range_of_lava(bits):
+    for layer in to_loihi(conv_net(), frames(), weight_bits=bits).layers:
+        step = 2 ** (9 - bits)
+        weight = layer.synapses.weight
+        assert layer.weight_bits == bits
+        assert (weight % step == 0).all()
+        # The fullest row reaches the end of its range, or does but for its states' sake.
+        assert np.abs(weight).max() == 256 - step
+        assert sign_mode("layer", weight.ravel(), bits) == "MIXED"
+
+
+@pytest.mark.parametrize("bits", [3, 9, 4.5, True, "8"])
+def test_other_numbers_of_bits_are_refused(bits):
+    with pytest.raises(InputError, match="weight_bits must be a whole number from 4 to 8"):
+        to_loihi(conv_net(), frames(), weight_bits=bits)
+
+
+@pytest.mark.parametrize(("thresholds", "most"), [("neuron", None), ("group", 16), ("layer", 1)])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_shared_thresholds_are_few_and_mean_the_same(thresholds, most, bits):
+    net = conv_net()
+    net[5] = nn.Linear(64, 40)
+    net[6] = sk.LIF(0.9, torch.rand(40) + 0.1)
+    net[7] = nn.Linear(40, 3)
+    chip = to_loihi(net, frames(), weight_bits=bits, thresholds=thresholds)
+    for layer, exact in zip(chip.layers[:2], chip.plan[:2], strict=True):
+        if most is not None:
+            assert len(np.unique(layer.threshold)) <= most
+        # Rows are scaled to meet the level, so what is left is the rounding of the level itself.
+        np.testing.assert_allclose(layer.threshold * 64 / layer.unit, exact.threshold, atol=32 / layer.unit.min())
+        assert np.array_equal(layer.quantum, layer.threshold << 6)
+        assert np.abs(layer.synapses.weight).max() <= 256 - layer.weight_step
+    if thresholds == "neuron":
+        assert len(np.unique(chip.layers[1].threshold)) > 16
+
+
+def test_thresholds_that_differ_inside_a_channel_go_to_the_nearest_level():
+    net = conv_net()
+    threshold = torch.full((4, 4, 4), 1.0)
+    threshold[:, 0] = 4.0
+    net[2] = sk.LIF(0.8, threshold)
+    chip = to_loihi(net, frames(), thresholds="layer")
+    layer, exact = chip.layers[0], chip.plan[0]
+    assert len(np.unique(layer.threshold)) == 1
+    ratio = layer.threshold * 64 / layer.unit / exact.threshold
+    # The level is in the middle of the channel: 12 neurons at 1 and 4 at 4 make 2^(8/16).
+    np.testing.assert_allclose(np.unique(ratio.round(3)), [2**0.5 / 4, 2**0.5], atol=2e-3)
+
+
+def test_cutting_rounds_weights_better_and_clips_some():
+    layers = to_loihi(conv_net(), frames()).plan
+    traces = run_plan(layers, frames())
+
+    def error(chip, plan):
+        rows = chip.synapses.weight.reshape(len(chip.synapses.weight), -1) / chip.row_scale[:, None]
+        return np.square(rows - plan.synapses.weight.reshape(rows.shape)).sum()
+
+    plain, cut = ([*map(error, quantise(layers, traces, weight_bits=4, cut=cut), layers)] for cut in (False, True))
+    assert all(b <= a for a, b in zip(plain, cut, strict=True))
+    assert sum(cut) < 0.95 * sum(plain)
+
+
+def test_eight_bits_of_one_row_by_hand_are_four_bits_of_the_same():
+    net = sk.Sequential(nn.Linear(3, 1, bias=False), sk.LIF(0.75, 1.0)).double()
+    net[0].weight.data = torch.tensor([[0.7, -0.26, 0.04]], dtype=torch.float64)
+    layer = to_loihi(net, torch.ones(2, 1, 3), weight_bits=4).layers[0]
+    # 224 / 0.7 = 320: 0.7 is 7 steps of 32, -0.26 is -2.6 and becomes -3, 0.04 is 0.4 and becomes 0.
+    assert layer.scale[0] == pytest.approx(320)
+    assert layer.synapses.weight.tolist() == [[224, -96, 0]]

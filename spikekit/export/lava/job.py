@@ -33,7 +33,7 @@ Mode = Literal["float", "fixed"]
 Reset = Literal["soft", "hard", "none"]
 
 _FORMAT = 1
-_PLAIN = ("name", "shape", "weight_exp", "reset", "inclusive", "fires")
+_PLAIN = ("name", "shape", "weight_exp", "reset", "inclusive", "fires", "weight_bits")
 _ARRAYS = ("rows", "cols", "values", "decay", "bias", "threshold", "quantum")
 _PER_NEURON = ("decay", "bias", "threshold", "quantum")
 
@@ -55,8 +55,9 @@ class LavaLayer:
     rows, cols [nnz] int64, each pair once; values [nnz]; decay, bias, threshold, quantum [n_out]. In float
     mode all are float64 and decay is beta itself. In fixed mode all are int64: values within Lava's 8 bits
     (`validate.sign_mode`), decay the removed fraction in 1/4096, bias and quantum in membrane units,
-    threshold before its shift by 6 bits. A layer with `fires=False` is a leaky readout: it never fires and
-    never resets. Raises ExportError naming the layer and the field.
+    threshold before its shift by 6 bits; Lava is told to cut the values to `weight_bits`, which must not change
+    them. A layer with `fires=False` is a leaky readout: it never fires and never resets. Raises ExportError naming
+    the layer and the field.
     """
 
     name: str
@@ -72,6 +73,7 @@ class LavaLayer:
     reset: Reset
     inclusive: bool
     fires: bool
+    weight_bits: int = 8
 
     def __post_init__(self) -> None:
         n_out, n_in = self.shape
@@ -141,7 +143,7 @@ class LavaJob:
         arrays: dict[str, Array] = {"inputs": self.inputs}
         for index, layer in enumerate(self.layers):
             plain = {field: getattr(layer, field) for field in _PLAIN}
-            mode = validate.sign_mode(layer.name, layer.values) if self.mode == "fixed" else "MIXED"
+            mode = validate.sign_mode(layer.name, layer.values, layer.weight_bits) if self.mode == "fixed" else "MIXED"
             layers.append(plain | {"sign_mode": mode})
             arrays |= {f"layer{index}_{field}": getattr(layer, field) for field in _ARRAYS}
         _write(path, {"mode": self.mode, "input_bits": self.input_bits, "layers": layers}, arrays, compress)
@@ -152,7 +154,7 @@ class LavaJob:
         with _reading(path) as (meta, file):
             layers = tuple(
                 LavaLayer(
-                    **{field: plain[field] for field in _PLAIN},
+                    **{field: plain[field] for field in _PLAIN if field in plain},
                     **{field: file[f"layer{index}_{field}"] for field in _ARRAYS},  # type: ignore[arg-type]
                 )
                 for index, plain in enumerate(meta["layers"])

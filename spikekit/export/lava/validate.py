@@ -35,16 +35,26 @@ def refuse(layer: str, field: str, found: str, fix: str) -> ExportError:
     return ExportError(f"layer {layer!r}: {field}: {found}. {fix}")
 
 
-def sign_mode(name: str, values: npt.NDArray[Any]) -> str:
+def sign_mode(name: str, values: npt.NDArray[Any], bits: int = 8) -> str:
     """The sign mode under which Lava's fixed-point weights equal `values`, or ExportError.
 
-    MIXED holds even integers in [-256, 254]; EXCITATORY 0..255; INHIBITORY -255..0
-    (lava.utils.weightutils: clip_weights to 8 bits, then truncate_weights).
+    MIXED holds even integers in [-256, 254]; EXCITATORY 0..255; INHIBITORY -255..0 (lava.utils.weightutils:
+    clip_weights to 8 bits, then truncate_weights). Fewer bits than 8 leave the multiples of 2^(8 - bits) of these.
     """
+    if not 1 <= bits <= 8:
+        raise refuse(name, "weight_bits", f"{bits} is not in 1..8", "Lava holds weights of 8 bits at most.")
+    finest = 2 ** (8 - bits)
+    if (values % finest).any():
+        raise refuse(
+            name,
+            "values",
+            f"weights that are no multiples of {finest}, which Lava would round down to {bits} bits",
+            "Round them, or raise weight_bits.",
+        )
     if not values.size:
         return "MIXED"
     low, high = int(values.min()), int(values.max())
-    if low >= -256 and high <= 254 and not (values % 2).any():
+    if low >= -256 and high <= 254 and not (values % (2 * finest)).any():
         return "MIXED"
     if low >= 0 and high <= 255:
         return "EXCITATORY"
@@ -61,7 +71,7 @@ def sign_mode(name: str, values: npt.NDArray[Any]) -> str:
 
 def check_fixed(layer: LavaLayer, largest_input: int) -> None:
     """Ranges of a fixed-point layer; `largest_input` is the largest magnitude of one input message."""
-    sign_mode(layer.name, layer.values)
+    sign_mode(layer.name, layer.values, layer.weight_bits)
     if not 0 <= layer.weight_exp <= WEIGHT_EXP_MAX:
         raise refuse(
             layer.name,

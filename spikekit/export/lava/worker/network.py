@@ -45,6 +45,7 @@ def _synapses(file: Mapping[str, np.ndarray], layer: Mapping[str, Any], key: str
     if fixed:
         # Left to itself Lava derives this from the data, and rounds the weights to it.
         options |= {"weight_exp": layer["weight_exp"], "sign_mode": SignMode[layer["sign_mode"]]}
+        options |= {"num_weight_bits": layer.get("weight_bits", 8)}
     cells = matrix.shape[0] * matrix.shape[1]
     if cells <= DENSE_CELLS or matrix.nnz >= DENSE_FILLED * cells:
         return Dense(weights=matrix.toarray(), **options)

@@ -1,0 +1,34 @@
+"""What an integer network takes: [T, B, ...] of whole numbers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from spikekit.errors import InputError
+
+# Numbers looked at in one go: they stay in cache between the two passes.
+_PIECE = 1 << 18
+
+
+def check_whole(x: Tensor, in_shape: tuple[int, ...], who: str) -> None:
+    """Raise InputError unless x is [T, B, *in_shape], not empty, and holds whole numbers."""
+    if not isinstance(x, Tensor):
+        raise InputError(f"{who}: the input must be a torch.Tensor, got {type(x).__name__}")
+    if x.ndim < 3 or tuple(x.shape[2:]) != in_shape or 0 in x.shape:
+        wanted = ", ".join(map(str, ("T", "B", *in_shape)))
+        raise InputError(f"{who}: the input must be [{wanted}] with T, B > 0, got {tuple(x.shape)}")
+    if not x.is_floating_point() or _whole(x):
+        return
+    if not bool(torch.isfinite(x).all()):
+        raise InputError(f"{who}: the input holds NaN or Inf; look at the data it was made from")
+    raise InputError(
+        f"{who}: the input holds fractions; a chip receives spikes or counts. "
+        "Use binary frames, or put the encoding into the first layer."
+    )
+
+
+def _whole(x: Tensor) -> bool:
+    """Whether all numbers are finite and whole: NaN and Inf have a fraction that is NaN, and is counted."""
+    samples = max(1, _PIECE // x[:, 0].numel()) if x.device.type == "cpu" else x.shape[1]
+    return not any(bool(piece.frac().count_nonzero()) for piece in x.split(samples, dim=1))

@@ -1,0 +1,150 @@
+"""What a network loses on its way from float to integers, layer by layer, and which layer hurts most.
+
+Two views. Together: the integer network beside the float plan, where an error also carries what came before it. Alone:
+one layer in integers and all others in float64, which is that layer's own share of the error in the output.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikekit.export.float_run import LayerTrace, run_plan
+from spikekit.export.integer import arriving, currents, fire
+from spikekit.export.network import LoihiNet
+from spikekit.export.plan import FloatLayer, Floats
+from spikekit.export.quantise import STATE_MAX, STATE_SHIFT, IntegerLayer
+
+
+@dataclass(frozen=True)
+class LayerLoss:
+    """One layer of an exported network beside the float plan, on one batch of data."""
+
+    name: str
+    weight_bits: int
+    weight_error: float
+    """Root mean square of the rounding errors of its weights, relative to that of the weights; 0 without weights."""
+    clipped_weights: int
+    """Weights that are larger than their row's scale can hold."""
+    threshold_error: float
+    """Largest relative difference of a threshold from the float one."""
+    thresholds: int
+    """Distinct integer thresholds; 0 for a readout."""
+    spike_count_error: float
+    """Mean |difference| of a neuron's spike count per sample, all layers in integers."""
+    first_difference: int | None
+    """The first step at which any spike of any sample differs, all layers in integers; None when none does."""
+    wrapped: int
+    """Neuron-steps whose synaptic current wrapped around 24 bits."""
+    saturated: int
+    """Neuron-steps whose membrane stood at the limit of 24 bits."""
+    alone_count_error: float
+    """As spike_count_error, with this layer alone in integers."""
+    alone_output_error: float
+    """Root mean square error of the network's output, relative to that of the output, this layer alone in integers."""
+
+
+@dataclass(frozen=True)
+class QuantisationLoss:
+    """All layers in their order. samples: of the batch. output_error: as alone_output_error, all layers in integers."""
+
+    layers: tuple[LayerLoss, ...]
+    samples: int
+    output_error: float
+
+    @property
+    def worst(self) -> LayerLoss | None:
+        """The layer that, alone in integers, changes the output most; None when none changes it."""
+        most = max(self.layers, key=lambda layer: layer.alone_output_error)
+        return most if most.alone_output_error > 0 else None
+
+    def __str__(self) -> str:
+        total = f"output error {self.output_error:.2%} of its size, on {self.samples} samples"
+        if self.worst is None:
+            return f"{total}; no layer alone changes it"
+        return f"{total}; layer {self.worst.name} hurts most: alone in integers, {self.worst.alone_output_error:.2%}"
+
+
+@torch.no_grad()
+def quantisation_loss(chip: LoihiNet, x: Tensor) -> QuantisationLoss:
+    """Compare the integer network with its float plan on x [T, B, ...], whole and one layer at a time."""
+    chip.check_input(x)
+    exact = run_plan(chip.plan, x)
+    activity = given = x.flatten(2)
+    output = _output(chip.plan[-1], exact[-1])
+    rows, last = [], output
+    for i, (layer, plan) in enumerate(zip(chip.layers, chip.plan, strict=True)):
+        sums = arriving(layer, activity)
+        spikes, membranes, _ = fire(layer, sums)
+        current = sums.to(torch.int64) << (layer.exponent + STATE_SHIFT)
+        differs = (spikes.flatten(2) != exact[i].spikes).any(2).any(1).nonzero()
+        alone_spikes, alone_membranes, _ = fire(layer, arriving(layer, given))
+        alone = _sent(layer, alone_spikes, alone_membranes)
+        after = run_plan(chip.plan[i + 1 :], alone) if layer.fires else []
+        rows.append(
+            LayerLoss(
+                name=layer.name,
+                weight_bits=layer.weight_bits,
+                weight_error=_weight_error(layer, plan),
+                clipped_weights=_clipped(layer, plan),
+                threshold_error=_threshold_error(layer, plan),
+                thresholds=len(np.unique(layer.threshold)) if layer.fires else 0,
+                spike_count_error=_count_error(spikes, exact[i].spikes),
+                first_difference=int(differs[0]) if len(differs) else None,
+                wrapped=int((currents(layer, sums) != current).sum()),
+                saturated=int((membranes.abs() >= STATE_MAX).sum()),
+                alone_count_error=_count_error(alone_spikes, exact[i].spikes),
+                alone_output_error=_relative(_output(chip.plan[-1], after[-1]) if after else alone, output),
+            )
+        )
+        last = _sent(layer, spikes, membranes)
+        activity, given = spikes.flatten(2), exact[i].spikes
+    return QuantisationLoss(tuple(rows), x.shape[1], _relative(last, output))
+
+
+def _sent(layer: IntegerLayer, spikes: Tensor, membranes: Tensor) -> Tensor:
+    """What leaves a layer, in float64: spikes, or a readout's membranes in units of 1.0 [T, B, n]."""
+    if layer.fires:
+        return spikes.flatten(2).double()
+    return membranes.flatten(2).double() / torch.from_numpy(layer.unit).to(membranes.device)
+
+
+def _output(plan: FloatLayer, trace: LayerTrace) -> Tensor:
+    return trace.spikes if plan.fires else trace.membranes
+
+
+def _relative(found: Tensor, wanted: Tensor) -> float:
+    size = float(wanted.square().mean().sqrt())
+    error = float((found - wanted).square().mean().sqrt())
+    return error / size if size else error
+
+
+def _count_error(found: Tensor, wanted: Tensor) -> float:
+    return float((found.flatten(2).double().sum(0) - wanted.sum(0)).abs().mean())
+
+
+def _weights(layer: IntegerLayer, plan: FloatLayer) -> tuple[Floats, Floats]:
+    """The float weights in the integer layer's scales, not rounded [rows, k], and the scales [rows, 1]."""
+    scale = layer.row_scale[:, None]
+    return np.asarray(plan.synapses.weight, np.float64).reshape(len(scale), -1) * scale, scale
+
+
+def _weight_error(layer: IntegerLayer, plan: FloatLayer) -> float:
+    wanted, scale = _weights(layer, plan)
+    error = (layer.synapses.weight.reshape(wanted.shape) - wanted) / scale
+    size = float(np.square(wanted / scale).mean())
+    return float(np.square(error).mean() / size) ** 0.5 if size else 0.0
+
+
+def _clipped(layer: IntegerLayer, plan: FloatLayer) -> int:
+    wanted, _ = _weights(layer, plan)
+    return int((np.rint(np.abs(wanted) / layer.weight_step) > 256 // layer.weight_step - 1).sum())
+
+
+def _threshold_error(layer: IntegerLayer, plan: FloatLayer) -> float:
+    if not layer.fires:
+        return 0.0
+    return float(np.abs((layer.threshold << STATE_SHIFT) / (plan.threshold * layer.unit) - 1).max())

@@ -1,0 +1,177 @@
+"""Quantisation-aware training: the network that is trained computes in the integers that will be exported.
+
+`qat` reads a trained network as `to_loihi` does, batch normalisation folded in, and chooses scales, exponents and
+thresholds once. What is trained are the weights and biases in float32; every forward pass rounds them anew by the
+exporter's own code and runs the integer simulator. So `to_loihi` of the result has nothing left to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from spikekit import state as sessions
+from spikekit.errors import InputError, StateError
+from spikekit.export.chain import flat
+from spikekit.export.float_run import run_plan
+from spikekit.export.inputs import check_whole
+from spikekit.export.integer import arriving
+from spikekit.export.plan import FloatLayer, plan
+from spikekit.export.quantise import IntegerLayer, filled, quantise
+from spikekit.export.straight import fire_straight, straight
+from spikekit.neurons import LIF, FoldedLIF, Neuron
+from spikekit.surrogate import ATan, Surrogate
+
+_FLOATS = ("beta", "threshold", "quantum")
+_INTEGERS = ("scale", "decay", "threshold", "quantum")
+
+
+class QATLayer(Neuron):
+    """Synapses and neurons of one layer in the chip's integers, with straight-through gradients to float weights.
+
+    Activity [T, B, ...] of whole numbers to spikes [T, B, *out_shape], or to a readout's membranes in units of 1.0, in
+    float32. Parameters: weight, in the shape that `Synapses` gives it, and bias, one a row or one a neuron. Scales,
+    exponent, decay and thresholds are buffers and stay as they are.
+    """
+
+    def __init__(self, exact: FloatLayer, chip: IntegerLayer, surrogate: Surrogate, detach_reset: bool) -> None:
+        super().__init__()
+        self.spiking = chip.fires  # type: ignore[misc]
+        self.records = ("membrane", "spikes") if chip.fires else ("membrane",)  # type: ignore[misc]
+        self._exact, self._chip, self._surrogate, self._detach_reset = exact, chip, surrogate, detach_reset
+        self.weight = nn.Parameter(torch.from_numpy(exact.synapses.weight).float())
+        per_row = torch.from_numpy(exact.bias).reshape(len(self.weight), -1)
+        same = bool((per_row == per_row[:, :1]).all())
+        self.bias = nn.Parameter((per_row[:, 0] if same else per_row.flatten()).float())
+        for name in _FLOATS:
+            self.register_buffer(f"float_{name}", torch.from_numpy(getattr(exact, name).copy()))
+        for name in _INTEGERS:
+            self.register_buffer(f"integer_{name}", torch.from_numpy(getattr(chip, name).copy()))
+        self.register_buffer("exponent", torch.tensor(chip.exponent))
+
+    @property
+    def name(self) -> str:
+        """The path of the neuron in the network it came from."""
+        return self._exact.name
+
+    @torch.no_grad()
+    def layers(self) -> tuple[FloatLayer, IntegerLayer]:
+        """The layer with its present weights, in float64 and in integers. Raises InputError for NaN and Inf."""
+        weight, bias = (p.detach().cpu().double().numpy() for p in (self.weight, self._bias()))
+        for what, parameter in (("weight", self.weight), ("bias", self.bias)):
+            if not bool(torch.isfinite(parameter).all()):
+                raise InputError(f"QATLayer {self.name}: its {what} holds NaN or Inf; was the training stable?")
+
+        def buffers(kind: str, names: Sequence[str]) -> dict[str, Any]:
+            found = {name: cast(Tensor, self._buffers[f"{kind}_{name}"]).cpu() for name in names}
+            return {n: (t.double() if t.is_floating_point() else t).numpy() for n, t in found.items()}
+
+        synapses = self._exact.synapses.with_weight(weight)
+        exact = replace(self._exact, synapses=synapses, bias=bias, **buffers("float", _FLOATS))
+        exponent = int(cast(Tensor, self._buffers["exponent"]))
+        frame = replace(self._chip, exponent=exponent, **buffers("integer", _INTEGERS))
+        return exact, filled(frame, weight, bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Activity x [T, B, ...] to what the chip's layer would send, from rest."""
+        session = sessions.active()
+        slot = None if session is None else session.slot(self)
+        if session is not None and slot is not None and session.take(slot) is not None:
+            raise StateError(f"QATLayer {self.name}: it starts at rest; give whole sequences, with state=None")
+        _, chip = self.layers()
+        device = self.weight.device
+        # Half precision would round the sums of whole numbers.
+        with torch.autocast(device.type, enabled=False):
+            scale = torch.from_numpy(chip.row_scale).to(device, torch.float32)
+            whole = torch.from_numpy(chip.synapses.weight).to(device, torch.float32)
+            weight = straight(self.weight, whole, scale.reshape(-1, *[1] * (whole.ndim - 1)))
+            sums = arriving(chip, x, weight)
+            units = (torch.from_numpy(values).to(device, torch.float32) for values in (chip.bias, chip.unit))
+            bias = straight(self._bias(), *units).reshape(sums.shape[2:])
+            output, membranes = fire_straight(chip, sums, bias, self._surrogate, self._detach_reset)
+        if session is not None and slot is not None:
+            session.give(slot, {"ended": torch.ones(x.shape[1], dtype=torch.bool)})
+            for what in session.wants(self):
+                session.put(slot, what, output if what == "spikes" else membranes)
+        return output.to(torch.float32)
+
+    def _bias(self) -> Tensor:
+        """One value a neuron [n]."""
+        return self.bias.repeat_interleave(self._exact.synapses.n_out // len(self.bias))
+
+    def extra_repr(self) -> str:
+        """Where it came from, its geometry and its bits."""
+        synapses = self._exact.synapses
+        return (
+            f"{self.name}: {synapses.kind} {synapses.in_shape} -> {synapses.out_shape}, {self._chip.weight_bits} bits"
+        )
+
+
+class QATNetwork(nn.Module):
+    """A network in the chip's integers that learns; made by `qat`, exported by `to_loihi`.
+
+    x [T, B, *in_shape] of whole numbers to the output [T, B, ...] of the network it came from: what the exported
+    network's `simulate` gives, bit for bit. Raises InputError for other input.
+    """
+
+    temporal = True
+
+    def __init__(self, layers: Sequence[QATLayer], in_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.in_shape = in_shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """X [T, B, ...] -> [T, B, ...], float32."""
+        check_whole(x, self.in_shape, "QATNetwork")
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def quantised(self) -> tuple[tuple[FloatLayer, ...], tuple[IntegerLayer, ...]]:
+        """The present network as float plan and as integer layers."""
+        pairs = [layer.layers() for layer in self.layers]  # type: ignore[operator]
+        return tuple(exact for exact, _ in pairs), tuple(chip for _, chip in pairs)
+
+
+def qat(
+    net: nn.Module,
+    calibration: Tensor,
+    *,
+    weight_bits: int = 4,
+    thresholds: str = "neuron",
+    headroom: float = 2.0,
+    surrogate: Surrogate | None = None,
+) -> QATNetwork:
+    """A copy of a trained network that goes on learning in the integers of its export.
+
+    ```python
+    learner = sk.export.qat(net.eval(), calibration, weight_bits=4)
+    sk.Trainer(learner, lr=1e-3).fit(train_loader, test_loader, epochs=5)
+    chip = sk.export.to_loihi(learner, calibration)
+    ```
+    net, calibration, weight_bits, thresholds, headroom: as in `to_loihi`. Batch normalisation is folded with its
+    running statistics and gone, dropout too; beta and thresholds no longer learn. Scales stay as calibration set
+    them, and weights that grow beyond them clip. surrogate: None keeps each neuron's own. Raises what `to_loihi`
+    raises.
+    """
+    if not isinstance(calibration, Tensor) or calibration.ndim < 3 or 0 in calibration.shape:
+        raise InputError("qat: calibration must be a tensor [T, B, ...], not empty")
+    calibration = calibration.detach().cpu()
+    in_shape = tuple(calibration.shape[2:])
+    check_whole(calibration, in_shape, "qat: calibration")
+    exact = plan(net, calibration)
+    traces = run_plan(exact, calibration)
+    chips = quantise(exact, traces, headroom=headroom, weight_bits=weight_bits, thresholds=thresholds)
+    neurons = dict(flat(net))
+    layers = []
+    for layer, chip in zip(exact, chips, strict=True):
+        neuron = neurons[layer.name]
+        rule = neuron.rule if isinstance(neuron, (LIF, FoldedLIF)) else None
+        own = ATan() if rule is None else rule.surrogate
+        layers.append(QATLayer(layer, chip, surrogate or own, rule is not None and rule.detach_reset))
+    return QATNetwork(layers, in_shape).to(next(net.parameters()).device)

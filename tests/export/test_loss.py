@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+
+from spikekit.export import LoihiNet, qat, quantisation_loss, to_loihi
+from spikekit.export.tables import loss_table
+from tests.export.nets import conv_net, frames
+
+
+def changed(chip, index, **fields):
+    layers = list(chip.layers)
+    layers[index] = replace(layers[index], **fields)
+    return replace(chip, layers=tuple(layers))
+
+
+def scaled(layer, factor):
+    """The layer with its weights multiplied, which its scale then misstates."""
+    return {"synapses": layer.synapses.with_weight(layer.synapses.weight * factor)}
+
+
+def test_every_figure_by_hand():
+    chip, x = to_loihi(conv_net(), frames(), weight_bits=5), frames(batch=8, seed=3)
+    loss = quantisation_loss(chip, x)
+    integer, exact = chip.trace(x), chip.trace_float(x)
+    for row, layer, plan, trace, wanted in zip(loss.layers, chip.layers, chip.plan, integer, exact, strict=True):
+        float_weight = plan.synapses.weight.reshape(len(plan.synapses.weight), -1)
+        weight = layer.synapses.weight.reshape(float_weight.shape) / layer.row_scale[:, None]
+        error = np.sqrt(np.square(weight - float_weight).sum() / np.square(float_weight).sum())
+        assert row.weight_error == pytest.approx(error)
+        beyond = np.rint(np.abs(float_weight) * layer.row_scale[:, None] / 16) > 15
+        assert row.clipped_weights == beyond.sum()
+        assert (row.weight_bits, row.wrapped, row.saturated) == (5, 0, 0)
+        differs = trace.spikes != wanted.spikes.bool()
+        assert row.first_difference == (int(differs.any(2).any(1).nonzero()[0]) if differs.any() else None)
+        counts = trace.spikes.sum(0).double() - wanted.spikes.sum(0)
+        assert row.spike_count_error == pytest.approx(counts.abs().mean().item())
+        if layer.fires:
+            assert row.thresholds == len(np.unique(layer.threshold))
+            assert 0 < row.threshold_error < 0.02
+    assert loss.layers[-1].thresholds == 0
+    output, wanted = chip.simulate(x).double(), exact[-1].membranes
+    assert loss.output_error == pytest.approx(((output - wanted).norm() / wanted.norm()).item(), rel=1e-5)
+    # The first layer sees the same input either way.
+    assert loss.layers[0].alone_count_error == loss.layers[0].spike_count_error > 0
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_the_layer_that_is_damaged_is_the_one_that_is_named(index):
+    chip, x = to_loihi(conv_net(), frames()), frames(seed=3)
+    damaged = changed(chip, index, **scaled(chip.layers[index], -1))
+    loss = quantisation_loss(damaged, x)
+    assert loss.worst.name == chip.layers[index].name
+    assert f"layer {chip.layers[index].name} hurts most" in str(loss)
+    sound = quantisation_loss(chip, x)
+    for i, (a, b) in enumerate(zip(loss.layers, sound.layers, strict=True)):
+        assert (a.alone_output_error == b.alone_output_error) == (i != index)
+
+
+def test_a_last_layer_that_spikes_is_judged_by_its_spikes():
+    chip, x = to_loihi(conv_net()[:7], frames(), weight_bits=4), frames(seed=3)
+    loss = quantisation_loss(chip, x)
+    wanted = chip.trace_float(x)[-1].spikes
+    assert loss.output_error == pytest.approx(((chip.simulate(x).flatten(2) - wanted).norm() / wanted.norm()).item())
+
+
+def test_wraps_and_saturation_are_counted():
+    chip = to_loihi(conv_net(), frames(density=0.02), headroom=1.0)
+    layer = chip.layers[0]
+    loud = 40 * torch.ones(4, 2, 2, 8, 7)
+    row = quantisation_loss(chip, loud).layers[0]
+    sums = layer.synapses.apply(loud.flatten(0, 1).flatten(1).double()).long() << (layer.exponent + 6)
+    assert row.wrapped == int(((sums > 2**23) | (sums <= -(2**23))).sum()) > 0
+    assert row.saturated == int((chip.trace(loud)[0].membranes.abs() == 2**23 - 1).sum()) > 0
+
+
+def test_clipped_weights_are_counted():
+    learner = qat(conv_net(), frames(), weight_bits=8)
+    with torch.no_grad():
+        learner.layers[1].weight[2, :5] = 100.0
+    rows = quantisation_loss(to_loihi(learner, frames()), frames()).layers
+    assert rows[1].clipped_weights == 5
+    assert rows[2].clipped_weights == 0
+
+
+def test_nothing_lost_is_said_so():
+    chip = to_loihi(conv_net(), frames())
+    silent = replace(chip, plan=chip.plan[:1], layers=chip.layers[:1])
+    loss = quantisation_loss(silent, torch.zeros(2, 1, 2, 8, 7))
+    assert isinstance(silent, LoihiNet)
+    assert loss.worst is None
+    assert "no layer alone changes it" in str(loss)
+    assert loss.layers[0].first_difference is None
+
+
+def test_it_is_plain_data_and_a_table():
+    loss = quantisation_loss(to_loihi(conv_net(), frames(), weight_bits=4), frames())
+    assert json.loads(json.dumps(asdict(loss)))["layers"][0]["weight_bits"] == 4
+    text = loss_table(loss)
+    assert "output error alone" in text
+    assert text.splitlines()[-1] == str(loss)
+    assert len({len(line) for line in text.splitlines()[1:5]}) == 1
