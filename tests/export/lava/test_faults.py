@@ -137,8 +137,13 @@ def test_a_timeout_before_lava_is_even_imported(worker, scratch, long_job):
 
 
 def test_an_interrupt_ends_the_worker(worker, scratch, long_job):
-    with pytest.raises(KeyboardInterrupt):
-        run_job(long_job, python=worker, progress=at_first_progress(lambda: os.kill(os.getpid(), signal.SIGINT)))
+    # A shell has what it starts in the background ignore interrupts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_job(long_job, python=worker, progress=at_first_progress(lambda: os.kill(os.getpid(), signal.SIGINT)))
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_failing_callback_ends_the_worker(worker, scratch, long_job):
