@@ -117,7 +117,8 @@ def _layer(name: str, node: Any, dtype: torch.dtype) -> nn.Module:
         return _filled(linear, weight, _tensor(node.bias, dtype) if kind == "Affine" else None)
     if kind in ("Conv1d", "Conv2d"):
         weight, bias, groups = _tensor(node.weight, dtype), _tensor(node.bias, dtype), int(node.groups)
-        conv = (nn.Conv1d if kind == "Conv1d" else nn.Conv2d)(
+        make: Any = nn.Conv1d if kind == "Conv1d" else nn.Conv2d
+        conv = make(
             weight.shape[1] * groups,
             weight.shape[0],
             tuple(weight.shape[2:]),
@@ -134,8 +135,8 @@ def _layer(name: str, node: Any, dtype: torch.dtype) -> nn.Module:
         # NIR counts without the batch, which our layers see first.
         return nn.Flatten(start + (start >= 0), end + (end >= 0))
     if kind in ("AvgPool2d", "SumPool2d"):
-        sizes = [_sizes(value) for value in (node.kernel_size, node.stride, node.padding)]
-        return nn.AvgPool2d(*sizes, divisor_override=1 if kind == "SumPool2d" else None)  # type: ignore[arg-type]
+        kernel, stride, padding = (_sizes(value) for value in (node.kernel_size, node.stride, node.padding))
+        return nn.AvgPool2d(kernel, stride, padding, divisor_override=1 if kind == "SumPool2d" else None)
     raise ExportError(
         f"node {name!r} ({kind}) is not read; we read Affine, Linear, Conv1d, Conv2d, Flatten, AvgPool2d, SumPool2d, "
         f"{', '.join(_NEURONS)}, in a chain. Recurrent layers come as an NIRGraph inside the graph."

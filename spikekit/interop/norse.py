@@ -28,7 +28,7 @@ def from_norse(net: nn.Module | Sequence[nn.Module], *, surrogate: Surrogate | N
     """
     norse = peer("norse.torch")
     layers = [net] if not isinstance(net, (nn.Sequential, Sequence)) else _layers(norse, net)
-    pairs = [(str(index), layer) for index, layer in enumerate(layers)]
+    pairs: list[tuple[str, Any]] = [(str(index), layer) for index, layer in enumerate(layers)]
     over_time = any(type(layer).__name__ in (*_OVER_TIME, "Lift") for _, layer in pairs)
     chain = Chain(surrogate)
     for name, layer in pairs:
