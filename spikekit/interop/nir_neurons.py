@@ -39,7 +39,7 @@ def add_neuron(name: str, node: Any, chain: Chain, reading: Reading) -> None:
         if kind in ("I", "LI"):
             chain.integrate(reading.tensor(notes["beta"]))
         else:
-            _ours(where, chain, reading, notes)
+            _ours(where, _array(node.v_threshold), chain, reading, notes)
         return
     leak = _array(node.v_leak) if hasattr(node, "v_leak") else np.zeros_like(beta)
     alpha = None
@@ -84,7 +84,7 @@ def soft_reset(name: str, membrane: Any, threshold: Any, scale: Any | None, chai
     beta, gain = _membrane(where, membrane, reading)
     chain.drive(where, reading.tensor(gain))
     if notes := _notes(threshold):
-        _ours(where, chain, reading, notes)
+        _ours(where, _array(threshold.threshold), chain, reading, notes)
         return
     if (_array(getattr(membrane, "v_leak", 0.0)) != 0).any():
         raise ExportError(f"{where} follows a membrane that leaks to another value than 0, which is not read")
@@ -102,7 +102,9 @@ def soft_reset(name: str, membrane: Any, threshold: Any, scale: Any | None, chai
     )
 
 
-def _ours(where: str, chain: Chain, reading: Reading, notes: dict[str, Any]) -> None:
+def _ours(where: str, level: Floats, chain: Chain, reading: Reading, notes: dict[str, Any]) -> None:
+    if not np.allclose(level, notes["threshold"], rtol=1e-6):
+        raise ExportError(f"{where} has another threshold than its metadata says; who changes one must change both")
     quantum = notes.get("quantum")
     chain.fire(
         where,

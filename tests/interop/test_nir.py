@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -57,9 +58,11 @@ def test_the_graph_alone_says_soft_reset():
 def test_soft_reset_is_no_lif_node_unless_asked_for():
     net, x = chain("soft"), spikes()
     kinds = {type(node).__name__ for node in sk.interop.to_nir(net, x).nodes.values()}
-    assert "LIF" not in kinds and {"LI", "Threshold", "Scale"} <= kinds
+    assert "LIF" not in kinds
+    assert {"LI", "Threshold", "Scale"} <= kinds
     marked = sk.interop.to_nir(net, x, soft="metadata").nodes["1"]
-    assert isinstance(marked, nir.LIF) and marked.metadata["reset"] == "soft"
+    assert isinstance(marked, nir.LIF)
+    assert marked.metadata["reset"] == "soft"
 
 
 def test_hard_reset_is_nirs_own_neuron():
@@ -67,7 +70,8 @@ def test_hard_reset_is_nirs_own_neuron():
     node = sk.interop.to_nir(net, torch.zeros(1, 1, 6), dt=1e-3).nodes["1"]
     np.testing.assert_allclose(node.tau, 1e-2, rtol=1e-6)
     np.testing.assert_allclose(node.r * 1e-3 / node.tau, 1)
-    assert (node.v_reset == 0).all() and (node.v_threshold == 0.5).all()
+    assert (node.v_reset == 0).all()
+    assert (node.v_threshold == 0.5).all()
 
 
 @pytest.mark.parametrize(
@@ -105,12 +109,20 @@ def test_norses_time_constants_are_noticed():
 def graph_of(*nodes, edges=None):
     named = {f"n{index}": node for index, node in enumerate(nodes)}
     names = list(named)
-    edges = edges or list(zip(names, names[1:], strict=False))
+    edges = edges or list(itertools.pairwise(names))
     return nir.NIRGraph(named, edges, type_check=False)
 
 
 def ends():
     return nir.Input(np.array([2])), nir.Output(np.array([2]))
+
+
+def test_a_changed_threshold_is_not_overruled_by_the_metadata():
+    net = sk.Sequential(nn.Linear(6, 8), sk.LIF(0.9, 0.5)).eval()
+    graph = sk.interop.to_nir(net, torch.zeros(1, 1, 6))
+    graph.nodes["1"].threshold = graph.nodes["1"].threshold * 2
+    with pytest.raises(ExportError, match="metadata"):
+        sk.interop.from_nir(graph)
 
 
 def test_what_is_not_read_is_named():

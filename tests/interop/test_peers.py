@@ -148,6 +148,28 @@ def test_norse_refuses_what_we_lack():
         sk.interop.from_norse([norse.LSNNCell()])
 
 
+@pytest.mark.parametrize("reset", ["soft", "hard"])
+@pytest.mark.parametrize("kind", ["LIF", "IAF"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@torch.no_grad()
+def test_sinabs_file_fires_the_same_spikes(kind, reset):
+    layers = load("sinabs.layers")
+    pytest.importorskip("nir")
+    from sinabs.activation import MembraneReset, MembraneSubtract, SingleSpike
+    from sinabs.nir import to_nir
+
+    torch.manual_seed(0)
+    settings = {"spike_threshold": torch.ones(8), "batch_size": 1, "spike_fn": SingleSpike}
+    settings["reset_fn"] = MembraneSubtract() if reset == "soft" else MembraneReset()
+    first = {"tau_mem": torch.full((8,), 10.0)} if kind == "LIF" else {}
+    theirs = nn.Sequential(nn.Linear(6, 8), getattr(layers, f"{kind}Squeeze")(**first, **settings))
+    theirs[0].weight.abs_().mul_(6 if kind == "LIF" else 0.7)
+    x = torch.rand(40, 6)
+    y, graph = theirs(x), to_nir(theirs, x)
+    ours = sk.interop.from_nir(graph, written_by="sinabs", reset=reset)
+    equal(ours(x.unsqueeze(1)).squeeze(1), y)
+
+
 @pytest.mark.parametrize(("name", "read"), [("snntorch", "from_snntorch"), ("norse", "from_norse")])
 def test_a_missing_peer_is_named(monkeypatch, name, read):
     def missing(module):
