@@ -1,0 +1,94 @@
+"""A live norse network as one of ours (norse 1.1.0): one Euler step of dt, decay = 1 - dt·tau_inv."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spikekit.errors import ExportError
+from spikekit.interop.assemble import Chain, copied, peer
+from spikekit.interop.snntorch import flatten, plain
+from spikekit.sequential import Sequential
+from spikekit.surrogate import Surrogate
+
+_CELLS = ("LIFCell", "LIFBoxCell", "LICell", "LIBoxCell", "IAFCell")
+_OVER_TIME = {"LIF": "LIFCell", "LI": "LICell", "IAF": "IAFCell"}
+
+
+def from_norse(net: nn.Module | Sequence[nn.Module], *, surrogate: Surrogate | None = None) -> Sequential:
+    """The same network of ours, with the same spikes: an `sk.Sequential` on [T, B, ...].
+
+    net: a `SequentialState` or `nn.Sequential`, or the layers in the order of the forward pass: torch's layers, `Lift`,
+    and `LIF`, `LI`, `IAF` and their cells, `LIFBoxCell`, `LIBoxCell`. Weights are copied, those in front of a neuron
+    times dt·tau_mem_inv, by which norse scales its drive. surrogate: for training on.
+    Raises ExportError with the layer and the reason where the equations differ, InputError without norse.
+    """
+    norse = peer("norse.torch")
+    layers = [net] if not isinstance(net, (nn.Sequential, Sequence)) else _layers(norse, net)
+    pairs: list[tuple[str, Any]] = [(str(index), layer) for index, layer in enumerate(layers)]
+    over_time = any(type(layer).__name__ in (*_OVER_TIME, "Lift") for _, layer in pairs)
+    chain = Chain(surrogate)
+    for name, layer in pairs:
+        kind, where = type(layer).__name__, f"layer {name} ({type(layer).__name__})"
+        ours = type(layer).__module__.startswith("norse.")
+        if ours and _OVER_TIME.get(kind, kind) in _CELLS:
+            _neuron(where, _OVER_TIME.get(kind, kind), layer, chain)
+        elif ours and kind == "Lift":
+            chain.add(copied(plain(where, layer.lifted_module)))
+        elif isinstance(layer, nn.Flatten) and over_time:
+            if 0 <= layer.start_dim < 2:
+                raise ExportError(f"{where} joins time and batch; use nn.Flatten(2)")
+            chain.add(nn.Flatten(layer.start_dim - (layer.start_dim > 0), layer.end_dim - (layer.end_dim > 0)))
+        else:
+            chain.add(copied(plain(where, layer)))
+    return chain.sequential()
+
+
+def _layers(norse: Any, net: Any) -> list[nn.Module]:
+    found: list[nn.Module] = []
+    for child in net:
+        inner = isinstance(child, norse.SequentialState) or type(child) is nn.Sequential
+        found += _layers(norse, child) if inner else [layer for _, layer in flatten(child, "from_norse")]
+    return found
+
+
+def _neuron(where: str, kind: str, layer: Any, chain: Chain) -> None:
+    p = layer.p
+    if kind == "IAFCell":
+        # It starts at v_reset, so that this is its rest.
+        chain.fire(where, beta=torch.ones(()), threshold=_value(p.v_th) - _value(p.v_reset), reset="hard")
+        return
+    rate, leak = layer.dt * _value(p.tau_mem_inv), _value(p.v_leak)
+    alpha = None if "Box" in kind else _decay(where, "tau_syn_inv", layer.dt * _value(p.tau_syn_inv))
+    beta = _decay(where, "tau_mem_inv", rate)
+    chain.drive(where, rate)
+    if kind in ("LICell", "LIBoxCell"):
+        if bool((leak != 0).any()):
+            raise ExportError(f"{where} leaks to v_leak = {leak}; our LI leaks to 0")
+        if alpha is not None:
+            chain.integrate(alpha)
+        chain.integrate(beta)
+        return
+    method = getattr(getattr(p, "reset_method", None), "__name__", "reset_value")
+    if method not in ("reset_value", "reset_subtract"):
+        raise ExportError(f"{where} resets by {method}; we read reset_value and reset_subtract")
+    if method == "reset_value" and bool((_value(p.v_reset) != leak).any()):
+        raise ExportError(f"{where} resets to {p.v_reset} and rests at {p.v_leak}; ours resets to its rest")
+    soft = method == "reset_subtract"
+    # It subtracts v_th, wherever its rest is.
+    quantum = _value(p.v_th) if soft else None
+    threshold = _value(p.v_th) - leak
+    chain.fire(where, beta=beta, threshold=threshold, reset="soft" if soft else "hard", quantum=quantum, alpha=alpha)
+
+
+def _value(value: Any) -> Tensor:
+    return torch.as_tensor(value).detach().clone()
+
+
+def _decay(where: str, what: str, rate: Tensor) -> Tensor:
+    if not bool(((rate >= 0) & (rate <= 1)).all()):
+        raise ExportError(f"{where}: dt·{what} = {rate.max():.4g} must lie between 0 and 1; use a smaller dt")
+    return 1 - rate

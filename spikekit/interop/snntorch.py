@@ -1,0 +1,129 @@
+"""A live snnTorch network as one of ours (snnTorch 1.0.0), with its late reset.
+
+Theirs: mem[t] = beta·mem[t-1] + x[t] - threshold·s[t-1]. Ours subtracts before the decay: quantum = threshold / beta.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spikekit.errors import ExportError
+from spikekit.interop.assemble import Chain, compact, copied, peer
+from spikekit.neurons import RecurrentLIF
+from spikekit.sequential import Sequential
+from spikekit.surrogate import Surrogate
+
+_RESETS = {"subtract": "soft", "zero": "hard", "none": "none"}
+
+
+def from_snntorch(net: nn.Module | Sequence[nn.Module], *, surrogate: Surrogate | None = None) -> Sequential:
+    """The same network of ours, with the same spikes: an `sk.Sequential` on [T, B, ...].
+
+    net: an `nn.Sequential`, or the layers of a network with a forward of its own in their order, such as
+    [net.fc1, net.lif1]: torch's layers, `Leaky`, `Synaptic`, `RLeaky`. Weights are copied. Learned decays and
+    thresholds come as fixed values. surrogate: for training on; theirs are functions that nothing can be read from.
+    Raises ExportError with the layer and the reason where the equations differ, InputError without snntorch.
+    """
+    snn = peer("snntorch")
+    chain = Chain(surrogate)
+    for name, layer in flatten(net, "from_snntorch"):
+        where = f"layer {name} ({type(layer).__name__})"
+        if isinstance(layer, snn.SpikingNeuron):
+            _neuron(snn, where, layer, chain, surrogate)
+        else:
+            chain.add(copied(plain(where, layer)))
+    return chain.sequential()
+
+
+def flatten(net: Any, who: str, path: str = "") -> list[tuple[str, nn.Module]]:
+    """Every layer of a chain with its path. Raises ExportError for a module with a forward of its own."""
+    if isinstance(net, nn.Module) and type(net).forward is nn.Sequential.forward:
+        pairs = [(str(name), child) for name, child in net.named_children()]
+    elif isinstance(net, Sequence):
+        pairs = [(str(index), child) for index, child in enumerate(net)]
+    else:
+        return [(path or "0", net)]
+    return [found for name, child in pairs for found in flatten(child, who, f"{path}.{name}".lstrip("."))]
+
+
+def plain(where: str, layer: nn.Module) -> nn.Module:
+    """The layer, if it is one of torch's own, which mean the same in both."""
+    if not type(layer).__module__.startswith("torch.nn.modules"):
+        raise ExportError(
+            f"{where} is not read. Give an nn.Sequential, or the layers in the order of the forward pass: "
+            "[net.fc1, net.lif1, ...]"
+        )
+    return layer
+
+
+def _neuron(snn: Any, where: str, layer: Any, chain: Chain, surrogate: Surrogate | None) -> None:
+    if type(layer) not in (snn.Leaky, snn.Synaptic, snn.RLeaky):
+        raise ExportError(f"{where} is not read; we read Leaky, Synaptic and RLeaky")
+    graded = getattr(layer, "graded_spikes_factor", torch.ones(()))
+    for what, used in (
+        ("inhibition", layer.inhibition),
+        ("state_quant", bool(layer.state_quant)),
+        ("graded_spikes_factor", not bool((graded == 1).all())),
+    ):
+        if used:
+            raise ExportError(f"{where} uses {what}, which our neurons do not have; train without it")
+    reset = _RESETS[layer.reset_mechanism]
+    beta, threshold = layer.beta.detach().clamp(0, 1), layer.threshold.detach()
+    if reset == "hard" and layer.reset_delay and type(layer) is not snn.Leaky:
+        raise ExportError(
+            f"{where} with reset_mechanism='zero' drops the input of the step after each spike, which no neuron of "
+            "ours does; build it with reset_delay=False, which resets to zero and no more"
+        )
+    if reset == "soft" and not layer.reset_delay:
+        raise ExportError(
+            f"{where} with reset_delay=False compares with twice its threshold while one subtraction leaves it above; "
+            "where that never happens, it is sk.LIF(beta, threshold). Build it with reset_delay=True to import it"
+        )
+    if reset == "soft" and not bool((beta > 0).all()):
+        raise ExportError(f"{where} has beta = 0 and a reset that comes a step late; ours comes before the decay")
+    quantum = None
+    if reset == "soft":
+        beta, threshold = torch.broadcast_tensors(beta, threshold)
+        quantum = threshold / beta
+    if type(layer) is snn.RLeaky:
+        chain.add(_recurrent(where, layer, beta, threshold, reset, quantum, surrogate))
+        return
+    alpha = layer.alpha.detach().clamp(0, 1) if type(layer) is snn.Synaptic else None
+    chain.fire(where, beta=beta, threshold=threshold, reset=reset, quantum=quantum, alpha=alpha)
+
+
+def _recurrent(
+    where: str,
+    layer: Any,
+    beta: Tensor,
+    threshold: Tensor,
+    reset: str,
+    quantum: Tensor | None,
+    surrogate: Surrogate | None,
+) -> RecurrentLIF:
+    linear = layer.recurrent
+    if isinstance(linear, nn.Linear):
+        weight, bias = linear.weight.detach(), linear.bias
+    elif not layer.all_to_all and layer.V.ndim == 1 and layer.V.numel() > 1:
+        weight, bias = torch.diag(layer.V.detach()), None
+    else:
+        raise ExportError(f"{where}: we read all_to_all with linear_features, or V with one value a neuron")
+    neuron = RecurrentLIF(
+        len(weight),
+        compact(beta),
+        compact(threshold),
+        reset,
+        bias=bias is not None,
+        reset_quantum=None if quantum is None else compact(quantum),
+        surrogate=surrogate,
+        detach_reset=True,
+    ).to(weight)
+    with torch.no_grad():
+        neuron.recurrent.weight.copy_(weight)
+        if bias is not None:
+            neuron.recurrent.bias.copy_(bias)
+    return neuron
