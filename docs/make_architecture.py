@@ -8,7 +8,7 @@ from matplotlib.patches import FancyBboxPatch
 ROOMS = {
     "cli · commands · doctor · recipe · task": (6.0, 5.8, 4.4, "#e8e8e8"),
     "train": (1.0, 4.4, 1.5, "#d7e8f7"),
-    "export": (3.2, 4.4, 1.7, "#f7e3d0"),
+    "export · interop": (3.2, 4.4, 1.7, "#f7e3d0"),
     "models": (5.3, 4.4, 1.5, "#dff0d8"),
     "viz": (7.1, 4.4, 1.2, "#e6dcf2"),
     "datasets": (8.9, 4.4, 1.5, "#dff0d8"),
@@ -24,11 +24,11 @@ ROOMS = {
 }
 IMPORTS = [
     ("cli · commands · doctor · recipe · task", "train"),
-    ("cli · commands · doctor · recipe · task", "export"),
+    ("cli · commands · doctor · recipe · task", "export · interop"),
     ("cli · commands · doctor · recipe · task", "viz"),
     ("train", "measure"),
     ("measure", "neurons · norm · Sequential"),
-    ("export", "folding"),
+    ("export · interop", "folding"),
     ("folding", "neurons · norm · Sequential"),
     ("models", "neurons · norm · Sequential"),
     ("cli · commands · doctor · recipe · task", "models"),

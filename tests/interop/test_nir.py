@@ -147,6 +147,13 @@ def test_bad_arguments():
         sk.interop.to_nir(chain("soft"), spikes(), soft="lif")
 
 
+@pytest.mark.parametrize("given", [{"reset": "hard"}, {"dt": 1e-3}, {"written_by": "norse", "reset": "soft"}], ids=str)
+def test_files_of_ours_are_not_overruled(given):
+    graph = sk.interop.to_nir(chain("soft"), spikes())
+    with pytest.raises(InputError, match="spikekit wrote this, and it says itself what .*(reset|dt)"):
+        sk.interop.from_nir(graph, **given)
+
+
 def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "x.nir").write_bytes(b"no HDF5")
     with pytest.raises(ExportError, match="not a NIR file"):
