@@ -150,7 +150,7 @@ def test_bad_arguments():
 @pytest.mark.parametrize("given", [{"reset": "hard"}, {"dt": 1e-3}, {"written_by": "norse", "reset": "soft"}], ids=str)
 def test_files_of_ours_are_not_overruled(given):
     graph = sk.interop.to_nir(chain("soft"), spikes())
-    with pytest.raises(InputError, match="spikekit wrote this, and it says itself what .*(reset|dt)"):
+    with pytest.raises(InputError, match=r"spikekit wrote this, and it says .*(reset|dt) itself"):
         sk.interop.from_nir(graph, **given)
 
 
