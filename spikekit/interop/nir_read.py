@@ -56,9 +56,7 @@ def from_nir(
         raise InputError(f"from_nir: give a path or a nir.NIRGraph, got {type(source).__name__}")
     given = [name for name, value in (("dt", dt), ("written_by", written_by), ("reset", reset)) if value is not None]
     if given and any("spikekit" in node.metadata for node in source.nodes.values()):
-        raise InputError(
-            f"from_nir: spikekit wrote this, and it says itself what {' and '.join(given)} would; leave it out"
-        )
+        raise InputError(f"from_nir: spikekit wrote this, and it says {' and '.join(given)} itself; leave that out")
     reading = Reading(_STEPS[written_by] if dt is None else dt, written_by, reset, dtype)
     chain = Chain(surrogate)
     followers: dict[str, list[str]] = {name: [] for name in source.nodes}
