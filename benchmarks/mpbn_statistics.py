@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import spikekit as sk
-from benchmarks.ablation_reset import Run, frames, parts, train
+from benchmarks.ablation_run import Run, frames, parts, train
 from benchmarks.table import grid
 from spikekit.train import decode
 

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from benchmarks import ablation_report, ablation_reset
-from benchmarks.ablation_reset import Run, Setup
+from benchmarks import ablation_report, ablation_reset, ablation_run
+from benchmarks.ablation_run import Run, Setup
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def toy(monkeypatch, tmp_path):
     """Counts trainings, which take place in this process."""
     model = {"in_shape": [2, 34, 34], "channels": [2], "strides": [8], "hidden": 4}
     setup = Setup("saccade-digits", "convnet", model, 40, 10, 1, 20, {"shift": 1}, rates=(1e-3, 1e-2))
-    monkeypatch.setitem(ablation_reset.SETUPS, "toy", setup)
+    monkeypatch.setitem(ablation_run.SETUPS, "toy", setup)
     monkeypatch.setitem(ablation_report.NAMES, "toy", "Toy")
     monkeypatch.setattr(ablation_reset, "_pool", lambda jobs: ThreadPoolExecutor(1))
     calls, perform = [], ablation_reset.perform
@@ -71,7 +71,7 @@ def test_results_of_other_settings_are_left_alone(toy, tmp_path, monkeypatch):
     run = Run("tune", "toy", 2, "soft", True, True, 0, 1e-3)
     ablation_reset.perform_all([run], file, 1, "cpu", 0)
     assert set(ablation_reset.read(file)) == {run}
-    monkeypatch.setattr(ablation_reset, "QUANTUM", 0.5)
+    monkeypatch.setattr(ablation_run, "QUANTUM", 0.5)
     assert not ablation_reset.read(file)
 
 
