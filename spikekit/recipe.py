@@ -17,6 +17,7 @@ from torch import Tensor, nn, optim
 from torch.utils.data import DataLoader
 
 from spikekit import datasets, events
+from spikekit.cli import PRECISIONS
 from spikekit.errors import InputError, require
 from spikekit.keys import check_keys, choose, flag, naming, number
 from spikekit.models import MODELS, build, neuron_factory
@@ -43,7 +44,6 @@ _EVENT_AUGMENT: Final = {
     "elastic": (events.RandomElastic, "pixels"),
     "drop": (events.RandomDrop, "most"),
 }
-_PRECISIONS: Final = ("32-true", "16-mixed", "bf16-mixed", "64-true", "16-true", "bf16-true")
 Loader = DataLoader[Any]
 
 
@@ -86,7 +86,7 @@ class Recipe:
         named = dict(check_keys(self.model, ("name", *_arguments(self.model)), "model"))
         if "neuron" in named:
             raise InputError("model: neuron is a key of the recipe itself, beside model")
-        choose(self.precision, _PRECISIONS, "precision")
+        choose(self.precision, PRECISIONS, "precision")
         if self.clip_norm is not None and number(self.clip_norm, "clip_norm") <= 0:
             raise InputError(f"clip_norm must be above 0, or null for none, got {self.clip_norm!r}")
         if self.neuron is not None:

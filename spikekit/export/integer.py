@@ -15,8 +15,8 @@ from torch import Tensor
 
 from spikekit.errors import ExportError
 from spikekit.export.float_run import LayerTrace
-from spikekit.export.quantise import DECAY_ONE, STATE_SHIFT, IntegerLayer
-from spikekit.ops.integer import IntegerRule, integer_lif, wrapped
+from spikekit.export.quantise import DECAY_ONE, IntegerLayer
+from spikekit.ops.integer import STATE_SHIFT, IntegerRule, integer_lif, wrapped
 
 _SHIFT_LIMIT = 2**25
 # Bytes of one layer's activity in a piece of the batch: it bounds the memory, and some of it is in cache when the next

@@ -16,7 +16,8 @@ from spikekit.export.float_run import LayerTrace, run_plan
 from spikekit.export.integer import arriving, currents, fire
 from spikekit.export.network import LoihiNet
 from spikekit.export.plan import FloatLayer, Floats
-from spikekit.export.quantise import STATE_MAX, STATE_SHIFT, IntegerLayer
+from spikekit.export.quantise import IntegerLayer
+from spikekit.ops.integer import STATE_MAX, STATE_SHIFT
 
 
 @dataclass(frozen=True)

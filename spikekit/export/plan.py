@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from spikekit.errors import ExportError, InputError
 from spikekit.export.chain import flat
 from spikekit.export.synapses import Synapses
-from spikekit.folding import folded_thresholds
+from spikekit.folding import folded_thresholds, normalised
 from spikekit.neurons import LI, LIF, FoldedLIF
 from spikekit.neurons.parameters import broadcast, read_parameter
-from spikekit.norm.tdbn import scale_of
 
 Floats = NDArray[np.float64]
 
@@ -128,16 +125,7 @@ def _fold(
         )
     if norm.running_mean is None:
         raise ExportError(f"layer {name} ({type(norm).__name__}) keeps no running statistics, so it cannot be folded")
-    # In float64: folding in float32 would round the weights a second time.
-    linear, exact_norm = deepcopy(pending[1]).double().eval(), deepcopy(norm).double().eval()
-    # torch's fusion of linear layers needs both, and the factor of a TDBN belongs to both.
-    ones = torch.ones(channels, dtype=torch.float64, device=norm.running_mean.device)
-    weight = ones if exact_norm.weight is None else exact_norm.weight.detach()
-    bias = 0 * ones if exact_norm.bias is None else exact_norm.bias.detach()
-    exact_norm.weight, exact_norm.bias = nn.Parameter(scale_of(norm) * weight), nn.Parameter(scale_of(norm) * bias)
-    if isinstance(linear, nn.Conv2d):
-        return fuse_conv_bn_eval(linear, exact_norm)
-    return fuse_linear_bn_eval(linear, exact_norm)
+    return cast(nn.Conv2d | nn.Linear, normalised(pending[1], norm))
 
 
 def _layer(

@@ -27,19 +27,18 @@ from spikekit.export.float_run import LayerTrace
 from spikekit.export.levels import most_thresholds, nearest_level, share_levels
 from spikekit.export.plan import FloatLayer, Floats
 from spikekit.export.synapses import Synapses
+from spikekit.ops.integer import STATE_MAX, STATE_SHIFT
 
 Integers = NDArray[np.int64]
 
 WEIGHT_BITS = range(4, 9)
 # Parts of its largest weight that a row may be cut to, tried from the largest: where it ends is where it errs least.
 _CUTS = np.arange(1.0, 0.39, -0.05)
-STATE_MAX = 2**23 - 1
 THRESHOLD_MAX = 2**17 - 1
 BIAS_MANTISSA_MAX = 2**12 - 1
 BIAS_EXPONENT_MAX = 7
 EXPONENT_MAX = 7
 DECAY_ONE = 4096
-STATE_SHIFT = 6
 
 
 @dataclass(frozen=True, eq=False)

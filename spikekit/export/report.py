@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from spikekit.export.network import LoihiNet
-from spikekit.export.quantise import STATE_MAX
+from spikekit.ops.integer import STATE_MAX
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from spikekit.errors import InputError
+from spikekit.folding.batch_norm import Linear, Norm, normalised
 from spikekit.folding.thresholds import check_statistics, folded_thresholds, place
 from spikekit.folding.wiring import Wiring, replace
 from spikekit.layers import altered
 from spikekit.neurons import LIF
 from spikekit.neurons.firing import FiringNeuron
 from spikekit.neurons.folded import FoldedLIF
-from spikekit.norm.tdbn import TDBN1d, TDBN2d, scale_of
+from spikekit.norm.tdbn import TDBN1d, TDBN2d
 
-Linear = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 _LINEAR = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, TDBN1d, TDBN2d)
 NEGATIVE = ("flip", "negate", "refuse")
@@ -95,23 +96,25 @@ def _named(work: nn.Module) -> list[tuple[str, nn.Module]]:
 def _fold_batch_norms(work: nn.Module, report: FoldReport) -> None:
     wiring, names = Wiring(work), {module: name for name, module in _named(work)}
     for norm, name in names.items():
-        if not isinstance(norm, nn.modules.batchnorm._NormBase):
+        if not isinstance(norm, Norm):
             continue
         layer = wiring.only_before(norm)
         if reason := _unfit(norm, layer):
             report.kept[name] = reason
             continue
         check_statistics(name, norm, norm.running_mean, norm.running_var)  # type: ignore[arg-type]
-        scale = (norm.running_var.double() + norm.eps).rsqrt() * scale_of(norm)  # type: ignore[union-attr]
-        scale = scale if norm.weight is None else scale * norm.weight.double()
-        shift = -norm.running_mean.double() * scale  # type: ignore[union-attr]
-        shift = shift if norm.bias is None else shift + norm.bias.double() * scale_of(norm)
-        _scale_rows(layer, scale, shift)  # type: ignore[arg-type]
+        _put_into(cast(Linear, layer), norm)
         replace(work, norm, nn.Identity().eval())
         report.weights[name] = names[layer]  # type: ignore[index]
 
 
-def _unfit(norm: nn.modules.batchnorm._NormBase, layer: nn.Module | None) -> str | None:
+def _put_into(layer: Linear, norm: Norm) -> None:
+    exact, dtype = normalised(layer, norm), layer.weight.dtype
+    layer.weight = nn.Parameter(exact.weight.to(dtype))
+    layer.bias = None if exact.bias is None else nn.Parameter(exact.bias.to(dtype))
+
+
+def _unfit(norm: Norm, layer: nn.Module | None) -> str | None:
     """Why batch normalisation cannot go into the layer before it, or None."""
     if type(norm) not in _NORMS or altered(norm):
         return f"it is of the class {type(norm).__name__}, or has hooks"
@@ -129,13 +132,12 @@ def _unfit(norm: nn.modules.batchnorm._NormBase, layer: nn.Module | None) -> str
     return None
 
 
-def _scale_rows(layer: Linear, scale: Tensor, shift: Tensor | None = None) -> None:
-    """Multiply what `layer` gives by `scale` [rows] and add `shift` [rows], through its weight and bias, in float64."""
+def _scale_rows(layer: Linear, scale: Tensor) -> None:
+    """Multiply what `layer` gives by `scale` [rows], through its weight and bias, in float64."""
     dtype, weight = layer.weight.dtype, layer.weight.double()
-    bias = torch.zeros_like(scale) if layer.bias is None else layer.bias.double()
     layer.weight = nn.Parameter((weight * scale.reshape(-1, *[1] * (weight.ndim - 1))).to(dtype))
-    if layer.bias is not None or shift is not None:
-        layer.bias = nn.Parameter((bias * scale + (0 if shift is None else shift)).to(dtype))
+    if layer.bias is not None:
+        layer.bias = nn.Parameter((layer.bias.double() * scale).to(dtype))
 
 
 def _fold_neurons(work: nn.Module, negative: str, threshold: str, report: FoldReport) -> None:

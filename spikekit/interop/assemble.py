@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from copy import deepcopy
 from types import ModuleType
 from typing import Any
@@ -105,6 +106,27 @@ def peer(name: str) -> ModuleType:
         raise InputError(
             f"{name.partition('.')[0]} could not be imported ({error}), so no network of it can be read"
         ) from error
+
+
+def flatten(net: Any, path: str = "") -> list[tuple[str, nn.Module]]:
+    """Every layer of a chain with its path. Raises ExportError for a module with a forward of its own."""
+    if isinstance(net, nn.Module) and type(net).forward is nn.Sequential.forward:
+        pairs = [(str(name), child) for name, child in net.named_children()]
+    elif isinstance(net, Sequence):
+        pairs = [(str(index), child) for index, child in enumerate(net)]
+    else:
+        return [(path or "0", net)]
+    return [found for name, child in pairs for found in flatten(child, f"{path}.{name}".lstrip("."))]
+
+
+def plain(where: str, layer: nn.Module) -> nn.Module:
+    """The layer, if it is one of torch's own, which mean the same in both."""
+    if not type(layer).__module__.startswith("torch.nn.modules"):
+        raise ExportError(
+            f"{where} is not read. Give an nn.Sequential, or the layers in the order of the forward pass: "
+            "[net.fc1, net.lif1, ...]"
+        )
+    return layer
 
 
 def copied(layer: nn.Module) -> nn.Module:

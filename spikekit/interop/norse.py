@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spikekit.errors import ExportError
-from spikekit.interop.assemble import Chain, copied, peer
-from spikekit.interop.snntorch import flatten, plain
+from spikekit.interop.assemble import Chain, copied, flatten, peer, plain
 from spikekit.sequential import Sequential
 from spikekit.surrogate import Surrogate
 
@@ -51,7 +50,7 @@ def _layers(norse: Any, net: Any) -> list[nn.Module]:
     found: list[nn.Module] = []
     for child in net:
         inner = isinstance(child, norse.SequentialState) or type(child) is nn.Sequential
-        found += _layers(norse, child) if inner else [layer for _, layer in flatten(child, "from_norse")]
+        found += _layers(norse, child) if inner else [layer for _, layer in flatten(child)]
     return found
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from spikekit.errors import ExportError
-from spikekit.interop.assemble import Chain, compact, copied, peer
+from spikekit.interop.assemble import Chain, compact, copied, flatten, peer, plain
 from spikekit.neurons import RecurrentLIF
 from spikekit.sequential import Sequential
 from spikekit.surrogate import Surrogate
@@ -30,34 +30,13 @@ def from_snntorch(net: nn.Module | Sequence[nn.Module], *, surrogate: Surrogate 
     """
     snn = peer("snntorch")
     chain = Chain(surrogate)
-    for name, layer in flatten(net, "from_snntorch"):
+    for name, layer in flatten(net):
         where = f"layer {name} ({type(layer).__name__})"
         if isinstance(layer, snn.SpikingNeuron):
             _neuron(snn, where, layer, chain, surrogate)
         else:
             chain.add(copied(plain(where, layer)))
     return chain.sequential()
-
-
-def flatten(net: Any, who: str, path: str = "") -> list[tuple[str, nn.Module]]:
-    """Every layer of a chain with its path. Raises ExportError for a module with a forward of its own."""
-    if isinstance(net, nn.Module) and type(net).forward is nn.Sequential.forward:
-        pairs = [(str(name), child) for name, child in net.named_children()]
-    elif isinstance(net, Sequence):
-        pairs = [(str(index), child) for index, child in enumerate(net)]
-    else:
-        return [(path or "0", net)]
-    return [found for name, child in pairs for found in flatten(child, who, f"{path}.{name}".lstrip("."))]
-
-
-def plain(where: str, layer: nn.Module) -> nn.Module:
-    """The layer, if it is one of torch's own, which mean the same in both."""
-    if not type(layer).__module__.startswith("torch.nn.modules"):
-        raise ExportError(
-            f"{where} is not read. Give an nn.Sequential, or the layers in the order of the forward pass: "
-            "[net.fc1, net.lif1, ...]"
-        )
-    return layer
 
 
 def _neuron(snn: Any, where: str, layer: Any, chain: Chain, surrogate: Surrogate | None) -> None:

@@ -47,19 +47,22 @@ class Neuron(nn.Module):
         self._check_drive(x)
         return self._carry(x, self.integrate)
 
-    def _carry(self, x: Tensor, integrate: Integrate) -> Tensor:
-        """The output of `integrate`, which is given the state that the session holds and whose new state it keeps."""
+    def _carry(self, x: Tensor, integrate: Integrate, compute: Callable[[], Tensor] | None = None) -> Tensor:
+        """The output of `integrate`, which is given the state that the session holds and whose new state it keeps.
+
+        compute: where x only has the shape, dtype and device of the drive, what gives its numbers, for an error.
+        """
         session = sessions.active()
         if session is None:
             y, new, _ = integrate(x, None, ())
-            self._check_finite(x, None, new)
+            self._check_finite(x, None, new, compute)
             return y
         slot = session.slot(self)
         state = session.take(slot)
         if state is not None:
             self._check_state(x, state, slot)
         y, new, traces = integrate(x, state, session.wants(self))
-        self._check_finite(x, state, new)
+        self._check_finite(x, state, new, compute)
         session.give(slot, new)
         for what, trace in traces.items():
             session.put(slot, what, trace)
@@ -128,7 +131,13 @@ class Neuron(nn.Module):
                     f"{x.device}. Move it with sk.map_state(lambda v: v.to(...), state)."
                 )
 
-    def _check_finite(self, x: Tensor, old: dict[str, Tensor] | None, new: dict[str, Tensor]) -> None:
+    def _check_finite(
+        self,
+        x: Tensor,
+        old: dict[str, Tensor] | None,
+        new: dict[str, Tensor],
+        compute: Callable[[], Tensor] | None = None,
+    ) -> None:
         """Find NaN and Inf by the last membrane alone: once in, they never leave it, so T - 1 steps need no look.
 
         On a GPU they are found by a later call: see `spikekit.neurons.watch`.
@@ -152,8 +161,10 @@ class Neuron(nn.Module):
                 or (value.is_cuda and torch.cuda.is_current_stream_capturing())
             ):
                 continue
-            if all_finite(value):
+            # They do not hide in a sum, which takes a twentieth of the time; one that overflows is looked into.
+            if math.isfinite(value.sum().item()) or bool(torch.isfinite(value).all()):
                 continue
+            x = x if compute is None else compute()
             bad = (~torch.isfinite(x)).nonzero()
             if len(bad):
                 index = tuple(bad[0].tolist())
@@ -167,9 +178,3 @@ class Neuron(nn.Module):
                 f"{self}: the membrane grew beyond {value.dtype}'s range on a finite drive. "
                 "Check the scale of the drive, or use beta < 1."
             )
-
-
-def all_finite(value: Tensor) -> bool:
-    """Whether no number of `value` is a NaN or an Inf; waits for a GPU."""
-    # They do not hide in a sum, which takes a twentieth of the time; one that overflows is looked into.
-    return math.isfinite(value.sum().item()) or bool(torch.isfinite(value).all())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import ClassVar
 
 import torch
@@ -93,9 +93,15 @@ class RecurrentLIF(FiringNeuron):
                 f"{tuple(x.shape)}. Put nn.Flatten() before it, or make it RecurrentLIF({x[0, 0].numel()})."
             )
 
-    def _check_finite(self, x: Tensor, old: dict[str, Tensor] | None, new: dict[str, Tensor]) -> None:
+    def _check_finite(
+        self,
+        x: Tensor,
+        old: dict[str, Tensor] | None,
+        new: dict[str, Tensor],
+        compute: Callable[[], Tensor] | None = None,
+    ) -> None:
         try:
-            super()._check_finite(x, old, new)
+            super()._check_finite(x, old, new, compute)
         except InputError as error:
             for name, value in self.recurrent.named_parameters():
                 if bool(torch.isfinite(x).all()) and not bool(torch.isfinite(value).all()):

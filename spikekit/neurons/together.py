@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from spikekit import state as sessions
-from spikekit.neurons.base import Neuron, all_finite
+from spikekit.neurons.base import Neuron
 from spikekit.ops.lif import LIFRule
 
-# State (None at rest), beta, threshold and quantum as the drive needs them, and the rule -> spikes and the last state.
-Fire = Callable[[Tensor | None, Tensor, Tensor, Tensor, LIFRule], tuple[Tensor, Tensor]]
+# State (None at rest), beta, threshold and quantum as the drive needs them, kind of reset and whether the comparison is
+# inclusive -> spikes and the last state.
+Fire = Callable[[Tensor | None, Tensor, Tensor, Tensor, str, bool], tuple[Tensor, Tensor]]
 
 
 class RunsTogether(Neuron):
@@ -24,7 +24,7 @@ class RunsTogether(Neuron):
 
     def _broadcast(self, x: Tensor) -> list[Tensor]:
         """Beta, threshold and quantum as a state of drive `x` needs them."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define _broadcast(x)")
 
     def fuses(self) -> bool:
         """Whether it may run so now: not where somebody records what lies between."""
@@ -42,9 +42,8 @@ class RunsTogether(Neuron):
             drive: Tensor, state: dict[str, Tensor] | None, keep: Collection[str]
         ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
             beta, threshold, quantum = self._broadcast(drive)
-            spikes, v = fire(None if state is None else state["v"], beta, threshold, quantum, self.rule)
-            if not torch.compiler.is_compiling() and not all_finite(v):
-                self._check_finite(compute(), state, {"v": v})
+            v0 = None if state is None else state["v"]
+            spikes, v = fire(v0, beta, threshold, quantum, self.rule.reset, self.rule.inclusive)
             return spikes, {"v": v}, {}
 
-        return self._carry(drive, integrate)
+        return self._carry(drive, integrate, compute)

@@ -88,3 +88,13 @@ def res_net(width: int = 8, reset: str = "hard") -> nn.Module:
 def frames(steps: int = 8, batch: int = 16, size: int = 8, seed: int = 1) -> torch.Tensor:
     """Binary frames [T, B, 2, size, size]."""
     return (torch.rand(steps, batch, 2, size, size, generator=torch.Generator().manual_seed(seed)) < 0.4).float()
+
+
+def spikes_equal(net, folded, x):
+    """Every spike of every layer and the output; returns how often neurons fired."""
+    (y, seen), (z, found) = sk.record(net, x), sk.record(folded, x)
+    assert list(seen) == list(found)
+    for name in seen:
+        assert torch.equal(seen[name], found[name]), name
+    torch.testing.assert_close(z, y.detach(), rtol=1e-9, atol=1e-9)
+    return torch.cat([torch.zeros(0), *(s.flatten() for s in seen.values())]).mean()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+import spikekit as sk
+from spikekit import sequential
 from spikekit.ops import paths
 
 # Relative to the largest gradient; half precision rounds the gradient of x once more, on the way out.
@@ -62,3 +64,42 @@ def triton_device(monkeypatch):
     paths.set_path("triton")
     yield "cpu"
     paths.set_path("auto")
+
+
+@pytest.fixture
+def always_fused(monkeypatch):
+    """Make one-pass kernels run whatever the size and density; gives the shapes of the inputs that they were given.
+
+    cpu: the module with the kernel; gate: the one that asks for the size; choosers: those that ask whether events pay.
+    """
+
+    def watch(cpu, gate, *choosers):
+        for dtype in (torch.float32, torch.float64):
+            assert cpu.supports(dtype)  # and its self-test is over before anything is watched
+        seen = []
+        forward = cpu.forward
+        monkeypatch.setattr(cpu, "forward", lambda x, *rest: seen.append(tuple(x.shape)) or forward(x, *rest))
+        monkeypatch.setattr(gate, "large", lambda multiplications, gradient: multiplications > 0)
+        for module in (gate, *choosers):
+            monkeypatch.setattr(module, "events_pay", lambda *args, **kwargs: True)
+        return seen
+
+    return watch
+
+
+@pytest.fixture
+def one_by_one(monkeypatch):
+    """Run a network with each layer called alone: its output and its state."""
+
+    def run(net, x):
+        with monkeypatch.context() as patch:
+            patch.setattr(sequential, "apply_together", lambda *args: None)
+            return sk.run(net, x)
+
+    return run
+
+
+@pytest.fixture
+def graded_spikes():
+    """A fifth of the entries are not zero, and no two are alike."""
+    return lambda *shape, dtype=torch.float32: (torch.rand(*shape) < 0.2).to(dtype) * torch.randn(*shape, dtype=dtype)

@@ -9,7 +9,6 @@ from torch import nn
 import spikekit as sk
 import spikekit.ops.conv as conv_op
 import spikekit.ops.conv_lif as op
-from spikekit import sequential
 from spikekit.errors import InputError
 from spikekit.ops.conv import cpu as conv_cpu
 from spikekit.ops.conv import events
@@ -17,28 +16,9 @@ from spikekit.ops.conv_lif import cpu
 
 
 @pytest.fixture
-def fused(monkeypatch):
-    """Every convolution by events, whatever its size; the shapes of the images that were run in one pass."""
-    for dtype in (torch.float32, torch.float64):
-        assert cpu.supports(dtype)
-    seen = []
-    forward = cpu.forward
-    monkeypatch.setattr(cpu, "forward", lambda x, *rest: seen.append(tuple(x.shape)) or forward(x, *rest))
-    monkeypatch.setattr(conv_op, "large", lambda multiplications, gradient: multiplications > 0)
-    for module in (conv_op, events, op):
-        monkeypatch.setattr(module, "events_pay", lambda *args, **kwargs: True)
-    return seen
-
-
-def spikes(*shape, dtype=torch.float32):
-    return (torch.rand(*shape) < 0.2).to(dtype) * torch.randn(*shape, dtype=dtype)
-
-
-def one_by_one(net, x, monkeypatch):
-    """The network with each layer called alone."""
-    with monkeypatch.context() as patch:
-        patch.setattr(sequential, "apply_together", lambda *args: None)
-        return sk.run(net, x)
+def fused(always_fused):
+    """Every convolution by events; the shapes of the images that were run in one pass."""
+    return always_fused(cpu, conv_op, events, op)
 
 
 CONVOLUTIONS = {
@@ -53,7 +33,7 @@ CONVOLUTIONS = {
 @pytest.mark.parametrize("reset", ["soft", "hard", "none"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_the_same_spikes(fused, poison, monkeypatch, name, dtype, reset, threads):
+def test_the_same_graded_spikes(fused, poison, name, dtype, reset, threads, graded_spikes, one_by_one):
     shape, settings = CONVOLUTIONS[name]
     outer = settings["out_channels"]
     each = torch.rand(outer, dtype=dtype)
@@ -61,13 +41,13 @@ def test_the_same_spikes(fused, poison, monkeypatch, name, dtype, reset, threads
         for bias in (True, False):
             conv = nn.Conv2d(shape[2], **settings, bias=bias, dtype=dtype)
             net = sk.Sequential(conv, neuron, nn.Identity())
-            x = spikes(*shape, dtype=dtype)
+            x = graded_spikes(*shape, dtype=dtype)
             before = torch.get_num_threads()
             torch.set_num_threads(threads)
             try:
                 with torch.no_grad():
                     y, state = sk.run(net, x)
-                    expected, end = one_by_one(net, x, monkeypatch)
+                    expected, end = one_by_one(net, x)
             finally:
                 torch.set_num_threads(before)
             assert torch.equal(y, expected)
@@ -77,11 +57,11 @@ def test_the_same_spikes(fused, poison, monkeypatch, name, dtype, reset, threads
             assert not fused
 
 
-def test_a_network_is_carried_on(fused):
+def test_a_network_is_carried_on(fused, graded_spikes):
     net = sk.Sequential(
         *(nn.Conv2d(2, 8, 3), sk.LIF(), nn.Conv2d(8, 5, 3, 2), sk.IF()), *(nn.Flatten(), nn.Linear(45, 4), sk.LI())
     )
-    x = spikes(9, 3, 2, 9, 9)
+    x = graded_spikes(9, 3, 2, 9, 9)
     with torch.no_grad():
         whole, end = sk.run(net, x)
         state, pieces = None, []
@@ -94,9 +74,9 @@ def test_a_network_is_carried_on(fused):
         assert torch.equal(state[name]["v"], end[name]["v"])
 
 
-def test_numbers_that_are_not_finite_are_named_like_without(fused):
+def test_numbers_that_are_not_finite_are_named_like_without(fused, graded_spikes):
     net = sk.Sequential(nn.Conv2d(1, 2, 3, padding=1), sk.LIF())
-    x = spikes(3, 2, 1, 5, 5)
+    x = graded_spikes(3, 2, 1, 5, 5)
     x[1, 1, 0, 2, 2] = torch.inf
     with torch.no_grad(), pytest.raises(InputError, match=r"layer 1: LIF.*at \[T, B, ...\] = \[1, 1, 0, 1, 1\]"):
         net(x)
@@ -107,9 +87,9 @@ def test_numbers_that_are_not_finite_are_named_like_without(fused):
         net(torch.zeros(3, 2, 1, 5, 5))
 
 
-def test_not_where_somebody_wants_what_lies_between(fused):
+def test_not_where_somebody_wants_what_lies_between(fused, graded_spikes):
     net = sk.Sequential(nn.Conv2d(1, 2, 3), sk.LIF())
-    x = spikes(3, 2, 1, 5, 5)
+    x = graded_spikes(3, 2, 1, 5, 5)
     net(x)
     with torch.no_grad():
         sk.record(net, x, ["1.drive"])
@@ -118,15 +98,15 @@ def test_not_where_somebody_wants_what_lies_between(fused):
             net(x)
             handle.remove()
         sk.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), sk.LIF()).eval()(x)
-        sk.Sequential(nn.Conv2d(2, 2, 3, groups=2), sk.LIF())(spikes(3, 2, 2, 5, 5))
+        sk.Sequential(nn.Conv2d(2, 2, 3, groups=2), sk.LIF())(graded_spikes(3, 2, 2, 5, 5))
         assert not fused
         net(x)
         assert fused
 
 
-def test_a_compiled_network_runs_it_too(fused):
+def test_a_compiled_network_runs_it_too(fused, graded_spikes):
     net = sk.Sequential(nn.Conv2d(2, 8, 3), sk.LIF(), nn.Conv2d(8, 5, 3, 2), sk.IF(), nn.Flatten())
-    x = spikes(9, 3, 2, 9, 9)
+    x = graded_spikes(9, 3, 2, 9, 9)
     with torch.no_grad():
         expected = net(x)
         fused.clear()
@@ -135,8 +115,8 @@ def test_a_compiled_network_runs_it_too(fused):
     assert torch.equal(found, expected)
 
 
-def test_opcheck():
-    x, weight, bias = spikes(4, 3, 2, 6, 6), torch.randn(7, 2, 3, 3), torch.randn(7)
+def test_opcheck(graded_spikes):
+    x, weight, bias = graded_spikes(4, 3, 2, 6, 6), torch.randn(7, 2, 3, 3), torch.randn(7)
     numbers = [torch.tensor(value) for value in (0.9, 1.0, 1.0)]
     steps = [1, 2, 0, 1, 1, 1]
     for b, v0 in ((bias, None), (None, torch.randn(3, 7, 4, 3))):
@@ -151,17 +131,17 @@ def test_the_self_test_finds_a_fault(monkeypatch):
         cpu._self_test(torch.float32)
 
 
-def test_folded_networks_and_idle_layers_between_run_in_one_pass(fused, monkeypatch):
+def test_folded_networks_and_idle_layers_between_run_in_one_pass(fused, graded_spikes, one_by_one):
     layers = (nn.Conv2d(2, 8, 3), nn.BatchNorm2d(8), nn.Dropout(), sk.LIF(norm=sk.MPBN(8, positive=True)))
     net = sk.Sequential(*layers, nn.Identity(), nn.Flatten(), nn.Linear(8 * 9, 4), sk.LIF())
-    x = spikes(6, 16, 2, 5, 5)
+    x = graded_spikes(6, 16, 2, 5, 5)
     net(x)
     folded = sk.fold(net.eval())
     fused.clear()
     with torch.no_grad():
         y, state = sk.run(folded, x)
         assert fused == [(6 * 16, 2, 5, 5)]
-        expected, end = one_by_one(folded, x, monkeypatch)
+        expected, end = one_by_one(folded, x)
     assert torch.equal(y, expected)
     for name in end:
         assert torch.equal(state[name]["v"], end[name]["v"])
@@ -172,9 +152,9 @@ def test_folded_networks_and_idle_layers_between_run_in_one_pass(fused, monkeypa
     assert not fused
 
 
-def test_flipped_channels_do_not(fused):
+def test_flipped_channels_do_not(fused, graded_spikes):
     net = sk.Sequential(nn.Conv2d(2, 8, 3), sk.LIF(norm=sk.MPBN(8)))
-    x = spikes(6, 16, 2, 5, 5)
+    x = graded_spikes(6, 16, 2, 5, 5)
     net(x)
     with torch.no_grad():
         net[1].norm.weight[3] = -1

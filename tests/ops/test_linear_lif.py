@@ -9,7 +9,7 @@ from torch import nn
 import spikekit as sk
 import spikekit.ops.linear as linear_op
 import spikekit.ops.linear_lif as op
-from spikekit import layers, sequential
+from spikekit import layers
 from spikekit.errors import InputError
 from spikekit.ops.linear import cpu as linear_cpu
 from spikekit.ops.linear import events
@@ -18,47 +18,28 @@ from spikekit.ops.paths import set_path
 
 
 @pytest.fixture
-def fused(monkeypatch):
-    """Every product by events, whatever its size; the shapes of the inputs that were run in one pass."""
-    for dtype in (torch.float32, torch.float64):
-        assert cpu.supports(dtype)
-    seen = []
-    forward = cpu.forward
-    monkeypatch.setattr(cpu, "forward", lambda x, *rest: seen.append(tuple(x.shape)) or forward(x, *rest))
-    monkeypatch.setattr(linear_op, "large", lambda multiplications, gradient: multiplications > 0)
-    for module in (linear_op, events, op):
-        monkeypatch.setattr(module, "events_pay", lambda *args, **kwargs: True)
-    return seen
-
-
-def spikes(*shape, dtype=torch.float32):
-    return (torch.rand(*shape) < 0.2).to(dtype) * torch.randn(*shape, dtype=dtype)
-
-
-def one_by_one(net, x, monkeypatch):
-    """The network with each layer called alone."""
-    with monkeypatch.context() as patch:
-        patch.setattr(sequential, "apply_together", lambda *args: None)
-        return net(x)
+def fused(always_fused):
+    """Every product by events; the shapes of the inputs that were run in one pass."""
+    return always_fused(cpu, linear_op, events, op)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("reset", ["soft", "hard", "none"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("sizes", [(6, 3, 37, 19), (3, 300, 1100, 140), (1, 1, 1, 1), (4, 129, 50, 128)], ids=str)
-def test_the_same_spikes(fused, poison, monkeypatch, sizes, dtype, reset, threads):
+def test_the_same_graded_spikes(fused, poison, sizes, dtype, reset, threads, graded_spikes, one_by_one):
     steps, batch, inner, outer = sizes
     beta = torch.rand(outer, dtype=dtype)
     for neuron in (sk.LIF(0.9, reset=reset), sk.LIF(beta, 0.3, reset, reset_quantum=0.7, inclusive=True)):
         for bias in (True, False):
             net = sk.Sequential(nn.Linear(inner, outer, bias=bias, dtype=dtype), neuron)
-            x = spikes(steps, batch, inner, dtype=dtype)
+            x = graded_spikes(steps, batch, inner, dtype=dtype)
             before = torch.get_num_threads()
             torch.set_num_threads(threads)
             try:
                 with torch.no_grad():
                     y = net(x)
-                    expected = one_by_one(net, x, monkeypatch)
+                    expected, _ = one_by_one(net, x)
             finally:
                 torch.set_num_threads(before)
             assert torch.equal(y, expected)
@@ -66,9 +47,9 @@ def test_the_same_spikes(fused, poison, monkeypatch, sizes, dtype, reset, thread
             assert not fused
 
 
-def test_the_state_is_carried(fused):
+def test_the_state_is_carried(fused, graded_spikes):
     net = sk.Sequential(nn.Linear(30, 20), sk.LIF(), nn.Linear(20, 8), sk.IF(), nn.Linear(8, 4), sk.LI())
-    x = spikes(12, 5, 30)
+    x = graded_spikes(12, 5, 30)
     with torch.no_grad():
         whole, end = sk.run(net, x)
         state, pieces = None, []
@@ -81,17 +62,17 @@ def test_the_state_is_carried(fused):
         assert torch.equal(state[name]["v"], end[name]["v"])
 
 
-def test_a_state_of_another_batch_is_refused(fused):
+def test_a_state_of_another_batch_is_refused(fused, graded_spikes):
     net = sk.Sequential(nn.Linear(30, 20), sk.LIF())
     with torch.no_grad():
-        _, state = sk.run(net, spikes(3, 5, 30))
+        _, state = sk.run(net, graded_spikes(3, 5, 30))
         with pytest.raises(sk.errors.StateError, match=r"layer 1: state of '1' \(LIF\): v is of a batch of 5"):
-            sk.run(net, spikes(3, 4, 30), state)
+            sk.run(net, graded_spikes(3, 4, 30), state)
 
 
-def test_numbers_that_are_not_finite_are_named_like_without(fused):
+def test_numbers_that_are_not_finite_are_named_like_without(fused, graded_spikes):
     net = sk.Sequential(nn.Linear(6, 4), sk.LIF())
-    x = spikes(3, 2, 6)
+    x = graded_spikes(3, 2, 6)
     x[1, 1, 2] = torch.inf
     with torch.no_grad(), pytest.raises(InputError, match=r"layer 1: LIF.*at \[T, B, ...\] = \[1, 1, 0\]"):
         net(x)
@@ -103,9 +84,9 @@ def test_numbers_that_are_not_finite_are_named_like_without(fused):
         net(torch.zeros(3, 2, 6))
 
 
-def test_not_where_somebody_wants_what_lies_between(fused):
+def test_not_where_somebody_wants_what_lies_between(fused, graded_spikes):
     net = sk.Sequential(nn.Linear(6, 4), sk.LIF())
-    x = spikes(3, 2, 6)
+    x = graded_spikes(3, 2, 6)
     net(x)
     with torch.no_grad():
         sk.record(net, x, ["1.drive"])
@@ -126,9 +107,9 @@ def test_not_where_somebody_wants_what_lies_between(fused):
         assert fused
 
 
-def test_a_compiled_network_runs_it_too(fused):
+def test_a_compiled_network_runs_it_too(fused, graded_spikes):
     net = sk.Sequential(nn.Linear(300, 256), sk.LIF(), nn.Linear(256, 5), sk.LI())
-    x = spikes(20, 16, 300)
+    x = graded_spikes(20, 16, 300)
     with torch.no_grad():
         expected = net(x)
         fused.clear()
@@ -146,8 +127,8 @@ def test_dense_input_is_one_after_the_other():
         assert torch.equal(y, net[1](torch.nn.functional.linear(x, net[0].weight, net[0].bias)))
 
 
-def test_opcheck():
-    x, weight, bias = spikes(4, 3, 10), torch.randn(7, 10), torch.randn(7)
+def test_opcheck(graded_spikes):
+    x, weight, bias = graded_spikes(4, 3, 10), torch.randn(7, 10), torch.randn(7)
     numbers = [torch.tensor(value) for value in (0.9, 1.0, 1.0)]
     for b, v0 in ((bias, None), (None, torch.randn(3, 7))):
         arguments = (x, weight, b, v0, *numbers, "soft", False)

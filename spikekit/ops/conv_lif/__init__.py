@@ -13,7 +13,6 @@ from spikekit.ops.conv import cpu as images
 from spikekit.ops.conv.choice import events_pay
 from spikekit.ops.conv_lif import cpu
 from spikekit.ops.lif.operator import lif_inference
-from spikekit.ops.lif.reference import LIFRule
 from spikekit.ops.operators import fake, not_differentiable, operator
 
 __all__ = ["conv2d_lif", "pays"]
@@ -45,26 +44,8 @@ def _supports(dtype: torch.dtype) -> bool:
 _supports._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def conv2d_lif(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    steps: Sequence[int],
-    v0: Tensor | None,
-    beta: Tensor,
-    threshold: Tensor,
-    quantum: Tensor,
-    rule: LIFRule,
-) -> tuple[Tensor, Tensor]:
-    """Spikes [T, B, O, H', W'] and last v of x [T, B, C, H, W]: those of `conv2d` and `lif`, bit for bit.
-
-    Both lie channels last in memory. steps: as for `pays`.
-    """
-    return conv2d_lif_inference(x, weight, bias, steps, v0, beta, threshold, quantum, rule.reset, rule.inclusive)
-
-
 @operator("conv2d_lif")
-def conv2d_lif_inference(
+def conv2d_lif(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -76,7 +57,11 @@ def conv2d_lif_inference(
     reset: str,
     inclusive: bool,
 ) -> tuple[Tensor, Tensor]:
-    """In one pass where events pay, unless the weight holds a NaN or an Inf; else one after the other."""
+    """Spikes [T, B, O, H', W'] and last v of x [T, B, C, H, W]: those of `conv2d` and `lif`, bit for bit.
+
+    Both lie channels last in memory. In one pass where events pay, unless the weight holds a NaN or an Inf; else one
+    after the other. steps: as for `pays`. The rest as in `lif_reference`.
+    """
     flat = images.dense(x.flatten(0, 1))
     if _events_pay(flat, weight, steps):
         found = cpu.forward(flat, weight, bias, steps, v0, (beta, threshold, quantum), reset, inclusive, len(x))

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from spikekit.ops.lif.operator import lif_inference
-from spikekit.ops.lif.reference import LIFRule
 from spikekit.ops.linear import cpu as matrix
 from spikekit.ops.linear import linear_events, serves
 from spikekit.ops.linear.choice import events_pay
@@ -24,20 +23,6 @@ def pays(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     return not torch.is_grad_enabled() and x.ndim == 3 and serves(x, weight, bias) and _supports(x.dtype)
 
 
-def linear_lif(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    v0: Tensor | None,
-    beta: Tensor,
-    threshold: Tensor,
-    quantum: Tensor,
-    rule: LIFRule,
-) -> tuple[Tensor, Tensor]:
-    """Spikes [T, B, N] and last v [B, N] of x [T, B, K]: those of `linear` and `lif`, bit for bit."""
-    return linear_lif_inference(x, weight, bias, v0, beta, threshold, quantum, rule.reset, rule.inclusive)
-
-
 def _supports(dtype: torch.dtype) -> bool:
     return cpu.supports(dtype)
 
@@ -47,7 +32,7 @@ _supports._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @operator("linear_lif")
-def linear_lif_inference(
+def linear_lif(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -58,7 +43,10 @@ def linear_lif_inference(
     reset: str,
     inclusive: bool,
 ) -> tuple[Tensor, Tensor]:
-    """In one pass where events pay, else one after the other."""
+    """Spikes [T, B, N] and last v [B, N] of x [T, B, K]: those of `linear` and `lif`, bit for bit.
+
+    In one pass where events pay, else one after the other. weight: [N, K]. bias: [N]. The rest as in `lif_reference`.
+    """
     x = x.contiguous()
     rows = x.flatten(0, 1)
     bias = None if bias is None else bias.contiguous()
