@@ -128,3 +128,11 @@ def test_attention_over_tokens_at_every_step():
     y = sk.Sequential(sk.fold_time(layer), sk.LIF(), sk.LI())(x)
     assert y.shape == x.shape
     torch.testing.assert_close(sk.fold_time(layer)(x)[3], layer(x[3]))
+
+
+@pytest.mark.parametrize("drop", [nn.Dropout, nn.Dropout2d], ids=lambda kind: kind.__name__)
+def test_dropout_drops_in_training_and_only_there(drop):
+    net = sk.Sequential(nn.Identity(), drop(0.5))
+    x = torch.ones(4, 5, 6, 7, 7)
+    assert (net(x) == 0).any()
+    assert torch.equal(net.eval()(x), x)
