@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from spikekit.errors import InputError
 from spikekit.export.float_run import LayerTrace
-from spikekit.export.lava import LavaJob, LavaLayer, LavaResult, run_job
+from spikekit.export.lava import LavaInput, LavaJob, LavaLayer, LavaResult, run_job
 from spikekit.export.plan import FloatLayer
 from spikekit.export.quantise import IntegerLayer
 
@@ -113,7 +114,9 @@ def verify(
     inputs = x.flatten(2).transpose(0, 1).cpu().numpy().astype(np.int64)
     job = LavaJob(
         "fixed" if fixed else "float",
-        tuple(map(_fixed_layer, chip.layers)) if fixed else tuple(map(_float_layer, chip.plan)),
+        tuple(_lava_layer(layer, layer.decay, layer.current_decay) for layer in chip.layers)
+        if fixed
+        else tuple(_lava_layer(layer, layer.beta, layer.alpha) for layer in chip.plan),
         inputs,
         0 if most <= 1 and int(x.min()) >= 0 else most.bit_length(),
     )
@@ -170,40 +173,25 @@ def compare(names: Sequence[str], traces: Sequence[LayerTrace], result: LavaResu
     )
 
 
-def _fixed_layer(layer: IntegerLayer) -> LavaLayer:
-    rows, cols, values = layer.synapses.connections
+def _lava_layer(layer: IntegerLayer | FloatLayer, decay: NDArray[Any], current: NDArray[Any] | None) -> LavaLayer:
+    """The layer as Lava takes it; decay, current: in the terms of its mode."""
+    fixed = isinstance(layer, IntegerLayer)
+    inputs = []
+    for projection in layer.inputs:
+        rows, cols, values = projection.synapses.connections
+        values = values.astype(np.int64 if fixed else np.float64)
+        exponent = layer.exponent + projection.shift if fixed else 0
+        inputs.append(LavaInput(projection.source, rows, cols, values, projection.synapses.n_in, exponent))
     return LavaLayer(
         name=layer.name,
-        rows=rows,
-        cols=cols,
-        values=values.astype(np.int64),
-        shape=(layer.synapses.n_out, layer.synapses.n_in),
-        weight_exp=layer.exponent,
-        decay=layer.decay,
+        inputs=tuple(inputs),
+        decay=decay,
         bias=layer.bias,
         threshold=layer.threshold,
         quantum=layer.quantum,
         reset=layer.reset,  # type: ignore[arg-type]
         inclusive=layer.inclusive,
         fires=layer.fires,
-        weight_bits=layer.weight_bits,
-    )
-
-
-def _float_layer(layer: FloatLayer) -> LavaLayer:
-    rows, cols, values = layer.synapses.connections
-    return LavaLayer(
-        name=layer.name,
-        rows=rows,
-        cols=cols,
-        values=values.astype(np.float64),
-        shape=(layer.synapses.n_out, layer.synapses.n_in),
-        weight_exp=0,
-        decay=layer.beta,
-        bias=layer.bias,
-        threshold=layer.threshold,
-        quantum=layer.quantum,
-        reset=layer.reset,  # type: ignore[arg-type]
-        inclusive=layer.inclusive,
-        fires=layer.fires,
+        weight_bits=layer.weight_bits if fixed else 8,
+        current_decay=current,
     )
