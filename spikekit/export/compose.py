@@ -117,7 +117,7 @@ def _multiplied(name: str, first: Synapses, then: Synapses) -> Synapses:
 def _check_size(name: str, products: int, first: Synapses, then: Synapses) -> None:
     if products > PRODUCTS_MAX:
         raise ExportError(
-            f"layer {name}: with what lies in front of it, from {first.in_shape} to {then.out_shape}, it makes "
-            f"{products:,} products of weights, which are too many to multiply out. Put an sk.LIF between the two, or a "
-            "strided convolution in their place."
+            f"{name}: with what lies in front of it, from {first.in_shape} to {then.out_shape}, it makes "
+            f"{products:,} products of weights, which are too many to multiply out. Put an sk.LIF between the two, or "
+            "a strided convolution in their place."
         )

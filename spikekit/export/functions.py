@@ -47,8 +47,8 @@ def trace(name: str, module: nn.Module) -> tuple[fx.Graph, Extra]:
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ExportError(
-            f"{name}: its forward cannot be traced ({reason}). Build it of layers, sums and concatenations alone, without asking tensors for their values or shapes, "
-            "or as an sk.Sequential."
+            f"{name}: its forward cannot be traced ({reason}). Build it of layers, sums and concatenations alone, "
+            "without asking tensors for their values or shapes, or as an sk.Sequential."
         ) from error
 
 

@@ -78,7 +78,10 @@ def plan(net: nn.Module, sample: Tensor) -> Plan:
     planner = _Planner()
     found = read(net, Signal.of(INPUT, shape, "input"), planner)
     if not planner.layers:
-        raise ExportError("the network holds no LIF, IF, LI, CUBALIF or RecurrentLIF: there is nothing to export")
+        raise ExportError(
+            "the network holds no LIF, IF, LI, CUBALIF or RecurrentLIF: there is nothing to export. End it in sk.LIF() "
+            "or sk.LI()."
+        )
     last, *others = found.terms
     if others or not found.bare() or last.source == INPUT:
         planner.refuse_silent(found)
@@ -129,9 +132,9 @@ class _Planner:
                 f"layer {name} (MaxPool2d): only spikes have a maximum that neurons can tell. Put it directly behind a "
                 "neuron, or use a strided convolution"
             )
-        terms = [term.behind(name, maximum_pool(pool, term.shape), term.offset) for term in signal.terms]
+        terms = [term.behind(f"layer {name}", maximum_pool(pool, term.shape), term.offset) for term in signal.terms]
         shape = (signal.shape[0], *terms[0].shape[1:])
-        pooled = Signal(shape, tuple(terms), np.zeros(shape), name)
+        pooled = Signal(shape, tuple(terms), np.zeros(shape), f"layer {name}")
         n = prod(shape)
         layer = FloatLayer(
             name, pooled.projections(), np.zeros(n), None, np.zeros(n), np.full(n, 0.5), np.full(n, 0.5), "hard",

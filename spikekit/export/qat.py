@@ -33,9 +33,9 @@ _INTEGERS = ("scale", "decay", "threshold", "quantum")
 class QATLayer(Neuron):
     """Synapses and neurons of one layer in the chip's integers, with straight-through gradients to float weights.
 
-    Activities [T, B, ...] of whole numbers, one an input, to spikes [T, B, *shape], or to a readout's membranes in units
-    of 1.0, in float32. Parameters: weights, one tensor an input, in the shape that `Synapses` gives it, and bias, one a
-    row or one a neuron. Scales, exponents, decay and thresholds are buffers and stay as they are.
+    Activities [T, B, ...] of whole numbers, one an input, to spikes [T, B, *shape], or to a readout's membranes in
+    units of 1.0, in float32. Parameters: weights, one tensor an input, in the shape that `Synapses` gives it, and bias,
+    one a row or one a neuron. Scales, exponents, decay and thresholds are buffers and stay as they are.
     """
 
     def __init__(self, exact: FloatLayer, chip: IntegerLayer, surrogate: Surrogate, detach_reset: bool) -> None:

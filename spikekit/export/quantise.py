@@ -48,8 +48,8 @@ DECAY_ONE = 4096
 class IntegerLayer:
     """One layer of a `LoihiNet`. Arrays hold one int64 a neuron [n]; `scale` (float64) gives each neuron's unit.
 
-    exponent: of the weights of inputs of shift 0. current_decay: as decay, of the synaptic current, which then holds the
-    bias too; None without one.
+    exponent: of the weights of inputs of shift 0. current_decay: as decay, of the synaptic current, which then holds
+    the bias too; None without one. Lava removes one part in 4,096 more of a current than it says.
     """
 
     name: str

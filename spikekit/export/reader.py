@@ -105,9 +105,9 @@ class _Reader:
         if isinstance(module, nn.Linear):
             if len(signal.shape) != 1:
                 raise ExportError(f"{name} sees the shape {signal.shape}; put nn.Flatten before Linear")
-            return linear(path, module, signal)
+            return linear(name, module, signal)
         if isinstance(module, _NORMS) and lead == 1:
-            return affine(path, *_folded(name, module, signal.shape), signal)
+            return affine(name, *_folded(name, module, signal.shape), signal)
         if len(signal.shape) != 3 or lead != 1:
             found = f"the shape {signal.shape}" if lead == 1 else "the axes of time and batch both"
             raise ExportError(f"{name} sees {found}; it takes images (C, H, W), by sk.fold_time in your own forward")
@@ -118,11 +118,11 @@ class _Reader:
                 raise ExportError(f"{name}: padding_mode {module.padding_mode!r} cannot be exported; use 'zeros'")
             if signal.shape[0] != module.in_channels:
                 raise ExportError(f"{name} takes {module.in_channels} channels and sees the shape {signal.shape}")
-            return convolution(path, module, _padding(name, module), signal)
+            return convolution(name, module, _padding(name, module), signal)
         if isinstance(module, nn.Upsample) and module.mode not in ("nearest", "nearest-exact"):
             raise ExportError(f"{name}: mode {module.mode!r} cannot be exported; use 'nearest', which repeats")
         make = next(make for kind, make in _POOLS.items() if isinstance(module, kind))
-        return every_channel(path, module, lambda shape: make(module, shape), signal)
+        return every_channel(name, module, lambda shape: make(module, shape), signal)
 
     def _own_forward(self, name: str, module: nn.Module, path: str, signal: Signal, lead: int) -> Signal:
         if module in self.inside:

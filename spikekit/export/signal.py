@@ -183,7 +183,7 @@ def _mapped(name: str, signal: Signal, behind: Callable[[Term], Term], layer: nn
 def _weight(name: str, layer: nn.Conv2d | nn.Linear) -> Floats:
     for what, value in layer.named_parameters():
         if not bool(torch.isfinite(value).all()):
-            raise ExportError(f"layer {name}: its {what} holds NaN or Inf; was the training stable?")
+            raise ExportError(f"{name}: its {what} holds NaN or Inf; was the training stable?")
     return layer.weight.detach().double().cpu().numpy()
 
 

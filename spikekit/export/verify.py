@@ -114,9 +114,9 @@ def verify(
     inputs = x.flatten(2).transpose(0, 1).cpu().numpy().astype(np.int64)
     job = LavaJob(
         "fixed" if fixed else "float",
-        tuple(_lava_layer(layer, layer.decay, layer.current_decay) for layer in chip.layers)
+        tuple(lava_layer(layer, layer.decay, layer.current_decay) for layer in chip.layers)
         if fixed
-        else tuple(_lava_layer(layer, layer.beta, layer.alpha) for layer in chip.plan),
+        else tuple(lava_layer(layer, layer.beta, layer.alpha) for layer in chip.plan),
         inputs,
         0 if most <= 1 and int(x.min()) >= 0 else most.bit_length(),
     )
@@ -173,7 +173,7 @@ def compare(names: Sequence[str], traces: Sequence[LayerTrace], result: LavaResu
     )
 
 
-def _lava_layer(layer: IntegerLayer | FloatLayer, decay: NDArray[Any], current: NDArray[Any] | None) -> LavaLayer:
+def lava_layer(layer: IntegerLayer | FloatLayer, decay: NDArray[Any], current: NDArray[Any] | None) -> LavaLayer:
     """The layer as Lava takes it; decay, current: in the terms of its mode."""
     fixed = isinstance(layer, IntegerLayer)
     inputs = []

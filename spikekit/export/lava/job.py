@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mode
 from typing import Any, Literal
 
 import numpy as np
@@ -107,12 +108,12 @@ class LavaLayer:
             raise validate.refuse(self.name, "reset", f"{self.reset!r}", "Use 'soft', 'hard' or 'none'.")
         for field in self.per_neuron:
             object.__setattr__(self, field, _array(self.name, field, getattr(self, field), "iuf"))
-        if self.bias.ndim != 1 or not self.bias.size:
-            raise validate.refuse(self.name, "bias", f"shape {self.bias.shape}", "Give one value per neuron: (n,).")
-        for field in self.per_neuron:
-            found = getattr(self, field).shape
-            if found != (self.n,):
-                raise validate.refuse(self.name, field, f"shape {found}", f"Give one value per neuron: ({self.n},).")
+        shapes = {field: getattr(self, field).shape for field in self.per_neuron}
+        usual = mode(shapes.values())
+        for field, found in shapes.items():
+            if found != usual or len(found) != 1 or not found[0]:
+                n = usual[0] if len(usual) == 1 and usual[0] else "n"
+                raise validate.refuse(self.name, field, f"shape {found}", f"Give one value per neuron: ({n},).")
         if not self.inputs:
             raise validate.refuse(self.name, "inputs", "there are none", "Give at least one.")
         object.__setattr__(self, "inputs", tuple(map(self._checked, self.inputs)))

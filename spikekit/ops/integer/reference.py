@@ -11,7 +11,8 @@ or, with a current that is kept, to which the bias belongs then,
     s = v > threshold                              (>= when inclusive)
     v = v - quantum·s | v·(1 - s) | v              soft reset (clipped as above), hard, none
 
-a: the sum of weights that arrives in a step. keep = 4,096 - decay, keep_current = 4,095 - decay. Source: lava-nc 0.10.0, lava.proc.lif.models.
+a: the sum of weights that arrives in a step. keep = 4,096 - decay, keep_current = 4,095 - decay. Source: lava-nc
+0.10.0, lava.proc.lif.models.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ def integer_reference(
     """Run the equations above over the whole sequence, from rest.
 
     sums: a [T, B, ...], whole numbers in any dtype, |a| << exponent below 2^25, below 2^24 with a kept current. bias,
-    keep, threshold (as compared with v), quantum, keep_current: int64 [...]. recurrent: spikes of the last step [B, ...]
-    in the dtype of sums -> what they add to a. Returns spikes [T, B, ...] in the dtype of sums, membranes before the reset [T, B, ...]
-    int32 and the last v [B, ...] int32.
+    keep, threshold (as compared with v), quantum, keep_current: int64 [...]. recurrent: spikes of the last step
+    [B, ...] in the dtype of sums -> what they add to a. Returns spikes [T, B, ...] in the dtype of sums, membranes
+    before the reset [T, B, ...] int32 and the last v [B, ...] int32.
     """
     spikes = torch.zeros_like(sums)
     membranes = torch.empty_like(sums, dtype=torch.int32)

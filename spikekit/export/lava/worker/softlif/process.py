@@ -2,8 +2,8 @@
 
 Lava's own LIF resets to zero only and compares strictly. This process keeps its arithmetic (lava-nc 0.10.0,
 `lava.proc.lif.models`) and adds: a threshold, decays, bias and reset quantum per neuron, three resets, an inclusive
-comparison, a readout that never fires, and a port for the neurons' own spikes. Lava executes every file of this folder when it looks for process models, so the
-folder holds nothing else.
+comparison, a readout that never fires, and a port for the neurons' own spikes. Lava executes every file of this folder
+when it looks for process models, so the folder holds nothing else.
 """
 
 from __future__ import annotations
