@@ -51,8 +51,8 @@ def _dense(name: str, first: Synapses, then: Synapses) -> Synapses:
         return Synapses("dense", then.weight @ first.weight, first.in_shape, then.out_shape)
     _check_size(name, len(then.weight) * max(first.n_in, first.count), first, then)
     post, pre, values = first.connections
-    ends, values = torch.from_numpy(np.stack([pre, post])), torch.from_numpy(np.array(values, np.float64))
-    turned = torch.sparse_coo_tensor(ends, values, (first.n_in, first.n_out), check_invariants=False)
+    ends, weights = torch.from_numpy(np.stack([pre, post])), torch.from_numpy(np.array(values, np.float64))
+    turned = torch.sparse_coo_tensor(ends, weights, (first.n_in, first.n_out), check_invariants=False)
     weight = torch.sparse.mm(turned, torch.from_numpy(then.weight.T.copy())).t().contiguous()
     return Synapses("dense", weight.numpy(), first.in_shape, then.out_shape)
 

@@ -114,7 +114,8 @@ def _cat(where: str, lead: int, tensors: Any, dim: int = 0) -> Signal:
 
 
 def _flatten(where: str, lead: int, one: Signal, start_dim: int = 0, end_dim: int = -1) -> Signal:
-    return flattened(where, *(_axis(where, lead, one, dim) for dim in (start_dim, end_dim)), one)
+    start, end = (_axis(where, lead, one, dim) for dim in (start_dim, end_dim))
+    return flattened(where, start, end, one)
 
 
 def _axis(where: str, lead: int, signal: Signal, dim: int) -> int:
@@ -147,7 +148,15 @@ def _adaptive(where: str, lead: int, one: Signal, output_size: Any) -> Signal:
 
 
 def _interpolate(
-    where: str, lead: int, one: Signal, size: Any = None, scale_factor: Any = None, mode: str = "nearest"
+    where: str,
+    lead: int,
+    one: Signal,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: None = None,
+    recompute_scale_factor: None = None,
+    antialias: bool = False,
 ) -> Signal:
     if mode not in ("nearest", "nearest-exact"):
         raise ExportError(f"{where}: mode {mode!r} cannot be exported; use 'nearest', which repeats")

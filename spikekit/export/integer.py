@@ -109,7 +109,10 @@ def fire(layer: IntegerLayer, sums: Tensor, *, membranes: bool = True) -> tuple[
     feedback = next((p for p in layer.inputs if p.source == SELF), None)
     return integer_lif(
         sums,
-        *map(shaped, (layer.bias, DECAY_ONE - layer.decay, layer.threshold << STATE_SHIFT, layer.quantum)),
+        shaped(layer.bias),
+        shaped(DECAY_ONE - layer.decay),
+        shaped(layer.threshold << STATE_SHIFT),
+        shaped(layer.quantum),
         rule,
         keep_current=kept,
         recurrent=None if feedback is None else lambda spikes: _back(feedback, spikes),

@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from spikekit.errors import ExportError, InputError
 from spikekit.export.float_run import LayerTrace
 from spikekit.export.levels import most_thresholds, nearest_level, share_levels
-from spikekit.export.plan import FloatLayer, Floats
+from spikekit.export.plan import FloatLayer
+from spikekit.export.signal import Floats
 from spikekit.export.synapses import Projection
 from spikekit.ops.integer import STATE_MAX, STATE_SHIFT
 

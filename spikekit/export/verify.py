@@ -16,6 +16,7 @@ from spikekit.export.float_run import LayerTrace
 from spikekit.export.lava import LavaInput, LavaJob, LavaLayer, LavaResult, run_job
 from spikekit.export.plan import FloatLayer
 from spikekit.export.quantise import IntegerLayer
+from spikekit.export.synapses import Projection
 
 if TYPE_CHECKING:
     from spikekit.export.network import LoihiNet
@@ -114,9 +115,7 @@ def verify(
     inputs = x.flatten(2).transpose(0, 1).cpu().numpy().astype(np.int64)
     job = LavaJob(
         "fixed" if fixed else "float",
-        tuple(lava_layer(layer, layer.decay, layer.current_decay) for layer in chip.layers)
-        if fixed
-        else tuple(lava_layer(layer, layer.beta, layer.alpha) for layer in chip.plan),
+        tuple(map(fixed_layer, chip.layers)) if fixed else tuple(map(_float_layer, chip.plan)),
         inputs,
         0 if most <= 1 and int(x.min()) >= 0 else most.bit_length(),
     )
@@ -173,18 +172,38 @@ def compare(names: Sequence[str], traces: Sequence[LayerTrace], result: LavaResu
     )
 
 
-def lava_layer(layer: IntegerLayer | FloatLayer, decay: NDArray[Any], current: NDArray[Any] | None) -> LavaLayer:
-    """The layer as Lava takes it; decay, current: in the terms of its mode."""
-    fixed = isinstance(layer, IntegerLayer)
+def fixed_layer(layer: IntegerLayer) -> LavaLayer:
+    """The layer for Lava's fixed-point processes."""
+    exponents = [layer.exponent + projection.shift for projection in layer.inputs]
+    inputs = _inputs(layer.inputs, exponents, np.int64)
+    return _lava_layer(layer, inputs, layer.decay, layer.current_decay, layer.weight_bits)
+
+
+def _float_layer(layer: FloatLayer) -> LavaLayer:
+    inputs = _inputs(layer.inputs, [0] * len(layer.inputs), np.float64)
+    return _lava_layer(layer, inputs, layer.beta, layer.alpha, 8)
+
+
+def _inputs(projections: Sequence[Projection], exponents: Sequence[int], dtype: type) -> tuple[LavaInput, ...]:
     inputs = []
-    for projection in layer.inputs:
+    for projection, exponent in zip(projections, exponents, strict=True):
         rows, cols, values = projection.synapses.connections
-        values = values.astype(np.int64 if fixed else np.float64)
-        exponent = layer.exponent + projection.shift if fixed else 0
-        inputs.append(LavaInput(projection.source, rows, cols, values, projection.synapses.n_in, exponent))
+        inputs.append(
+            LavaInput(projection.source, rows, cols, values.astype(dtype), projection.synapses.n_in, exponent)
+        )
+    return tuple(inputs)
+
+
+def _lava_layer(
+    layer: IntegerLayer | FloatLayer,
+    inputs: tuple[LavaInput, ...],
+    decay: NDArray[Any],
+    current_decay: NDArray[Any] | None,
+    weight_bits: int,
+) -> LavaLayer:
     return LavaLayer(
         name=layer.name,
-        inputs=tuple(inputs),
+        inputs=inputs,
         decay=decay,
         bias=layer.bias,
         threshold=layer.threshold,
@@ -192,6 +211,6 @@ def lava_layer(layer: IntegerLayer | FloatLayer, decay: NDArray[Any], current: N
         reset=layer.reset,  # type: ignore[arg-type]
         inclusive=layer.inclusive,
         fires=layer.fires,
-        weight_bits=layer.weight_bits if fixed else 8,
-        current_decay=current,
+        weight_bits=weight_bits,
+        current_decay=current_decay,
     )

@@ -21,7 +21,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mode
 from typing import Any, Literal
@@ -135,7 +135,7 @@ class LavaLayer:
         cells = rows * given.n_in + cols
         if np.unique(cells).size != cells.size:
             raise validate.refuse(self.name, "rows, cols", "a pair occurs twice", "Add up its values first.")
-        return replace(given, n_in=int(given.n_in), **arrays)
+        return LavaInput(given.source, rows, cols, values, int(given.n_in), given.weight_exp)
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,16 +197,13 @@ class LavaJob:
             layers = []
             for index, plain in enumerate(meta["layers"]):
                 key = f"layer{index}"
-                inputs = tuple(
-                    LavaInput(
-                        **{field: each[field] for field in ("source", "n_in", "weight_exp")},
-                        **{field: file[f"{key}_input{place}_{field}"] for field in _ENDS},
-                    )
-                    for place, each in enumerate(plain["inputs"])
-                )
+                inputs = []
+                for place, each in enumerate(plain["inputs"]):
+                    rows, cols, values = (file[f"{key}_input{place}_{field}"] for field in _ENDS)
+                    inputs.append(LavaInput(each["source"], rows, cols, values, each["n_in"], each["weight_exp"]))
                 per_neuron = (*_PER_NEURON, *(("current_decay",) if plain["keeps_current"] else ()))
                 arrays: dict[str, Any] = {field: file[f"{key}_{field}"] for field in per_neuron}
-                layers.append(LavaLayer(inputs=inputs, **{field: plain[field] for field in _PLAIN}, **arrays))
+                layers.append(LavaLayer(inputs=tuple(inputs), **{field: plain[field] for field in _PLAIN}, **arrays))
             return cls(meta["mode"], tuple(layers), file["inputs"], meta["input_bits"])
 
 
