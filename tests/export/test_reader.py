@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import spikekit as sk
 from spikekit.errors import ExportError
-from spikekit.export import qat, quantisation_loss, to_loihi
+from spikekit.export import qat, to_loihi
 from spikekit.export.float_run import run_plan
 from spikekit.export.plan import plan
 from spikekit.models import resnet20
@@ -66,7 +66,7 @@ class Functions(nn.Module):
 
     def forward(self, x):
         small = F.avg_pool2d(x, 2, ceil_mode=True)
-        grown = F.interpolate(small, size=x.shape[2:]) if False else F.interpolate(small, size=(8, 7))
+        grown = F.interpolate(small, size=(8, 7))
         joined = torch.cat([grown, x], dim=1)
         y = self.narrow(joined) + self.wide(x).contiguous()
         y = torch.sub(y, F.adaptive_avg_pool2d(y, (8, 7)), alpha=0.5)
@@ -127,7 +127,8 @@ def test_a_neuron_used_twice_has_a_name_each_time():
         def forward(self, x):
             return self.lif(self.linear(self.lif(self.linear(x))))
 
-    assert [layer.name for layer in equal(sk.Sequential(nn.Flatten(), Twice()), frames())] == ["0", "0"][:0] or True
+    layers = equal(sk.Sequential(nn.Flatten(), Twice()), frames())
+    assert [layer.name for layer in layers] == ["1.lif", "1.lif#2"]
 
 
 def test_layers_that_the_output_does_not_need_are_left_out():
@@ -215,4 +216,3 @@ def test_a_reduced_resnet20_is_equal_in_lava(worker):
     for backend in ("lava-fixed", "lava-float"):
         proof = chip.verify(x[:, :2], backend, python=worker)
         assert proof.identical, str(proof)
-    assert quantisation_loss(chip, x).output_error < 1
