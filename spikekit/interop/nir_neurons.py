@@ -37,7 +37,7 @@ def add_neuron(name: str, node: Any, chain: Chain, reading: Reading) -> None:
     if notes:
         chain.drive(where, reading.tensor(gain))
         if kind in ("I", "LI"):
-            chain.integrate(reading.tensor(notes["beta"]))
+            chain.integrate(where, reading.tensor(notes["beta"]))
         else:
             _ours(where, _array(node.v_threshold), chain, reading, notes)
         return
@@ -53,8 +53,8 @@ def add_neuron(name: str, node: Any, chain: Chain, reading: Reading) -> None:
         if leak.any():
             raise ExportError(f"{where} leaks to {leak.flat[0]:.4g}; our LI leaks to 0")
         if alpha is not None:
-            chain.integrate(reading.tensor(alpha))
-        chain.integrate(reading.tensor(beta))
+            chain.integrate(where, reading.tensor(alpha))
+        chain.integrate(where, reading.tensor(beta))
         return
     level, floor = _array(node.v_threshold), _array(node.v_reset)
     reset = _reset(where, reading)

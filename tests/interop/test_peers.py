@@ -175,7 +175,7 @@ def test_a_missing_peer_is_named(monkeypatch, name, read):
     def missing(module):
         raise ImportError(f"No module named {module!r}")
 
-    monkeypatch.setattr("spikekit.interop.assemble.importlib.import_module", missing)
+    monkeypatch.setattr("spikekit.interop.peers.importlib.import_module", missing)
     from spikekit.interop import norse, snntorch
 
     reader = {"from_snntorch": snntorch.from_snntorch, "from_norse": norse.from_norse}[read]
