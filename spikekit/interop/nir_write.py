@@ -11,6 +11,7 @@ without the feedback where nothing is reset. u >= threshold is u > the next smal
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,10 @@ def to_nir(
     """
     if soft not in ("graph", "metadata"):
         raise InputError(f"to_nir: soft must be 'graph' or 'metadata', got {soft!r}")
-    if not 0 < dt < float("inf"):
-        raise InputError(f"to_nir: dt must be a positive number of seconds, got {dt}")
+    if not (isinstance(dt, (int, float)) and 0 < dt < float("inf")):
+        raise InputError(f"to_nir: dt must be a positive number of seconds, got {dt!r}")
+    if not isinstance(sample, Tensor):
+        raise InputError(f"to_nir: sample must be an input tensor [T, B, ...], got {type(sample).__name__}")
     nir = require("nir", "nir")
     layers = plan(net, sample)
     writer = _Writer(nir, dt, soft, tuple(sample.shape[2:]))
@@ -48,8 +51,26 @@ def to_nir(
         writer.layer(layer)
     graph = writer.finish()
     if path is not None:
-        nir.write(str(path), graph)
+        _write(nir, Path(path), graph)
     return graph
+
+
+def _write(nir: Any, path: Path, graph: Any) -> None:
+    """Replace the file at `path`; on any failure the file that was there stays."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"to_nir: {path} is there and is no file; give the name of one")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            nir.write(str(temporary), graph)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:
+        # h5py reports a full disk as a RuntimeError at times.
+        raise InputError(
+            f"to_nir: {path} could not be written ({error}). Give a file in a folder that is there, with free space"
+        ) from error
 
 
 class _Writer:
@@ -59,10 +80,18 @@ class _Writer:
         self.edges: list[tuple[str, str]] = []
         self.last = "input"
 
-    def add(self, name: str, node: Any) -> None:
+    def add(self, name: str, node: Any) -> str:
+        """Put a node behind the last one, under its name or, where that is taken, one like it."""
+        name = self.free(name)
         self.nodes[name] = node
         self.edges.append((self.last, name))
         self.last = name
+        return name
+
+    def free(self, name: str) -> str:
+        while name in self.nodes or name == "output":
+            name += "_"
+        return name
 
     def layer(self, layer: FloatLayer) -> None:
         # "/" would be a folder of the HDF5 file.
@@ -75,10 +104,12 @@ class _Writer:
             geometry = (synapses.stride, synapses.padding, synapses.dilation)
             self.add(f"{name}_conv", nir.Conv2d(synapses.in_shape[1:], weight, *geometry, synapses.groups, bias))
             self.shape = synapses.out_shape
-            kernel = weight.shape[2:]
-            if kernel[0] != kernel[1]:
-                # nir 1.0.8 infers the shape of the output from the height of the kernel alone.
-                self.nodes[self.last].output_type = {"output": np.array(self.shape)}
+            # nir 1.0.8 infers both from a kernel that is square, in one group.
+            node = self.nodes[self.last]
+            node.input_type, node.output_type = (
+                {"input": np.array(synapses.in_shape)},
+                {"output": np.array(self.shape)},
+            )
         else:
             if len(self.shape) > 1:
                 self.add(f"{name}_flatten", nir.Flatten({"input": np.array(self.shape)}, start_dim=0))
@@ -116,19 +147,21 @@ class _Writer:
             )
             self.add(name, node)
             return
-        self.add(f"{name}_membrane", integrator)
-        self.add(name, nir.Threshold(level, metadata=notes))
+        membrane = self.add(f"{name}_membrane", integrator)
+        spikes = self.add(name, nir.Threshold(level, metadata=notes))
         if layer.reset == "soft":
-            self.nodes[f"{name}_reset"] = nir.Scale(-beta * quantum)
-            self.edges += [(name, f"{name}_reset"), (f"{name}_reset", f"{name}_membrane")]
+            reset = self.free(f"{name}_reset")
+            self.nodes[reset] = nir.Scale(-beta * quantum)
+            self.edges += [(spikes, reset), (reset, membrane)]
 
     def finish(self) -> Any:
-        self.add("output", self.nir.Output(np.array(self.shape)))
+        self.nodes["output"] = self.nir.Output(np.array(self.shape))
+        self.edges.append((self.last, "output"))
         return self.nir.NIRGraph(self.nodes, self.edges, type_check=self._checks())
 
     def _checks(self) -> bool:
-        kernels = [n.weight.shape[2:] for n in self.nodes.values() if isinstance(n, self.nir.Conv2d)]
-        return all(height == width for height, width in kernels)
+        convs = [node for node in self.nodes.values() if isinstance(node, self.nir.Conv2d)]
+        return all(conv.groups == 1 and conv.weight.shape[2] == conv.weight.shape[3] for conv in convs)
 
 
 def exact(values: Array) -> Array:

@@ -88,8 +88,8 @@ def _reset(where: str, layer: Any) -> str:
     # With reset_delay the number is looked at by nothing.
     if does is None or (does != says and not layer.reset_delay) or does != layer.reset_mechanism:
         raise ExportError(
-            f"{where} was made with reset_mechanism={does!r} and says {layer.reset_mechanism!r} ({says!r}) now; snnTorch "
-            "does what it was made with. Make it anew with the reset that you mean"
+            f"{where} was made with reset_mechanism={does!r} and says {layer.reset_mechanism!r} ({says!r}) now; "
+            "snnTorch does what it was made with. Make it anew with the reset that you mean"
         )
     return _RESETS[does]
 
