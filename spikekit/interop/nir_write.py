@@ -89,8 +89,8 @@ class _Writer:
         # "/" would be a folder of the HDF5 file.
         name = layer.name.replace("/", "_")
         shape = self._neuron_shape(layer)
-        entry, sender = self._neuron(name, layer, shape)
-        self.senders[number] = (sender, shape)
+        entry, spikes = self._neuron(name, layer, shape)
+        self.senders[number] = (spikes, shape)
         bias = layer.bias
         for place, projection in enumerate(layer.inputs):
             own = name if len(layer.inputs) == 1 else f"{name}_{place}"
