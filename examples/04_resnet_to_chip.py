@@ -21,15 +21,8 @@ import spikekit as sk
 from spikekit.errors import SpikekitError
 from spikekit.export import layer_reports, to_loihi
 from spikekit.export.tables import layer_table, table
-from spikekit.models import resnet20
 from spikekit.task import Task
 from spikekit.train import decode, seed_all
-
-
-def network(width: float, reset: str, mpbn: bool) -> sk.Sequential:
-    """ResNet-20 for events whose logits a leaky readout sums up."""
-    neuron = {"kind": "lif", "reset": reset, "beta": 0.5, "mpbn": mpbn}
-    return sk.Sequential(*resnet20(2, 10, width, norm="bn", neuron=neuron), sk.LI(0.95))
 
 
 def main() -> int:
@@ -45,11 +38,12 @@ def main() -> int:
     given = parser.parse_args()
     start = time.monotonic()
 
-    task = Task(bins=given.bins).resolved()
+    neuron = {"kind": "lif", "reset": given.reset, "beta": 0.5, "mpbn": not given.plain}
+    arguments = {"in_channels": 2, "width": given.width, "norm": "bn", "neuron": neuron, "readout": 0.95}
+    task = Task(bins=given.bins, model="resnet20", arguments=arguments).resolved()
     train, test = task.loaders(batch_size=20, seed=given.seed)
     seed_all(given.seed)
-    net = network(given.width, given.reset, mpbn=not given.plain)
-    trainer = sk.Trainer(net, run_dir=given.out, **task.recipe(), seed=given.seed)
+    trainer = sk.Trainer(task.build(), run_dir=given.out, **task.recipe(), seed=given.seed, config=task.config())
     trainer.fit(train, test, epochs=given.epochs, resume=False)
     net = trainer.net.eval()
 
@@ -61,7 +55,7 @@ def main() -> int:
         return f"{(decode(output) == labels).float().mean().item():.2%}"
 
     rows = [["float", f"{trainer.evaluate(test).accuracy:.2%}"]]
-    chips = {bits: to_loihi(net, calibration, weight_bits=bits) for bits in (8, 6, 4)}
+    chips = {bits: to_loihi(net, calibration, weight_bits=bits, notes=task.config()) for bits in (8, 6, 4)}
     rows.append(["normalisation folded, float64", right(chips[8].trace_float(x)[-1].membranes)])
     rows += [[f"{bits}-bit integers", right(chip.simulate(x))] for bits, chip in chips.items()]
     proofs = [chips[8].verify(x[:, : given.lava_samples], backend) for backend in ("lava-fixed", "lava-float")]
