@@ -72,7 +72,9 @@ def test_values_are_multiplied_and_spikes_are_not():
 
 def test_the_batch_size_changes_nothing():
     torch.manual_seed(1)
-    net = sk.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), sk.LIF(0.9, 0.3), nn.Flatten(), nn.Linear(48, 4), sk.LI())
+    net = sk.Sequential(
+        nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), sk.LIF(0.9, 0.3), nn.Flatten(), nn.Linear(48, 4), sk.LI()
+    )
     x = torch.rand(4, 6, 2, 6, 6)
     # One sample of spikes alone: NeuroBench would count its operations as accumulates.
     x[:, 2] = x[:, 2].round()

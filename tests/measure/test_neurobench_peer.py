@@ -85,4 +85,3 @@ def test_its_sums_are_rounded_beyond_24_bits(theirs):
     x = torch.ones(1, 1, 4097)
     assert neurobench(net, x).dense == 4097**2
     assert theirs(net, [x])["SynapticOperations"]["Dense"] != 4097**2
-
