@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -148,7 +148,7 @@ def _input_hook(counter: InputCounter) -> Callable[[nn.Module, Any, Tensor], Non
         if isinstance(module, RecurrentLIF):
             counter.add(torch.cat([torch.zeros_like(output[:1]), output[:-1]]), 1)
         else:
-            counter.add(inputs[0], module.weight.ndim - 1)  # type: ignore[union-attr, operator]
+            counter.add(inputs[0], cast(Tensor, module.weight).ndim - 1)
 
     return look
 
@@ -181,7 +181,7 @@ def _weighted(layer: nn.Module) -> nn.Module:
 
 
 def _connection_sparsity(layers: Sequence[nn.Module]) -> float:
-    weights: list[Tensor] = [_weighted(layer).weight for layer in layers]  # type: ignore[misc]
+    weights = [cast(Tensor, _weighted(layer).weight) for layer in layers]
     total = sum(weight.numel() for weight in weights)
     return sum(int((weight == 0).sum()) for weight in weights) / total if total else 0.0
 
