@@ -67,8 +67,9 @@ class Core:
 class Placement:
     """One layer on one chip.
 
-    cores: what each holds; empty where it does not fit, and `reason` and `way_out` say why and what to do. order:
-    "channels" (as in torch) or "pixels" (all channels of a pixel together). bound: the limit that asks for most cores.
+    cores: what each holds; empty where it does not fit, and `reason` says why. order: of the neurons, "channels" (as in
+    torch), "pixels" (all channels of a pixel together) or "thresholds" (those that share a core's thresholds together).
+    bound: the limit that ends most cores. way_out: what to do where it does not fit, or needs more cores than it must.
     """
 
     layer: str
@@ -87,9 +88,14 @@ class Placement:
 
 def place(layers: Sequence[Wiring], target: Target) -> tuple[Placement, ...]:
     """Every layer in cores of its own. layers: in the order of the data; feedback may go anywhere."""
+    return place_and_listen(layers, target)[0]
+
+
+def place_and_listen(layers: Sequence[Wiring], target: Target) -> tuple[tuple[Placement, ...], Ints]:
+    """As `place`, and how many cores listen to each neuron of the network, by number."""
     total = max(max((layer.first + layer.neurons for layer in layers), default=0), *(_last(layer) for layer in layers))
     feedback = any(len(layer.pre) and layer.pre.max() >= layer.first for layer in layers)
-    listeners = np.zeros(total, np.int64)
+    listeners = heard = np.zeros(total, np.int64)
     placed: list[Placement] = []
     # Who listens is known once all that follows is placed; with feedback, after a first round.
     for _ in range(2 if feedback else 1):
@@ -101,7 +107,7 @@ def place(layers: Sequence[Wiring], target: Target) -> tuple[Placement, ...]:
             heard += counts(total)
             placed.insert(0, placement)
         listeners = np.maximum(listeners, heard)
-    return tuple(placed)
+    return tuple(placed), heard
 
 
 def _last(layer: Wiring) -> int:
@@ -122,12 +128,9 @@ class _Listening:
 
 
 def _place(layer: Wiring, target: Target, sent: Ints) -> tuple[Placement, _Listening]:
-    """The better of both orders of an image's neurons."""
-    orders = {"channels": np.arange(layer.neurons)}
-    if len(layer.shape) == 3 and layer.shape[0] > 1 and prod(layer.shape[1:]) > 1:
-        orders["pixels"] = np.arange(layer.neurons).reshape(layer.shape[0], -1).T.flatten()
+    """The best of all orders of the neurons."""
     found = []
-    for name, order in orders.items():
+    for name, order in _orders(layer, target).items():
         packer = _Packer(layer, target, order, sent)
         placement, edges = packer.pack()
         found.append((replace(placement, order=name), _Listening(packer, edges)))
@@ -137,7 +140,22 @@ def _place(layer: Wiring, target: Target, sent: Ints) -> tuple[Placement, _Liste
     )
 
 
+def _orders(layer: Wiring, target: Target) -> dict[str, Ints]:
+    image = len(layer.shape) == 3 and layer.shape[0] > 1 and prod(layer.shape[1:]) > 1
+    orders = {"channels": np.arange(layer.neurons)}
+    if image:
+        orders["pixels"] = np.arange(layer.neurons).reshape(layer.shape[0], -1).T.flatten()
+    distinct, kinds = np.unique(layer.thresholds, return_inverse=True)
+    most = target["thresholds"]
+    if layer.fires and most is not None and len(distinct) > most:
+        order = orders["pixels" if image else "channels"]
+        orders["thresholds"] = order[np.argsort((kinds.reshape(-1) // most)[order], kind="stable")]
+    return orders
+
+
 class _Packer:
+    """Fills cores with neurons in one order, as many as fit."""
+
     def __init__(self, layer: Wiring, target: Target, order: Ints, sent: Ints) -> None:
         self.layer, self.target = layer, target
         place = np.empty_like(order)
@@ -209,8 +227,11 @@ class _Packer:
                 bounds.append("neurons" if full else limit)
             cores.append(held)
             edges.append(good)
-        bound = max(set(bounds), key=bounds.count) if bounds else ""
-        return Placement(layer.name, target.name, tuple(cores), bound=bound), edges
+        bound = max(sorted(set(bounds)), key=bounds.count) if bounds else ""
+        way = ""
+        if layer.fires and len(np.unique(layer.thresholds)) > target.most("thresholds"):
+            way = "A core holds few thresholds: share them with to_loihi(..., thresholds='group') to need fewer cores."
+        return Placement(layer.name, target.name, tuple(cores), bound=bound, way_out=way), edges
 
 
 def exceeded(core: Core, target: Target) -> str:

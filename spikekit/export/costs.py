@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spikekit.export.cores import Placement
 from spikekit.export.facts import LayerFacts
 
 
@@ -84,15 +83,8 @@ def _total(activity: Tensor) -> NDArray[np.float64]:
     return total
 
 
-def messages(costs: Costs, placements: Sequence[Placement]) -> float | None:
-    """Spikes times the cores that listen to each, per sample; None where a layer has no place.
-
-    A layer's neurons are taken to fire alike: exact where all of them are heard by as many cores.
-    """
-    if not all(placement.fits for placement in placements):
-        return None
-    total = 0.0
-    for layer, placement in zip(costs.layers, placements, strict=True):
-        neurons = sum(core.neurons for core in placement.cores)
-        total += layer.spikes * sum(core.out_axons for core in placement.cores) / max(neurons, 1)
-    return total
+def messages(rates: Sequence[NDArray[np.float64]], listeners: NDArray[np.int64], steps: int) -> float:
+    """Spikes times the cores that listen to each, per sample. rates: spikes a step of each neuron, by layer [n]."""
+    sent = np.concatenate(rates) * steps
+    # The input's neurons come first, and are not on the chip.
+    return float(sent @ listeners[len(listeners) - len(sent) :])

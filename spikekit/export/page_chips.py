@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from spikekit.export.cores import Placement
 from spikekit.export.energy import OPERATIONS, Energy, in_words
-from spikekit.export.page_html import Cell, Html, join, note, section, table, tag
+from spikekit.export.page_html import Cell, Html, beside, join, note, section, table, tag
 from spikekit.export.page_pictures import meter
 from spikekit.export.summary import Summary
 from spikekit.export.targets import KEYS, LOIHI1, Target
@@ -77,9 +77,10 @@ def cores(summary: Summary) -> Html:
             )
     parts.append(
         note(
-            "Each layer has cores of its own, filled in the order of its neurons: by channels, or by pixels with all "
-            "channels of a pixel together, whichever takes fewer. Bars: the fullest core, beside what a core holds. "
-            "A kernel is stored once for every synapse, not shared. What the input needs is not counted."
+            "Each layer has cores of its own, filled in the order of its neurons that takes fewest: by channels, by "
+            "pixels with all channels of a pixel together, or with those together that share thresholds. Bars: the "
+            "fullest core, beside what a core holds. A kernel is stored once for every synapse, not shared. What the "
+            "input needs is not counted."
         )
     )
     return section("Cores", *parts)
@@ -101,6 +102,8 @@ def _cores(target: Target, placements: Sequence[Placement]) -> Html:
     rows: list[list[Cell]] = []
     reasons: list[Html] = []
     for placement in placements:
+        if placement.fits and placement.way_out:
+            reasons.append(note(f"Layer {placement.layer}: {placement.way_out}"))
         if not placement.fits:
             rows.append([placement.layer, tag("span", "does not fit", class_="bad"), "", "", "", "", "", ""])
             reasons.append(
@@ -127,7 +130,7 @@ def _cores(target: Target, placements: Sequence[Placement]) -> Html:
 def _fullest(placement: Placement, target: Target, key: str) -> Html:
     most = max(getattr(core, key) for core in placement.cores)
     limit = target[key]
-    return join(f"{most:,}") if limit is None else join(meter(most / limit), f"{most:,}")
+    return join(f"{most:,}") if limit is None else beside(meter(most / limit), f"{most:,}")
 
 
 def energy(summary: Summary) -> Html:
@@ -161,10 +164,10 @@ def energy(summary: Summary) -> Html:
             "p",
             "Counted operations times published figures: the dynamic energy of one sample, of the cores alone.",
         ),
-        table(["table", "a sample", "counted", "source", "mind"], rows, left=(0, 2, 3, 4)),
+        table(["table", "energy", "counted", "source", "note"], rows, left=(0, 2, 3, 4)),
         note("No table of Loihi 2 has been published, so no figure of it is given."),
         tag("h3", "Arithmetic of 45 nm, as papers compare"),
-        table(["", "operations", "a sample"], arithmetic, left=(0,)),
+        table(["", "operations", "energy"], arithmetic, left=(0,)),
         note(f"{once.model.source}. {once.model.caveat[:1].upper()}{once.model.caveat[1:]}."),
     )
 

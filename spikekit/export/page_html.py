@@ -51,6 +51,11 @@ def note(*children: Cell) -> Html:
     return tag("p", *children, class_="note")
 
 
+def beside(picture: Html, number: str) -> Html:
+    """A number behind its bar, in line with those above it."""
+    return join(picture, tag("span", number, class_="number"))
+
+
 def tile(label: str, value: str, more: str = "", kind: str = "") -> Html:
     """One number, large."""
     return tag(
@@ -87,8 +92,8 @@ h2{font-size:1.2em;margin:40px 0 8px;padding-top:12px;border-top:1px solid var(-
 h3{font-size:1em;margin:22px 0 6px}
 p{margin:6px 0 10px;max-width:76ch}
 .note{color:var(--soft);font-size:.87em}
-.tiles{display:flex;flex-wrap:wrap;gap:10px;margin:18px 0}
-.tile{flex:1 1 150px;background:var(--fill);border:1px solid var(--line);border-radius:8px;padding:10px 14px}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(240px,45%),1fr));gap:10px;margin:18px 0}
+.tile{background:var(--fill);border:1px solid var(--line);border-radius:8px;padding:10px 14px}
 .tile span{display:block}
 .label{color:var(--soft);font-size:.82em}
 .value{font-size:1.35em;font-variant-numeric:tabular-nums}
@@ -109,9 +114,11 @@ figure svg{width:100%;height:120px;background:var(--fill);border:1px solid var(-
 figcaption{color:var(--soft);font-size:.8em;margin-top:3px}
 .ends{display:flex;justify-content:space-between}
 .meter{display:inline-block;width:90px;height:9px;background:var(--fill);border:1px solid var(--line);
-vertical-align:middle;margin-right:6px}
+vertical-align:middle}
+.number{display:inline-block;min-width:5.6em}
 code{font:.92em ui-monospace,Menlo,Consolas,monospace;background:var(--fill);padding:1px 4px;border-radius:3px}
 @media (max-width:760px){.pictures{grid-template-columns:1fr}}
+@page{margin:14mm}
 @media print{:root{--page:#fff;--ink:#000;--soft:#444;--line:#bbb;--fill:#fff;--mark:#0b6a94}
 main{max-width:none;padding:0}
 body{font-size:10pt}section{break-inside:auto}h2,h3{break-after:avoid}tr,figure,.tile{break-inside:avoid}

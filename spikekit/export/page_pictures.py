@@ -9,7 +9,6 @@ from spikekit.export.page_html import Html, tag
 
 # Cells of a raster and shades of one: a raster of thousands of neurons stays below some 100 kB.
 _ROWS, _COLUMNS, _SHADES = 120, 200, 5
-_BARS = 32
 
 
 def raster(spikes: NDArray[np.bool_]) -> Html:
@@ -27,16 +26,16 @@ def raster(spikes: NDArray[np.bool_]) -> Html:
     return _picture(columns, rows, *paths, label=f"spikes of {spikes.shape[1]} neurons in {len(spikes)} steps")
 
 
-def histogram(values: NDArray[np.float64], low: float, high: float, label: str) -> Html:
-    """How many of `values` lie in each of 32 equal parts of low to high; the highest bar fills the picture."""
-    counts, _ = np.histogram(values, bins=_BARS, range=(low, high if high > low else low + 1))
+def histogram(values: NDArray[np.float64], low: float, high: float, label: str, bars: int = 32) -> Html:
+    """How many of `values` lie in each of so many equal parts of low to high; the highest bar fills the picture."""
+    counts, _ = np.histogram(values, bins=bars, range=(low, high if high > low else low + 1))
     most = max(int(counts.max()), 1)
-    bars = "".join(
+    outline = "".join(
         f"M{i + 0.1:.1f} 40v{-38 * count / most:.2f}h.8v{38 * count / most:.2f}z"
         for i, count in enumerate(counts)
         if count
     )
-    return _picture(_BARS, 40, tag("path", d=bars, fill="currentColor"), label=label)
+    return _picture(bars, 40, tag("path", d=outline, fill="currentColor"), label=label)
 
 
 def meter(part: float) -> Html:

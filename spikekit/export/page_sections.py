@@ -6,7 +6,7 @@ import numpy as np
 
 from spikekit.export.energy import in_words
 from spikekit.export.facts import LayerFacts
-from spikekit.export.page_html import Cell, Html, join, note, section, table, tag, tile
+from spikekit.export.page_html import Cell, Html, beside, join, note, section, table, tag, tile
 from spikekit.export.page_pictures import histogram, meter, raster
 from spikekit.export.summary import Summary
 
@@ -111,14 +111,14 @@ def activity(summary: Summary) -> Html:
                 f"{cost.spikes:,.1f}" if layer.fires else "",
                 f"{cost.synaptic_operations:,.0f}",
                 f"{cost.dense_operations:,}",
-                join(meter(part), f"{part:.1%}"),
+                beside(meter(part), f"{part:.1%}"),
             ]
         )
     counts, dense = summary.costs.counts, sum(cost.dense_operations for cost in summary.costs.layers)
     whole = _part_of_dense(summary)
     total: list[Cell] = [
         "total", "", "", f"{sum(cost.silent for cost in summary.costs.layers):,}", f"{counts['spikes']:,.1f}",
-        f"{counts['synaptic_operations']:,.0f}", f"{dense:,}", join(meter(whole), f"{whole:.1%}"),
+        f"{counts['synaptic_operations']:,.0f}", f"{dense:,}", beside(meter(whole), f"{whole:.1%}"),
     ]  # fmt: skip
     names = ["layer", "rate, float", "rate, integer", "silent", "spikes", "synaptic operations", "dense", "of dense"]
     return section(
@@ -158,10 +158,13 @@ def _raster(spikes: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Html:
 
 def _weights(layer: LayerFacts) -> Html:
     weights = np.concatenate([arriving.weights for arriving in layer.inputs])
-    size = max(int(np.abs(weights).max(initial=0)), 1)
     zeros = float((weights == 0).mean()) if weights.size else 0.0
-    ends = tag("span", tag("span", f"-{size}"), tag("span", "weights"), tag("span", f"{size}"), class_="ends")
-    picture = histogram(weights[weights != 0].astype(float), -size, size, f"weights of layer {layer.name}")
+    ends = tag("span", tag("span", "-256"), tag("span", "weights"), tag("span", "256"), class_="ends")
+    # As many values of a weight in every bar: it is a multiple of 2^(9 - bits).
+    bar = max(2 ** (9 - layer.weight_bits), 16)
+    low = -256 - bar / 2
+    values = weights[weights != 0].astype(np.float64)
+    picture = histogram(values, low, -low, f"weights of layer {layer.name}", bars=512 // bar + 1)
     return tag("figure", picture, tag("figcaption", ends, f"{weights.size:,} stored; {zeros:.1%} are zero, not shown"))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spikekit.errors import InputError
-from spikekit.export.cores import Placement, place
+from spikekit.export.cores import Placement, place_and_listen
 from spikekit.export.costs import Costs, costs, messages
 from spikekit.export.energy import CHIPS, CMOS_45NM, Energy, EnergyModel, estimate
 from spikekit.export.facts import LayerFacts, facts, wirings
@@ -83,11 +83,14 @@ def summarise(
     spikes = [trace.spikes for trace in traces]
     cost = costs(layers, x, spikes)
     wired = wirings(layers, x[0, 0].numel())
-    placements = tuple(place(wired, target) for target in targets)
-    counts = cost.counts
-    # Messages between cores are those of Loihi 1, whose energies the tables give.
-    sent = next((messages(cost, p) for t, p in zip(targets, placements, strict=True) if t is LOIHI1), None)
-    measured = counts if sent is None else {**counts, "messages": sent}
+    rates = tuple(activity.double().mean((0, 1)).cpu().numpy() for activity in spikes)
+    placements, measured = [], dict(cost.counts)
+    for target in targets:
+        placed, listeners = place_and_listen(wired, target)
+        placements.append(placed)
+        # The tables are of Loihi 1, so the messages are those between its cores.
+        if target is LOIHI1 and all(placement.fits for placement in placed):
+            measured["messages"] = messages(rates, listeners, cost.steps)
     return Summary(
         title=title or "An exported network",
         data=data,
@@ -96,16 +99,16 @@ def summarise(
         float_rates=tuple(float(trace.spikes.double().mean()) for trace in exact),
         loss=quantisation_loss(chip, x),
         targets=tuple(targets),
-        placements=placements,
+        placements=tuple(placements),
         energies=tuple(estimate(measured, model) for model in models),
         conventional=(
             estimate({"macs": cost.macs}, CMOS_45NM),
-            estimate({"accumulates": counts["synaptic_operations"]}, CMOS_45NM),
+            estimate({"accumulates": measured["synaptic_operations"]}, CMOS_45NM),
         ),
         proofs=() if proof is None else (proof,) if isinstance(proof, Proof) else tuple(proof),
         accuracies=dict(accuracies or {}),
         raster=tuple(activity[:, 0].bool().cpu().numpy() for activity in spikes),
-        rates=tuple(activity.double().mean((0, 1)).cpu().numpy() for activity in spikes),
+        rates=rates,
     )
 
 
