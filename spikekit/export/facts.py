@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spikekit.export.cores import Wiring
 from spikekit.export.network import LoihiNet
+from spikekit.export.packing import Wiring
 from spikekit.export.quantise import IntegerLayer
 
 Ints = NDArray[np.int64]

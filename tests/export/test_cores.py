@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spikekit.errors import InputError
-from spikekit.export.cores import Wiring, exceeded, place
+from spikekit.export.cores import place
+from spikekit.export.packing import Wiring, exceeded
 from spikekit.export.synapses import Synapses
 from spikekit.export.targets import LOIHI1, LOIHI2, Limit, Target
 
