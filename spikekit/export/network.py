@@ -51,7 +51,7 @@ class LoihiNet:
         if not self.layers[-1].fires:
             output = output / torch.from_numpy(self.layers[-1].unit).to(x.device)
         output = output.to(torch.float32)
-        return output.unflatten(-1, self.layers[-1].synapses.out_shape)
+        return output.unflatten(-1, self.layers[-1].shape)
 
     def trace(self, x: Tensor) -> list[LayerTrace]:
         """Spikes (bool) and membranes (int64 units) of every layer of the integer network, for x [T, B, ...]."""
@@ -106,7 +106,7 @@ def to_loihi(
 ) -> LoihiNet:
     """Quantise a trained network for a Loihi-style chip.
 
-    net: an `sk.Sequential` of Conv2d, Linear, BatchNorm, Flatten, Dropout and LIF, IF, LI, in eval mode, or what
+    net: a network in eval mode, of the layers that `plan` reads, residual and branching ones included, or what
     `sk.fold` or `qat` made of it. An LIF with a norm becomes one with a threshold a channel or neuron.
     calibration: real input [T, B, ...], whole numbers; it sets the size of the states. weight_bits: 4 to 8, sign
     included; None: 8. With fewer than 8, the largest weights of a row clip where that rounds the row better.
@@ -132,7 +132,7 @@ def to_loihi(
         check_whole(calibration, net.in_shape, "to_loihi: calibration")
         exact, chips = net.quantised()
         return LoihiNet(chips, exact, net.in_shape, dict(notes or {}))
-    layers = plan(net, calibration)
+    layers = plan(net, calibration).layers
     in_shape = tuple(calibration.shape[2:])
     traces = LoihiNet((), layers, in_shape).trace_float(calibration)
     _check_plan(net, layers, traces, calibration)

@@ -104,8 +104,9 @@ def test_calibration_is_checked():
 
 def test_a_plan_that_misreads_the_network_is_not_exported(monkeypatch):
     def misread(net, sample):
-        layers = plan(net, sample)
-        return (*layers[:-1], replace(layers[-1], bias=layers[-1].bias + 0.01))
+        found = plan(net, sample)
+        *layers, last = found.layers
+        return replace(found, layers=(*layers, replace(last, bias=last.bias + 0.01)))
 
     monkeypatch.setattr("spikekit.export.network.plan", misread)
     with pytest.raises(ExportError, match="the plan does not repeat the network: outputs differ by up to"):
@@ -137,8 +138,8 @@ def test_reports_add_up(chip):
     rows = layer_reports(chip, x)
     spikes = chip.trace(x)
     assert [row.neurons for row in rows] == [64, 12, 3]
-    assert rows[2].synapses == np.count_nonzero(chip.layers[2].synapses.weight)
-    matrix = torch.from_numpy(chip.layers[2].synapses.weight != 0).double()
+    assert rows[2].synapses == np.count_nonzero(chip.layers[2].inputs[0].synapses.weight)
+    matrix = torch.from_numpy(chip.layers[2].inputs[0].synapses.weight != 0).double()
     by_hand = (spikes[1].spikes.double() @ matrix.T).sum() / x.shape[1]
     assert rows[2].synaptic_operations == pytest.approx(float(by_hand))
     assert rows[0].firing_rate == pytest.approx(float(spikes[0].spikes.double().mean()))
@@ -160,8 +161,11 @@ def test_a_layer_with_groups_of_channels_is_simulated():
     net = sk.Sequential(nn.Conv2d(2, 4, 3, groups=2), sk.LIF(0.8, 0.5), nn.Flatten(), nn.Linear(120, 2), sk.LI()).eval()
     chip = to_loihi(net, frames())
     x = frames(seed=2)
-    weight = chip.layers[0].synapses.dense().weight
-    sums = torch.from_numpy(weight).double() @ x.flatten(2).double().flatten(0, 1).t()
+    synapses = chip.layers[0].inputs[0].synapses
+    weight = np.zeros((synapses.n_out, synapses.n_in))
+    post, pre, values = synapses.connections
+    weight[post, pre] = values
+    sums = torch.from_numpy(weight) @ x.flatten(2).double().flatten(0, 1).t()
     spikes = chip.trace(x)[0].spikes
     first = (sums.t().unflatten(0, x.shape[:2])[0] * 2.0 ** (chip.layers[0].exponent + 6)) + torch.from_numpy(
         chip.layers[0].bias
@@ -169,15 +173,14 @@ def test_a_layer_with_groups_of_channels_is_simulated():
     assert torch.equal(spikes[0], first > torch.from_numpy(chip.layers[0].threshold << 6))
 
 
-def test_a_file_from_before_there_were_fewer_bits_loads(chip, tmp_path):
+def test_a_file_of_another_format_says_so(chip, tmp_path):
     path = chip.save(tmp_path / "net.npz")
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
-    meta = json.loads(str(arrays["meta"]))
-    for layer in meta["layers"]:
-        assert layer.pop("weight_bits") == 8
-    np.savez(path, **{**arrays, "meta": np.array(json.dumps(meta))})
-    assert [layer.weight_bits for layer in LoihiNet.load(path).layers] == [8, 8, 8]
+    meta = json.loads(str(arrays["meta"])) | {"format": "spikekit.LoihiNet/1"}
+    np.savez(path, **arrays | {"meta": np.array(json.dumps(meta))})
+    with pytest.raises(ExportError, match=r"net.npz: format 'spikekit.LoihiNet/1' is not .*export the network again"):
+        LoihiNet.load(path)
 
 
 @pytest.mark.parametrize("path", ["reference", "torch"])

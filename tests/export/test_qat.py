@@ -47,7 +47,10 @@ def test_what_was_trained_is_what_is_exported(seed, reset, inclusive, bits, thre
     before = to_loihi(learner, calibration)
     learn(learner, calibration)
     chip = to_loihi(learner, calibration)
-    assert any((a.synapses.weight != b.synapses.weight).any() for a, b in zip(before.layers, chip.layers, strict=True))
+    assert any(
+        (a.inputs[0].synapses.weight != b.inputs[0].synapses.weight).any()
+        for a, b in zip(before.layers, chip.layers, strict=True)
+    )
     output, recorded = sk.record(learner, other)
     assert torch.equal(output, chip.simulate(other))
     traces = chip.trace(other)
@@ -78,7 +81,7 @@ def test_before_training_it_is_the_export_of_the_same_settings(bits):
     chip, same = to_loihi(net, x, **settings), to_loihi(qat(net, x, **settings), x)
     for a, b in zip(chip.layers, same.layers, strict=True):
         # Weights go through float32 once.
-        assert (a.synapses.weight != b.synapses.weight).mean() < 0.01
+        assert (a.inputs[0].synapses.weight != b.inputs[0].synapses.weight).mean() < 0.01
         assert np.array_equal(a.scale, b.scale)
         assert np.array_equal(a.threshold, b.threshold)
 
@@ -98,7 +101,7 @@ def test_the_plan_of_the_export_holds_the_trained_weights():
     learn(learner, x)
     chip = to_loihi(learner, x)
     for layer, plan in zip(learner.layers, chip.plan, strict=True):
-        assert np.array_equal(plan.synapses.weight.astype(np.float32), layer.weight.detach().numpy())
+        assert np.array_equal(plan.inputs[0].synapses.weight.astype(np.float32), layer.weights[0].detach().numpy())
     assert [plan.name for plan in chip.plan] == ["2", "6", "8"]
 
 
@@ -181,7 +184,7 @@ def test_what_it_refuses():
     with pytest.raises(StateError, match="starts at rest"):
         sk.run(learner, x, state)
     with torch.no_grad():
-        learner.layers[1].weight[0, 0] = torch.nan
+        learner.layers[1].weights[0][0, 0] = torch.nan
     with pytest.raises(InputError, match="QATLayer 6: its weight holds NaN"):
         learner(x)
 

@@ -66,10 +66,10 @@ def scratch(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def long_job(make_layer):
+def long_job(make_layer, chain):
     """A job that would take minutes."""
     rng = np.random.default_rng(0)
-    layers = (make_layer(rng, "fixed", 4, 2, name="first"), make_layer(rng, "fixed", 3, 4, name="second"))
+    layers = chain(make_layer(rng, "fixed", 4, 2, name="first"), make_layer(rng, "fixed", 3, 4, name="second"))
     return LavaJob("fixed", layers, np.ones((1, LONG, 2), bool))
 
 
@@ -86,13 +86,13 @@ def at_first_progress(action):
     return progress
 
 
-def test_an_exception_in_a_process_model_comes_back_at_once(worker, scratch, make_layer):
+def test_an_exception_in_a_process_model_comes_back_at_once(worker, scratch, make_layer, chain):
     weights = np.full((1, 1100), 254)
     quiet = make_layer(
         np.random.default_rng(0), "fixed", 1100, 1, name="many", weights=np.full((1100, 1), 254), weight_exp=7
     )
     loud = make_layer(np.random.default_rng(0), "fixed", 1, 1100, name="loud", weights=weights, weight_exp=7)
-    job = LavaJob("fixed", (quiet, loud), np.ones((1, LONG, 1), bool))
+    job = LavaJob("fixed", chain(quiet, loud), np.ones((1, LONG, 1), bool))
     began = time.monotonic()
     with pytest.raises(
         WorkerError, match=r"the neurons of layer 'loud': OverflowError: an input current of 35763200"

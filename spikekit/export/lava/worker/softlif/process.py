@@ -1,10 +1,9 @@
 """The neuron layer: leaky integrate-and-fire with a reset by subtraction, as a Lava process.
 
 Lava's own LIF resets to zero only and compares strictly. This process keeps its arithmetic (lava-nc 0.10.0,
-`lava.proc.lif.models`, with the synaptic current's decay at du = 4095, so that no current is carried over)
-and adds: a threshold, decay, bias and reset quantum per neuron, three resets, an inclusive comparison, and a
-readout that never fires. Lava executes every file of this folder when it looks for process models, so the
-folder holds nothing else.
+`lava.proc.lif.models`) and adds: a threshold, decays, bias and reset quantum per neuron, three resets, an inclusive
+comparison, a readout that never fires, and a port for the neurons' own spikes. Lava executes every file of this folder
+when it looks for process models, so the folder holds nothing else.
 """
 
 from __future__ import annotations
@@ -29,7 +28,9 @@ CURRENT_LIMIT = 2**25
 class SoftResetLIF(AbstractProcess):  # type: ignore[misc]
     """One layer of n neurons; `v` is the membrane, in the units of the job.
 
-    decay, bias, threshold, quantum: [n]; float64 in `floating_pt`, integers in `fixed_pt`.
+    decay, bias, threshold, quantum, current_decay: [n]; float64 in `floating_pt`, integers in `fixed_pt`.
+    keeps_current: the synaptic current decays by current_decay, and the bias is part of it; else it is gone after its
+    step.
     reset: "soft" subtracts quantum, "hard" sets zero, "none" leaves the membrane.
     inclusive: fire at v >= threshold instead of v > threshold. fires: False for a readout.
     period: steps of one sample; the membrane is cleared before each sample's first step.
@@ -44,6 +45,8 @@ class SoftResetLIF(AbstractProcess):  # type: ignore[misc]
         bias: np.ndarray,
         threshold: np.ndarray,
         quantum: np.ndarray,
+        current_decay: np.ndarray,
+        keeps_current: bool,
         reset: str,
         inclusive: bool,
         fires: bool,
@@ -55,6 +58,7 @@ class SoftResetLIF(AbstractProcess):  # type: ignore[misc]
         name: str,
     ) -> None:
         super().__init__(
+            keeps_current=keeps_current,
             reset=reset,
             inclusive=inclusive,
             fires=fires,
@@ -67,8 +71,12 @@ class SoftResetLIF(AbstractProcess):  # type: ignore[misc]
         )
         shape = decay.shape
         self.a_in = InPort(shape=shape)
+        # From the layer itself, one step late: nothing of the sample before may arrive in the first step of the next.
+        self.r_in = InPort(shape=shape)
         self.s_out = OutPort(shape=shape)
+        self.u = Var(shape=shape, init=0)
         self.v = Var(shape=shape, init=0)
+        self.current_decay = Var(shape=shape, init=current_decay)
         self.decay = Var(shape=shape, init=decay)
         self.bias = Var(shape=shape, init=bias)
         self.threshold = Var(shape=shape, init=threshold)
@@ -80,6 +88,7 @@ class _SoftResetModel(PyLoihiProcessModel):  # type: ignore[misc]
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
+        self.keeps_current: bool = proc_params["keeps_current"]
         self.reset: str = proc_params["reset"]
         self.inclusive: bool = proc_params["inclusive"]
         self.fires: bool = proc_params["fires"]
@@ -99,7 +108,7 @@ class _SoftResetModel(PyLoihiProcessModel):  # type: ignore[misc]
 
     def run_spk(self) -> None:
         step = self.time_step - 1 - self.delay
-        current = self.a_in.recv()
+        current, own = self.a_in.recv(), self.r_in.recv()
         fired = np.zeros(self.v.shape, bool)
         sample, within = divmod(step, self.period)
         # Before its first frame arrives, and after the last one, a layer is silent: a bias would make it
@@ -107,7 +116,9 @@ class _SoftResetModel(PyLoihiProcessModel):  # type: ignore[misc]
         if 0 <= sample < len(self.spikes):
             # Each synapse costs one step, so each layer starts a sample one step after the layer before it.
             if within == 0:
-                self.v[:] = 0
+                self.u[:], self.v[:] = 0, 0
+            else:
+                current = current + own
             self.integrate(current)
             if self.fires:
                 fired = self.v >= self.level() if self.inclusive else self.v > self.level()
@@ -133,8 +144,11 @@ class SoftResetModelFloat(_SoftResetModel):
     """v = decay v + (a + bias), in float64."""
 
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, float)
+    r_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, float)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, bool)
+    u: np.ndarray = LavaPyType(np.ndarray, float)
     v: np.ndarray = LavaPyType(np.ndarray, float)
+    current_decay: np.ndarray = LavaPyType(np.ndarray, float)
     decay: np.ndarray = LavaPyType(np.ndarray, float)
     bias: np.ndarray = LavaPyType(np.ndarray, float)
     threshold: np.ndarray = LavaPyType(np.ndarray, float)
@@ -142,7 +156,8 @@ class SoftResetModelFloat(_SoftResetModel):
 
     def integrate(self, current: np.ndarray) -> None:
         # A torch layer adds its bias to its own output before the neuron sees it: the same order here.
-        self.v[:] = self.decay * self.v + (current + self.bias)
+        self.u[:] = (self.current_decay * self.u if self.keeps_current else 0) + (current + self.bias)
+        self.v[:] = self.decay * self.v + self.u
 
     def level(self) -> np.ndarray:
         return self.threshold
@@ -155,8 +170,11 @@ class SoftResetModelFixed(_SoftResetModel):
     """Loihi's integers: 24-bit state, input shifted by 6 bits and wrapped, membrane clipped."""
 
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
+    r_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, bool)
+    u: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
     v: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
+    current_decay: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=12)
     decay: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=13)
     bias: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
     threshold: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=17)
@@ -170,12 +188,11 @@ class SoftResetModelFixed(_SoftResetModel):
                 f"an input current of {reached} does not fit Lava's 32-bit arithmetic, which holds up to "
                 f"{CURRENT_LIMIT - 1} before its shift by 6 bits: lower weight_exp or the weights"
             )
-        u = current << 6
-        # Lava wraps once, at 2^24, and keeps +2^23 but not -2^23: not two's complement.
-        u = np.where(u > STATE_LIMIT, u - 2 * STATE_LIMIT, np.where(u <= -STATE_LIMIT, u + 2 * STATE_LIMIT, u))
-        product = self.v.astype(np.int64) * (4096 - self.decay)
-        decayed = np.sign(product) * (np.abs(product) >> 12)
-        self.v[:] = np.clip(decayed + u + self.bias, 1 - STATE_LIMIT, STATE_LIMIT - 1)
+        if self.keeps_current:
+            self.u[:] = _wrapped(_decayed(self.u, 4095 - self.current_decay) + (current << 6) + self.bias)
+        else:
+            self.u[:] = _wrapped(current << 6) + self.bias
+        self.v[:] = np.clip(_decayed(self.v, 4096 - self.decay) + self.u, 1 - STATE_LIMIT, STATE_LIMIT - 1)
 
     def level(self) -> np.ndarray:
         return self.threshold << 6
@@ -184,3 +201,14 @@ class SoftResetModelFixed(_SoftResetModel):
         super().clear(fired)
         # A quantum below 0 adds to the membrane, which has 24 bits.
         np.clip(self.v, 1 - STATE_LIMIT, STATE_LIMIT - 1, out=self.v)
+
+
+def _decayed(state: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """A state times keep / 4096, rounded towards zero."""
+    product = state.astype(np.int64) * keep
+    return np.sign(product) * (np.abs(product) >> 12)
+
+
+def _wrapped(u: np.ndarray) -> np.ndarray:
+    """A current in 24 bits. Lava wraps once, at 2^24, and keeps +2^23 but not -2^23: not two's complement."""
+    return np.where(u > STATE_LIMIT, u - 2 * STATE_LIMIT, np.where(u <= -STATE_LIMIT, u + 2 * STATE_LIMIT, u))
