@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spikekit.export.network import LoihiNet
 from spikekit.export.packing import Wiring
-from spikekit.export.quantise import IntegerLayer
+from spikekit.export.quantise import DECAY_ONE, IntegerLayer
+from spikekit.export.synapses import SELF, Projection
 
 Ints = NDArray[np.int64]
 
@@ -22,8 +22,8 @@ class Arriving:
     """One set of synapses of a layer.
 
     source: the layer that it comes from, -1 for the input, the layer itself for feedback. post, pre: its non-zero
-    synapses, by neuron. weights: as they are stored, kernels once and zeros too. dense: synapses, had it no zeros.
-    shift: that its weights have on top of the layer's exponent.
+    synapses, by neuron. weights: as they are stored, kernels once and zeros too. dense: its synapses, zeros too; kind
+    "sparse" has none. shift: that its weights have on top of the layer's exponent.
     """
 
     source: int
@@ -73,25 +73,29 @@ def facts(chip: LoihiNet) -> tuple[LayerFacts, ...]:
 
 
 def _layer(number: int, layer: IntegerLayer) -> LayerFacts:
+    # Neurons share a configuration of a core where both of their decays are equal.
+    current = 0 if layer.current_decay is None else layer.current_decay
     return LayerFacts(
         name=layer.name,
-        shape=layer.synapses.out_shape,
-        inputs=(_arriving(number - 1, layer.synapses),),
+        shape=layer.shape,
+        inputs=tuple(_arriving(number, projection) for projection in layer.inputs),
         weight_bits=layer.weight_bits,
         exponent=layer.exponent,
         scale=layer.scale,
         thresholds=layer.threshold,
         decays=layer.decay,
-        configs=layer.decay,
+        configs=layer.decay + DECAY_ONE * current,
         reset=layer.reset,
         fires=layer.fires,
     )
 
 
-def _arriving(source: int, synapses: Any, shift: int = 0) -> Arriving:
+def _arriving(number: int, projection: Projection) -> Arriving:
+    synapses = projection.synapses
     post, pre, _ = synapses.connections
+    source = number if projection.source == SELF else projection.source
     dense = synapses.with_weight(np.ones_like(synapses.weight)).count
-    return Arriving(source, synapses.kind, post, pre, synapses.weight.flatten(), dense, shift)
+    return Arriving(source, synapses.kind, post, pre, synapses.weight.flatten(), dense, projection.shift)
 
 
 def wirings(layers: Sequence[LayerFacts], inputs: int) -> tuple[Wiring, ...]:

@@ -78,7 +78,7 @@ def layers(summary: Summary) -> Html:
             f"{layer.neurons:,}",
             f"{layer.synapses:,}",
             layer.weight_bits,
-            f"2^{layer.exponent}",
+            ", ".join(f"2^{shift}" for shift in sorted({layer.exponent + arriving.shift for arriving in layer.inputs})),
             _range(layer.scale, "{:.4g}"),
             _thresholds(layer),
             layer.reset if layer.fires else "readout",

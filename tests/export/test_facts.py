@@ -77,6 +77,56 @@ def test_costs_equal_the_reports_and_the_floating_point_network(chip, x):
     assert sum(layer.dense_operations for layer in found.layers) == neurobench(conv_net(), x).dense
 
 
+class Block(nn.Module):
+    """A shortcut beside a convolution, from the same spikes."""
+
+    temporal = True
+
+    def __init__(self, channels):
+        super().__init__()
+        self.conv, self.lif = nn.Conv2d(channels, channels, 3, padding=1), sk.LIF(0.8, 0.3)
+
+    def forward(self, x):
+        return self.lif(sk.fold_time(self.conv)(x) + x)
+
+
+def branching():
+    torch.manual_seed(3)
+    return sk.Sequential(
+        nn.Conv2d(2, 4, 3, stride=2, padding=1), sk.LIF(0.8, 0.3), Block(4), nn.Flatten(),
+        nn.Linear(64, 6), sk.RecurrentLIF(6, threshold=0.3), nn.Linear(6, 5), sk.CUBALIF(0.5, 0.8, 0.2),
+        nn.Linear(5, 3), sk.LI(0.9),
+    ).eval()  # fmt: skip
+
+
+def test_several_inputs_and_feedback(x):
+    chip = to_loihi(branching(), x)
+    layers = facts(chip)
+    sources = [[arriving.source for arriving in layer.inputs] for layer in layers]
+    assert sources == [[-1], [0, 0], [1, 2], [2], [3]]
+    assert layers[1].inputs[1].shift > 0
+    found = costs(layers, x, [trace.spikes for trace in chip.trace(x)])
+    for layer, cost, report in zip(layers, found.layers, layer_reports(chip, x), strict=True):
+        assert (layer.name, layer.neurons, layer.synapses) == (report.name, report.neurons, report.synapses)
+        assert cost.synaptic_operations == report.synaptic_operations > 0
+    summary = summarise(chip, x)
+    (cores,) = (placement.cores for placement in summary.placements[0] if placement.layer == layers[1].name)
+    # Convolution and shortcut have axons of their own from each of the 64 neurons.
+    assert cores[0].in_axons == 2 * 64
+    # Two axons to one core are two messages: layers 0 to 3 are heard twice, once, twice and once.
+    rates = [cost.spikes for cost in found.layers]
+    expected = 2 * rates[0] + rates[1] + (rates[2] * 2) + rates[3]
+    assert summary.energies[2].parts["messages"] == pytest.approx(expected * 76.8e-12)
+    assert [layer["sources"] for layer in as_json(summary)["layers"]] == sources
+
+
+def test_neurons_share_a_configuration_where_both_decays_are_equal(x):
+    current, membrane = torch.tensor([0.5, 0.5, 0.6, 0.6]), torch.tensor([0.8, 0.8, 0.8, 0.9])
+    net = sk.Sequential(nn.Flatten(), nn.Linear(112, 4), sk.CUBALIF(current, membrane, 0.3)).eval()
+    (layer,) = facts(to_loihi(net, x))
+    assert [int((layer.configs == value).sum()) for value in np.unique(layer.configs)] == [1, 1, 2]
+
+
 def test_wirings_number_the_whole_network(chip, x):
     layers = facts(chip)
     wired = wirings(layers, x[0, 0].numel())
