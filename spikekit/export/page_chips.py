@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from spikekit.export.cores import Placement
 from spikekit.export.energy import OPERATIONS, Energy, in_words
-from spikekit.export.page_html import Cell, Html, beside, join, note, section, table, tag
+from spikekit.export.page_html import Cell, Html, beside, join, note, section, several, table, tag
 from spikekit.export.page_pictures import meter
 from spikekit.export.summary import Summary
 from spikekit.export.targets import KEYS, LOIHI1, Target
@@ -60,8 +60,8 @@ def _proof(proof: Proof) -> Html:
         *([] if proof.first is None else [tag("p", f"First at {proof.first}.", class_="bad")]),
         table(["layer", "decisions", "differ", "last membranes", "differ", "largest difference"], rows),
         note(
-            f"{proof.samples} samples of {proof.steps} steps on Intel Lava (lava-nc {proof.lava_version}, Python "
-            f"{proof.python_version}), in {proof.seconds:.1f} s."
+            f"{several(proof.samples, 'sample')} of {several(proof.steps, 'step')} on Intel Lava (lava-nc "
+            f"{proof.lava_version}, Python {proof.python_version}), in {proof.seconds:.1f} s."
         ),
     )
 
@@ -102,8 +102,6 @@ def _cores(target: Target, placements: Sequence[Placement]) -> Html:
     rows: list[list[Cell]] = []
     reasons: list[Html] = []
     for placement in placements:
-        if placement.fits and placement.way_out:
-            reasons.append(note(f"Layer {placement.layer}: {placement.way_out}"))
         if not placement.fits:
             rows.append([placement.layer, tag("span", "does not fit", class_="bad"), "", "", "", "", "", ""])
             reasons.append(
@@ -123,6 +121,11 @@ def _cores(target: Target, placements: Sequence[Placement]) -> Html:
                 *(_fullest(placement, target, key) for key in ("neurons", "in_axons", "out_axons", "memory_bits")),
             ]
         )
+    hints: dict[str, list[str]] = {}
+    for placement in placements:
+        if placement.fits and placement.way_out:
+            hints.setdefault(placement.way_out, []).append(placement.layer)
+    reasons += [note(f"Layer {', '.join(names)}: {hint}") for hint, names in hints.items()]
     names = ["layer", "cores", "bound by", "order", "neurons", "input axons", "output axons", "memory bits"]
     return join(table(names, rows, left=(0, 2, 3)), *reasons)
 

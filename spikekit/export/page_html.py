@@ -51,6 +51,11 @@ def note(*children: Cell) -> Html:
     return tag("p", *children, class_="note")
 
 
+def several(number: int, what: str) -> str:
+    """A number of things: "1 sample", "1,000 samples"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def beside(picture: Html, number: str) -> Html:
     """A number behind its bar, in line with those above it."""
     return join(picture, tag("span", number, class_="number"))

@@ -6,7 +6,7 @@ import numpy as np
 
 from spikekit.export.energy import in_words
 from spikekit.export.facts import LayerFacts
-from spikekit.export.page_html import Cell, Html, beside, join, note, section, table, tag, tile
+from spikekit.export.page_html import Cell, Html, beside, join, note, section, several, table, tag, tile
 from spikekit.export.page_pictures import histogram, meter, raster
 from spikekit.export.summary import Summary
 
@@ -15,13 +15,13 @@ def head(summary: Summary) -> Html:
     """Title, what was measured on, and the numbers that matter most."""
     cost, worst = summary.costs, summary.loss.worst
     counts = cost.counts
-    on = f"{cost.samples:,} samples of {cost.steps} steps"
+    on = f"{several(cost.samples, 'sample')} of {several(cost.steps, 'step')}"
     tiles = [
-        tile("neurons", f"{summary.neurons:,}", f"in {len(summary.layers)} layers"),
+        tile("neurons", f"{summary.neurons:,}", f"in {several(len(summary.layers), 'layer')}"),
         tile("synapses", f"{summary.synapses:,}", "not zero"),
         *(
-            tile(f"{kind} accuracy", f"{part:.2%}", f"of {cost.samples:,} samples")
-            for kind, part in _accuracies(summary)
+            tile(f"{kind} accuracy", f"{part:.2%}", f"of {several(cost.samples, 'sample')}")
+            for kind, part in summary.accuracies.items()
         ),
         tile(
             "synaptic operations",
@@ -39,10 +39,6 @@ def head(summary: Summary) -> Html:
         note(f"{summary.data}: {on}" if summary.data else on),
         tag("div", *tiles, class_="tiles"),
     )
-
-
-def _accuracies(summary: Summary) -> list[tuple[str, float]]:
-    return list(summary.accuracies.items())
 
 
 def _part_of_dense(summary: Summary) -> float:
@@ -79,7 +75,7 @@ def layers(summary: Summary) -> Html:
             f"{layer.synapses:,}",
             layer.weight_bits,
             ", ".join(f"2^{shift}" for shift in sorted({layer.exponent + arriving.shift for arriving in layer.inputs})),
-            _range(layer.scale, "{:.4g}"),
+            _range(layer.scale, "{:,.1f}"),
             _thresholds(layer),
             layer.reset if layer.fires else "readout",
         ]
@@ -125,9 +121,10 @@ def activity(summary: Summary) -> Html:
         "Activity",
         table(names, [*rows, total], foot=True),
         note(
-            f"Counts are per sample, over {summary.costs.steps} steps. Rates: spikes per neuron and step; the input's "
-            f"is {summary.costs.input_rate:.4f}. Silent: neurons that fired in no sample. A synaptic operation is a "
-            "spike that arrives at a non-zero synapse; dense is their number had neither spikes nor weights a zero."
+            f"Counts are per sample, over {several(summary.costs.steps, 'step')}. Rates: spikes per neuron and step; "
+            f"the input's is {summary.costs.input_rate:.4f}. Silent: neurons that fired in no sample. A synaptic "
+            "operation is a spike that arrives at a non-zero synapse; dense is their number had neither spikes nor "
+            "weights a zero."
         ),
     )
 

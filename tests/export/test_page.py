@@ -149,6 +149,12 @@ def test_a_layer_without_a_place_says_why(chip, x):
     assert "given by the user" in found.text
 
 
+def test_layers_with_many_thresholds_share_one_hint(x):
+    few = LOIHI1.edited({"thresholds": 2}, "few")
+    summary = summarise(to_loihi(conv_net(), x), x, targets=(few,))
+    assert Reader(page(summary)).text.count("Layer 2, 6: A core holds few thresholds") == 1
+
+
 def test_more_cores_than_a_chip_has(chip, x):
     found = Reader(page(summarise(chip, x, targets=(LOIHI2.edited({"neurons": 10, "cores": 4}, "tiny"),))))
     assert "tiny: 10 cores, on 3 chips of 4" in found.text
