@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from spikekit.ops.alif.integer import alif_integer
 from spikekit.ops.alif.operator import alif_sequence
 from spikekit.ops.alif.reference import alif_reference
 from spikekit.ops.lif import LIFRule
 from spikekit.ops.paths import forced_path, functorch_active
 
-__all__ = ["alif", "alif_reference"]
+__all__ = ["alif", "alif_integer", "alif_reference"]
 
 
 def alif(

@@ -121,7 +121,8 @@ def _self_test(dtype: torch.dtype) -> None:
         leaves = [leaf.clone().requires_grad_() for leaf in (x, *values)]
         with torch.enable_grad():
             rule = LIFRule(reset, False, False, ATan())
-            expected = alif_reference(leaves[0], None, None, *leaves[1:], rule)
+            drive, beta, threshold, quantum, rho, rise = leaves
+            expected = alif_reference(drive, None, None, beta, threshold, quantum, rho, rise, rule)
             loss = (expected[0] * upstream).sum() + expected[3].sum() + expected[4].sum()
             gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
         found = forward(x, None, None, values, reset, False, True)

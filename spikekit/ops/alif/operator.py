@@ -1,4 +1,4 @@
-"""The LIF with an adaptive threshold as one operator a layer, by the C kernels where they serve, else in plain torch."""
+"""The LIF with an adaptive threshold as one operator a layer: C kernels where they serve, else plain torch."""
 
 from __future__ import annotations
 
@@ -69,13 +69,12 @@ def alif_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, v0, a0, beta, threshold, quantum, rho, step; those not needed come back empty."""
     parameters = (beta, threshold, quantum, rho, step)
-    rule = (reset, inclusive, detach_reset, surrogate, surrogate_numbers, any(needs[3:]))
-    ends, starts = (grad_v, grad_a), (v0, a0)
+    rule = (reset, inclusive, detach_reset, surrogate, surrogate_numbers)
+    inputs = (grad_v, grad_a, membranes, adaptations, v0, a0, parameters)
     if grad_membranes is None and grad_adaptations is None and _in_c(membranes, surrogate):
-        grads = cpu.backward(grad_spikes, *ends, membranes, adaptations, *starts, parameters, *rule)
+        grads = cpu.backward(grad_spikes, *inputs, *rule, any(needs[3:]))
     else:
-        traces = (grad_membranes, grad_adaptations)
-        grads = sequence.backward(grad_spikes, *traces, *ends, membranes, adaptations, *starts, parameters, *rule)
+        grads = sequence.backward(grad_spikes, grad_membranes, grad_adaptations, *inputs, *rule, any(needs[3:]))
     g_x, g_v0, g_a0, sums = grads
     empty = g_v0.new_empty(0)
     reduced = [

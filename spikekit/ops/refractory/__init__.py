@@ -7,10 +7,11 @@ from torch import Tensor
 
 from spikekit.ops.lif import LIFRule
 from spikekit.ops.paths import forced_path, functorch_active
+from spikekit.ops.refractory.integer import refractory_integer
 from spikekit.ops.refractory.operator import refractory_sequence
 from spikekit.ops.refractory.reference import refractory_reference
 
-__all__ = ["refractory", "refractory_reference"]
+__all__ = ["refractory", "refractory_integer", "refractory_reference"]
 
 
 def refractory(

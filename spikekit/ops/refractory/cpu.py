@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from spikekit import native
-from spikekit.ops.refractory.reference import refractory_reference
 from spikekit.ops.layout import arranged, arranged_as_new, dense, parameters_of
 from spikekit.ops.lif.cpu import FLOATS, RESETS, SURROGATE_NUMBERS
 from spikekit.ops.lif.reference import LIFRule, state_dtype
+from spikekit.ops.refractory.reference import refractory_reference
 from spikekit.surrogate import ATan
 
 _PARAMETERS = ("beta", "threshold", "quantum")
@@ -120,7 +120,8 @@ def _self_test(dtype: torch.dtype) -> None:
         leaves = [leaf.clone().requires_grad_() for leaf in (x, *values)]
         with torch.enable_grad():
             rule = LIFRule(reset, False, False, ATan())
-            expected = refractory_reference(leaves[0], None, None, *leaves[1:], 2, rule)
+            drive, beta, threshold, quantum = leaves
+            expected = refractory_reference(drive, None, None, beta, threshold, quantum, 2, rule)
             loss = (expected[0] * upstream).sum() + expected[3].sum()
             gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
         found = forward(x, None, None, values, 2, reset, False, True)

@@ -1,4 +1,4 @@
-"""The LIF with a refractory period as one operator a layer, by the C kernels where they serve, else in plain torch."""
+"""The LIF with a refractory period as one operator a layer: C kernels where they serve, else plain torch."""
 
 from __future__ import annotations
 
@@ -36,9 +36,7 @@ def refractory_sequence(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Spikes, membranes and countdowns (empty unless `keep`), last v and last r; differentiable with `keep`."""
     forward = cpu.forward if _in_c(x, surrogate) else sequence.forward
-    spikes, membranes, countdowns, v, r = forward(
-        x, v0, r0, (beta, threshold, quantum), period, reset, inclusive, keep
-    )
+    spikes, membranes, countdowns, v, r = forward(x, v0, r0, (beta, threshold, quantum), period, reset, inclusive, keep)
     if membranes is None or countdowns is None:
         return spikes, v.new_empty(0), v.new_empty(0), v, r
     return spikes, membranes, countdowns, v, r
