@@ -60,6 +60,7 @@ class ALIF(FiringNeuron):
         spikes, membranes, adaptations, v, a = alif(
             x, v0, a0, beta, threshold, quantum, rho, step, self.rule, keep_traces=wanted
         )
-        traces = {"drive": x, "spikes": spikes, "membrane": membranes, "adaptation": adaptations}
-        kept = {what: trace for what in keep if (trace := traces[what]) is not None}
-        return spikes, {"v": v, "a": a}, kept
+        traces = {"drive": x, "spikes": spikes}
+        if membranes is not None and adaptations is not None:
+            traces |= {"membrane": membranes, "adaptation": adaptations}
+        return spikes, {"v": v, "a": a}, {what: traces[what] for what in keep}

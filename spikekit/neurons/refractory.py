@@ -70,9 +70,10 @@ class RefractoryLIF(FiringNeuron):
         spikes, membranes, countdowns, v, r = refractory(
             x, v0, r0, beta, threshold, quantum, self.period, self.rule, keep_traces=wanted
         )
-        traces = {"drive": x, "spikes": spikes, "membrane": membranes, "countdown": countdowns}
-        kept = {what: trace for what in keep if (trace := traces[what]) is not None}
-        return spikes, {"v": v, "r": r}, kept
+        traces = {"drive": x, "spikes": spikes}
+        if membranes is not None and countdowns is not None:
+            traces |= {"membrane": membranes, "countdown": countdowns}
+        return spikes, {"v": v, "r": r}, {what: traces[what] for what in keep}
 
     def extra_repr(self) -> str:
         """The period and the settings of an LIF."""
