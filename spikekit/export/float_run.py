@@ -11,9 +11,11 @@ from torch.nn import functional as F
 
 from spikekit.export.plan import FloatLayer
 from spikekit.export.synapses import INPUT, SELF
+from spikekit.ops.alif.reference import alif_reference
 from spikekit.ops.li.reference import li_reference
 from spikekit.ops.lif.reference import LIFRule, lif_reference
 from spikekit.ops.recurrent.reference import recurrent_reference
+from spikekit.ops.refractory.reference import refractory_reference
 from spikekit.surrogate import ATan
 
 
@@ -58,7 +60,13 @@ def run_layer(layer: FloatLayer, sent: Mapping[int, Tensor]) -> LayerTrace:
     current = drive if layer.alpha is None else li_reference(drive, None, torch.from_numpy(layer.alpha).to(drive))
     if layer.fires:
         rule = LIFRule(layer.reset, layer.inclusive, detach_reset=True, surrogate=ATan())
-        if weight is None:
+        settings = (beta, threshold, quantum)
+        if layer.rho is not None and layer.step is not None:
+            rho, step = (torch.from_numpy(values).to(drive) for values in (layer.rho, layer.step))
+            spikes, membranes, _, last, _ = alif_reference(current, None, None, *settings, rho, step, rule)
+        elif layer.period:
+            spikes, membranes, _, last, _ = refractory_reference(current, None, None, *settings, layer.period, rule)
+        elif weight is None:
             spikes, membranes, last = lif_reference(current, None, beta, threshold, quantum, rule)
         else:
             spikes, membranes, last = recurrent_reference(current, None, None, weight, beta, threshold, quantum, rule)

@@ -17,7 +17,9 @@ from spikekit.errors import ExportError
 from spikekit.export.float_run import LayerTrace
 from spikekit.export.quantise import DECAY_ONE, IntegerLayer
 from spikekit.export.synapses import INPUT, SELF, Projection
+from spikekit.ops.alif.integer import alif_integer
 from spikekit.ops.integer import STATE_SHIFT, IntegerRule, integer_lif
+from spikekit.ops.refractory.integer import refractory_integer
 
 # Beyond these a shift of 32 bits would lose the sum of a step; a current that is kept takes one bit more.
 _SHIFT_LIMIT = 2**25
@@ -104,15 +106,23 @@ def fire(layer: IntegerLayer, sums: Tensor, *, membranes: bool = True) -> tuple[
     def shaped(values: object) -> Tensor:
         return torch.as_tensor(values).to(sums.device).reshape(sums.shape[2:])
 
-    kept = None if layer.current_decay is None else shaped(DECAY_ONE - 1 - layer.current_decay)
+    values = (layer.bias, DECAY_ONE - layer.decay, layer.threshold << STATE_SHIFT, layer.quantum)
+    bias, keep, threshold, quantum = map(shaped, values)
     rule = IntegerRule(layer.exponent, layer.reset, layer.inclusive, layer.fires)
+    if layer.adapt_decay is not None and layer.adapt_step is not None:
+        adaptation = (shaped(DECAY_ONE - layer.adapt_decay), shaped(layer.adapt_step))
+        return alif_integer(sums, bias, keep, threshold, quantum, *adaptation, rule)[:3]
+    if layer.period:
+        period = torch.tensor(layer.period, device=sums.device)
+        return refractory_integer(sums, bias, keep, threshold, quantum, period, rule)[:3]
+    kept = None if layer.current_decay is None else shaped(DECAY_ONE - 1 - layer.current_decay)
     feedback = next((p for p in layer.inputs if p.source == SELF), None)
     return integer_lif(
         sums,
-        shaped(layer.bias),
-        shaped(DECAY_ONE - layer.decay),
-        shaped(layer.threshold << STATE_SHIFT),
-        shaped(layer.quantum),
+        bias,
+        keep,
+        threshold,
+        quantum,
         rule,
         keep_current=kept,
         recurrent=None if feedback is None else lambda spikes: _back(feedback, spikes),

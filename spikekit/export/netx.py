@@ -110,6 +110,8 @@ def _reasons(number: int, layer: IntegerLayer, last: bool) -> Iterator[tuple[boo
     low = fires and bool((layer.threshold < 0).any())
     yield low, "has no thresholds below 0", "Train with a smaller bias of the norm"
     yield not (fires or last), "has readouts in the last place alone", "Put the LI last"
+    more = layer.adapt_decay is not None or layer.period > 0
+    yield more, "has neither adaptive thresholds nor refractory periods", "Run it on Lava"
     shifted = layer.exponent != 0 or any(each.shift for each in layer.inputs)
     yield shifted, "has no exponent of weights", again
     odd = bool((layer.bias_exponent != NETX_BIAS_EXPONENT).any())

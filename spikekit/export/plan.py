@@ -20,7 +20,7 @@ from spikekit.export.reader import read
 from spikekit.export.signal import Floats, Signal
 from spikekit.export.synapses import INPUT, SELF, Projection, Synapses
 from spikekit.folding import folded_thresholds
-from spikekit.neurons import CUBALIF, LI, LIF, FoldedLIF, Neuron, RecurrentLIF
+from spikekit.neurons import ALIF, CUBALIF, LI, LIF, FoldedLIF, Neuron, RecurrentLIF, RefractoryLIF
 from spikekit.neurons.firing import FiringNeuron
 from spikekit.neurons.parameters import broadcast, read_parameter
 
@@ -32,7 +32,8 @@ class FloatLayer:
     inputs: what drives it; the drive is their sum and the bias. alpha: decay of the synaptic current, which then holds
     the bias too; None without one. threshold: not above 0 where a folded norm lets the neuron
     fire from rest. quantum: what soft reset subtracts; below 0 where a folded norm
-    turned the neuron around.
+    turned the neuron around. rho, step: decay of an adaptive threshold and what a spike adds to it, None without one.
+    period: steps after a spike in which the neuron is refractory.
     """
 
     name: str
@@ -45,6 +46,9 @@ class FloatLayer:
     reset: str
     inclusive: bool
     fires: bool
+    rho: Floats | None = None
+    step: Floats | None = None
+    period: int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -70,8 +74,9 @@ def plan(net: nn.Module, sample: Tensor) -> Plan:
 
     net: `sk.Sequential` and modules with a forward of their own, nested as they like, in eval mode, or what `sk.fold`
     made of them: Conv2d, Linear, BatchNorm, pooling by averages, max pooling of spikes, Upsample by repeating, Flatten,
-    Dropout, sums, concatenation, and our LIF, IF, LI, CUBALIF, RecurrentLIF. An LIF's norm becomes thresholds; a neuron
-    that fires below its threshold gets the opposite of its weights, bias, threshold and soft reset's quantum.
+    Dropout, sums, concatenation, and our LIF, IF, LI, CUBALIF, RecurrentLIF, ALIF, RefractoryLIF. An LIF's norm becomes
+    thresholds; a neuron that fires below its threshold gets the opposite of its weights, bias, threshold and soft
+    reset's quantum.
     sample: any valid input [T, B, ...], for its shape. Raises ExportError with the reason and the way out
     for anything else, before anything is written.
     """
@@ -80,8 +85,8 @@ def plan(net: nn.Module, sample: Tensor) -> Plan:
     found = read(net, Signal.of(INPUT, shape, "input"), planner)
     if not planner.layers:
         raise ExportError(
-            "the network holds no LIF, IF, LI, CUBALIF or RecurrentLIF: there is nothing to export. End it in sk.LIF() "
-            "or sk.LI()."
+            "the network holds no neuron that can be exported: there is nothing to export. End it in sk.LIF() or "
+            "sk.LI()."
         )
     last, *others = found.terms
     if others or not found.bare() or last.source == INPUT:
@@ -184,7 +189,12 @@ def _layer(name: str, neuron: Neuron, signal: Signal) -> FloatLayer:
         inputs = tuple(replace(each, synapses=each.synapses.scaled(sign)) for each in inputs)
         bias, level = bias * sign, level * sign
         quantum = quantum * sign if reset == "soft" else quantum
-    return FloatLayer(name, inputs, bias, alpha, beta, level, quantum, reset, neuron.rule.inclusive, fires=True)
+    adapts = isinstance(neuron, ALIF)
+    rho, step = (per_neuron(what, read_parameter(neuron, what)) if adapts else None for what in ("rho", "step"))
+    period = neuron.period if isinstance(neuron, RefractoryLIF) else 0
+    return FloatLayer(
+        name, inputs, bias, alpha, beta, level, quantum, reset, neuron.rule.inclusive, True, rho, step, period
+    )
 
 
 def _recurrent(name: str, neuron: RecurrentLIF, signal: Signal) -> tuple[Projection, Floats]:

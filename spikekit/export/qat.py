@@ -178,10 +178,11 @@ def qat(
     found = plan(net, calibration)
     exact = found.layers
     for layer in exact:
-        if layer.alpha is not None or any(each.source == SELF for each in layer.inputs):
+        more = layer.alpha is not None or layer.rho is not None or layer.period > 0
+        if more or any(each.source == SELF for each in layer.inputs):
             raise ExportError(
-                f"qat: layer {layer.name} keeps a current or receives its own spikes, which qat does not train; export "
-                "it as it is with to_loihi(net, calibration, weight_bits=...)"
+                f"qat: layer {layer.name} keeps a current, adapts, is refractory or receives its own spikes, which qat "
+                "does not train; export it as it is with to_loihi(net, calibration, weight_bits=...)"
             )
     traces = run_plan(exact, calibration)
     chips = quantise(exact, traces, headroom=headroom, weight_bits=weight_bits, thresholds=thresholds)

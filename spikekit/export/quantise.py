@@ -51,7 +51,9 @@ class IntegerLayer:
     """One layer of a `LoihiNet`. Arrays hold one int64 a neuron [n]; `scale` (float64) gives each neuron's unit.
 
     exponent: of the weights of inputs of shift 0. current_decay: as decay, of the synaptic current, which then holds
-    the bias too; None without one. Lava removes one part in 4,096 more of a current than it says.
+    the bias too; None without one. Lava removes one part in 4,096 more of a current than it says. adapt_decay,
+    adapt_step: of an adaptive threshold, in parts of 4,096 and in units of membrane; None without one. period:
+    refractory steps after a spike.
     """
 
     name: str
@@ -68,6 +70,9 @@ class IntegerLayer:
     inclusive: bool
     fires: bool
     weight_bits: int = 8
+    adapt_decay: Integers | None = None
+    adapt_step: Integers | None = None
+    period: int = 0
 
     @property
     def weight_step(self) -> int:
@@ -188,6 +193,9 @@ def _quantise(
         tuple(replace(each, shift=shift) for each, shift in zip(layer.inputs, shifts, strict=True)),
         exponent, scale, nothing, nothing, None if layer.alpha is None else _current_decay(layer.alpha),
         _decay(layer.beta), whole, quantum, layer.reset, layer.inclusive, layer.fires, bits,
+        None if layer.rho is None else _decay(layer.rho),
+        None if layer.step is None else np.rint(layer.step * unit).astype(np.int64),
+        layer.period,
     )  # fmt: skip
     return filled(frame, [each.synapses.weight for each in layer.inputs], layer.bias, bias_exponent if netx else 0)
 

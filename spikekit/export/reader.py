@@ -18,7 +18,7 @@ from spikekit.export import pooling
 from spikekit.export.functions import METHODS, call_function, trace
 from spikekit.export.signal import Signal, affine, convolution, every_channel, flattened, linear
 from spikekit.folding import affine_of
-from spikekit.neurons import CUBALIF, IF, LI, LIF, FoldedLIF, Neuron, RecurrentLIF
+from spikekit.neurons import ALIF, CUBALIF, IF, LI, LIF, FoldedLIF, Neuron, RecurrentLIF, RefractoryLIF
 from spikekit.norm import TDBN1d, TDBN2d
 from spikekit.sequential import FoldTime, Sequential, is_temporal
 
@@ -31,7 +31,7 @@ _POOLS: dict[type[nn.Module], Callable[[Any, tuple[int, ...]], Any]] = {
     nn.UpsamplingNearest2d: pooling.upsampled,
 }
 _IDLE = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
-_NEURONS = (IF, LIF, LI, FoldedLIF, CUBALIF, RecurrentLIF)
+_NEURONS = (IF, LIF, LI, FoldedLIF, CUBALIF, RecurrentLIF, ALIF, RefractoryLIF)
 _CHAINS = (Sequential, nn.Sequential)
 _LAYERS = (nn.Conv2d, nn.Linear, *_NORMS, *_POOLS, nn.MaxPool2d, nn.Flatten, *_IDLE, *_NEURONS)
 # What a subclass may not redefine: the arithmetic that the plan takes from the base class.

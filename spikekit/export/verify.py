@@ -176,12 +176,14 @@ def fixed_layer(layer: IntegerLayer) -> LavaLayer:
     """The layer for Lava's fixed-point processes."""
     exponents = [layer.exponent + projection.shift for projection in layer.inputs]
     inputs = _inputs(layer.inputs, exponents, np.int64)
-    return _lava_layer(layer, inputs, layer.decay, layer.current_decay, layer.weight_bits)
+    extra = {"current_decay": layer.current_decay, "adapt_decay": layer.adapt_decay, "adapt_step": layer.adapt_step}
+    return _lava_layer(layer, inputs, layer.decay, extra, layer.weight_bits)
 
 
 def _float_layer(layer: FloatLayer) -> LavaLayer:
     inputs = _inputs(layer.inputs, [0] * len(layer.inputs), np.float64)
-    return _lava_layer(layer, inputs, layer.beta, layer.alpha, 8)
+    extra = {"current_decay": layer.alpha, "adapt_decay": layer.rho, "adapt_step": layer.step}
+    return _lava_layer(layer, inputs, layer.beta, extra, 8)
 
 
 def _inputs(projections: Sequence[Projection], exponents: Sequence[int], dtype: type) -> tuple[LavaInput, ...]:
@@ -198,7 +200,7 @@ def _lava_layer(
     layer: IntegerLayer | FloatLayer,
     inputs: tuple[LavaInput, ...],
     decay: NDArray[Any],
-    current_decay: NDArray[Any] | None,
+    extra: dict[str, NDArray[Any] | None],
     weight_bits: int,
 ) -> LavaLayer:
     return LavaLayer(
@@ -212,5 +214,6 @@ def _lava_layer(
         inclusive=layer.inclusive,
         fires=layer.fires,
         weight_bits=weight_bits,
-        current_decay=current_decay,
+        period=layer.period,
+        **extra,
     )

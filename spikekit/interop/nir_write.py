@@ -167,6 +167,10 @@ class _Writer:
     def _neuron(self, name: str, layer: FloatLayer, shape: tuple[int, ...]) -> tuple[str, str]:
         """Add the neuron and return the nodes that its input goes to and that its spikes come from."""
         nir, dt = self.nir, self.dt
+        if layer.rho is not None or layer.period:
+            raise ExportError(
+                f"layer {layer.name}: NIR has no neuron with an adaptive threshold or a refractory period; use sk.LIF"
+            )
         beta, threshold, quantum = (values.reshape(shape) for values in (layer.beta, layer.threshold, layer.quantum))
         notes: dict[str, Any] = {"spikekit": "1", "dt": dt, "beta": beta}
         tau, gain, leaky = self._constants(layer, beta)

@@ -77,9 +77,13 @@ class Maker:
         kind = self.draw.random()
         if kind < 0.2:
             return sk.CUBALIF(self.beta(), self.beta(), threshold, **settings)
-        if kind < 0.3:
+        if kind < 0.26:
             return sk.IF(threshold, **settings)
-        if kind < 0.45 and settings["reset"] == "hard":
+        if kind < 0.34:
+            return sk.ALIF(self.beta(), threshold, rho=self.beta(), step=self.draw.choice([0.05, 0.3]), **settings)
+        if kind < 0.42:
+            return sk.RefractoryLIF(self.draw.randint(1, 3), self.beta(), threshold, **settings)
+        if kind < 0.55 and settings["reset"] == "hard":
             norm = sk.MPBN(channels)
             nn.init.uniform_(norm.weight, 0.5, 1.5)
             nn.init.uniform_(norm.running_var, 0.3, 1.0)

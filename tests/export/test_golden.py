@@ -38,21 +38,29 @@ def integer_layer(layer):
         scale=np.ones(layer.n),
         bias_mantissa=layer.bias.copy(),
         bias_exponent=np.zeros_like(layer.bias),
-        current_decay=None if layer.current_decay is None else layer.current_decay.copy(),
+        current_decay=copied(layer.current_decay),
         decay=layer.decay.copy(),
         threshold=layer.threshold.copy(),
         quantum=layer.quantum.copy(),
         reset=layer.reset,
         inclusive=layer.inclusive,
         fires=layer.fires,
+        adapt_decay=copied(layer.adapt_decay),
+        adapt_step=copied(layer.adapt_step),
+        period=layer.period,
     )
 
 
+def copied(values):
+    # torch takes no read-only arrays.
+    return None if values is None else values.copy()
+
+
 def float_layer(layer):
-    current = None if layer.current_decay is None else layer.current_decay.copy()
     return FloatLayer(
-        layer.name, inputs(layer), layer.bias.copy(), current, layer.decay.copy(), layer.threshold.copy(),
-        layer.quantum.copy(), layer.reset, layer.inclusive, layer.fires,
+        layer.name, inputs(layer), layer.bias.copy(), copied(layer.current_decay), layer.decay.copy(),
+        layer.threshold.copy(), layer.quantum.copy(), layer.reset, layer.inclusive, layer.fires,
+        copied(layer.adapt_decay), copied(layer.adapt_step), layer.period,
     )  # fmt: skip
 
 

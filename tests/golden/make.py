@@ -73,6 +73,9 @@ def convolution(rng: np.random.Generator, c_in: int, size: int, c_out: int, kern
 
 def branching(mode: str, rng: np.random.Generator) -> LavaJob:
     """A shortcut across two layers, an input used twice, a layer that hears itself, kept currents, a readout."""
+    adapts = {"adapt_decay": rng.integers(0, 4096, 8), "adapt_step": rng.integers(0, 9000, 8)}
+    if mode == "float":
+        adapts = {"adapt_decay": rng.choice([0.0, 0.5, 0.75], 8), "adapt_step": rng.integers(0, 4, 8) / 4}
     own = {"current_decay": rng.integers(0, 4096, 10) if mode == "fixed" else rng.choice([0.0, 0.25, 0.5, 1.0], 10)}
     straight, shift = (np.eye(12, dtype=int) * 20, 2) if mode == "fixed" else (np.eye(12) / 4, 0)
     parts = (
@@ -82,8 +85,10 @@ def branching(mode: str, rng: np.random.Generator) -> LavaJob:
             mode, "joined", (into(1, dense(mode, rng, 12, 10)), into(0, straight, shift)), 12, rng,
         ),
         layer(mode, "heard", (into(2, dense(mode, rng, 8, 12)), into(-2, dense(mode, rng, 8, 8))), 8, rng),
+        layer(mode, "adapts", (into(3, dense(mode, rng, 8, 8)), into(1, dense(mode, rng, 8, 10))), 8, rng, **adapts),
+        layer(mode, "refractory", (into(4, dense(mode, rng, 8, 8)),), 8, rng, period=2),
         layer(
-            mode, "readout", (into(3, dense(mode, rng, 3, 8)), into(-1, dense(mode, rng, 3, 10))), 3, rng,
+            mode, "readout", (into(5, dense(mode, rng, 3, 8)), into(-1, dense(mode, rng, 3, 10))), 3, rng,
             fires=False, reset="none",
         ),
     )  # fmt: skip

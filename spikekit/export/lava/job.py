@@ -10,6 +10,11 @@ fixed: W s is shifted left by weight_exp; u = a << 6, minus 2^24 if above 2^23, 
 With a current_decay the current is kept from step to step, and holds the bias.
 float: u = current_decay u + (a + bias); v = decay v + u.
 fixed: u = sgn(u) (|u| (4095 - current_decay) >> 12) + (a << 6) + bias, then wrapped as above.
+With an adapt_decay the threshold rises by b after each spike.
+float: b counts spikes; it fires at v > threshold + adapt_step b; b = adapt_decay b + s.
+fixed: b in membrane units; v > (threshold << 6) + b, clipped to 2^23 - 1; b = (b (4096 - adapt_decay) >> 12) +
+  adapt_step s, clipped too.
+In the `period` steps after a spike the membrane is held, the drive and the bias are lost, and nothing fires.
 reset: soft v -= quantum, hard v = 0, none. The membrane is zero at the start of each sample.
 """
 
@@ -37,8 +42,9 @@ Mode = Literal["float", "fixed"]
 Reset = Literal["soft", "hard", "none"]
 
 _FORMAT = 2
-_PLAIN = ("name", "reset", "inclusive", "fires", "weight_bits")
+_PLAIN = ("name", "reset", "inclusive", "fires", "weight_bits", "period")
 _PER_NEURON = ("decay", "bias", "threshold", "quantum")
+_OPTIONAL = ("current_decay", "adapt_decay", "adapt_step")
 _ENDS = ("rows", "cols", "values")
 
 
@@ -73,11 +79,12 @@ class LavaInput:
 class LavaLayer:
     """One layer: its inputs, and its neurons.
 
-    decay, bias, threshold, quantum and current_decay, None where no current is kept: [n]. In float mode they and the
-    weights are float64, and a decay is the fraction that stays. In fixed mode all are int64: weights within Lava's 8
-    bits (`validate.sign_mode`), a decay the removed fraction in 1/4096, bias and quantum in membrane units, threshold
-    before its shift by 6 bits; Lava is told to cut the weights to `weight_bits`, which must not change them. A layer
-    with `fires=False` is a leaky readout: it never fires and never resets. Raises ExportError naming the layer and the
+    decay, bias, threshold, quantum; current_decay, None where no current is kept; adapt_decay and adapt_step, None
+    where the threshold stays: [n]. In float mode they and the weights are float64, and a decay is the fraction that
+    stays. In fixed mode all are int64: weights within Lava's 8 bits (`validate.sign_mode`), a decay the removed
+    fraction in 1/4096, bias and quantum in membrane units, threshold before its shift by 6 bits; Lava is told to cut
+    the weights to `weight_bits`, which must not change them. period: refractory steps after a spike. A layer with
+    `fires=False` is a leaky readout: it never fires and never resets. Raises ExportError naming the layer and the
     field.
     """
 
@@ -92,6 +99,9 @@ class LavaLayer:
     fires: bool
     weight_bits: int = 8
     current_decay: Array | None = None
+    adapt_decay: Array | None = None
+    adapt_step: Array | None = None
+    period: int = 0
 
     @property
     def n(self) -> int:
@@ -101,7 +111,7 @@ class LavaLayer:
     @property
     def per_neuron(self) -> tuple[str, ...]:
         """The fields of one value a neuron."""
-        return _PER_NEURON if self.current_decay is None else (*_PER_NEURON, "current_decay")
+        return (*_PER_NEURON, *(field for field in _OPTIONAL if getattr(self, field) is not None))
 
     def __post_init__(self) -> None:
         if self.reset not in ("soft", "hard", "none"):
@@ -114,6 +124,10 @@ class LavaLayer:
             if found != usual or len(found) != 1 or not found[0]:
                 n = usual[0] if len(usual) == 1 and usual[0] else "n"
                 raise validate.refuse(self.name, field, f"shape {found}", f"Give one value per neuron: ({n},).")
+        if (self.adapt_decay is None) != (self.adapt_step is None):
+            raise validate.refuse(self.name, "adapt_step", "one of two", "Give adapt_decay and adapt_step, or neither.")
+        if isinstance(self.period, bool) or not isinstance(self.period, int) or self.period < 0:
+            raise validate.refuse(self.name, "period", f"{self.period!r}", "Give a whole number of steps, 0 for none.")
         if not self.inputs:
             raise validate.refuse(self.name, "inputs", "there are none", "Give at least one.")
         object.__setattr__(self, "inputs", tuple(map(self._checked, self.inputs)))
@@ -186,7 +200,7 @@ class LavaJob:
                 inputs.append(plain | {"sign_mode": mode})
                 arrays |= {f"{key}_input{place}_{field}": getattr(each, field) for field in _ENDS}
             plain = {field: getattr(layer, field) for field in _PLAIN}
-            layers.append(plain | {"n": layer.n, "inputs": inputs, "keeps_current": layer.current_decay is not None})
+            layers.append(plain | {"n": layer.n, "inputs": inputs, "fields": layer.per_neuron})
             arrays |= {f"{key}_{field}": getattr(layer, field) for field in layer.per_neuron}
         _write(path, {"mode": self.mode, "input_bits": self.input_bits, "layers": layers}, arrays, compress)
 
@@ -201,8 +215,7 @@ class LavaJob:
                 for place, each in enumerate(plain["inputs"]):
                     rows, cols, values = (file[f"{key}_input{place}_{field}"] for field in _ENDS)
                     inputs.append(LavaInput(each["source"], rows, cols, values, each["n_in"], each["weight_exp"]))
-                per_neuron = (*_PER_NEURON, *(("current_decay",) if plain["keeps_current"] else ()))
-                arrays: dict[str, Any] = {field: file[f"{key}_{field}"] for field in per_neuron}
+                arrays: dict[str, Any] = {field: file[f"{key}_{field}"] for field in plain["fields"]}
                 layers.append(LavaLayer(inputs=tuple(inputs), **{field: plain[field] for field in _PLAIN}, **arrays))
             return cls(meta["mode"], tuple(layers), file["inputs"], meta["input_bits"])
 

@@ -27,6 +27,8 @@ FIXED_RANGES = {
     "current_decay": (0, DECAY_ONE - 1, "the removed fraction in 1/4096, less one: 4095 - round(alpha * 4096)"),
     "decay": (0, DECAY_ONE, "the removed fraction in 1/4096: round((1 - beta) * 4096)"),
     "bias": (-STATE_MAX, STATE_MAX, "a 24-bit membrane cannot hold it: lower the scale of the layer"),
+    "adapt_decay": (0, DECAY_ONE, "the removed fraction in 1/4096: round((1 - rho) * 4096)"),
+    "adapt_step": (0, STATE_MAX, "a 24-bit state cannot hold it: lower the scale of the layer"),
     "threshold": (
         -THRESHOLD_MAX,
         THRESHOLD_MAX,
@@ -116,7 +118,7 @@ def check_float(layer: LavaLayer) -> None:
         bad = np.flatnonzero(~np.isfinite(array))
         if bad.size:
             raise refuse(layer.name, field, f"entry {bad[0]} is not finite", "Check the network for NaN or inf.")
-        if field in ("decay", "current_decay"):
+        if field in ("decay", "current_decay", "adapt_decay"):
             outside = np.flatnonzero((array < 0) | (array > 1))
             if outside.size:
                 found = f"{array[outside[0]]} of neuron {outside[0]} is not in [0, 1]"

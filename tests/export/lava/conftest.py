@@ -96,8 +96,10 @@ def _wrapped(current: Array) -> Array:
     return np.array([x - 2**24 if x > 2**23 else x + 2**24 if x <= -(2**23) else x for x in map(int, current)])
 
 
-def _step(layer: LavaLayer, fixed: bool, v: Array, u: Array, a: Array) -> tuple[Array, Array, Array]:
-    """One step of one layer on membranes v and currents u, given its input a: (spikes, membranes, currents)."""
+def _step(layer: LavaLayer, fixed: bool, states: dict[str, Array], a: Array) -> Array:
+    """One step of one layer on its states v, u, b and wait, given its input a: the spikes."""
+    held, u, b = states["v"], states["u"], states["b"]
+    v, live = held, states["wait"] == 0
     if fixed:
         if layer.current_decay is None:
             u = _wrapped(a * 64) + layer.bias
@@ -109,14 +111,24 @@ def _step(layer: LavaLayer, fixed: bool, v: Array, u: Array, a: Array) -> tuple[
         u = (0 if layer.current_decay is None else layer.current_decay * u) + (a + layer.bias)
         v = layer.decay * v + u
         level = layer.threshold
+    if layer.adapt_decay is not None:
+        level = np.minimum(level + b, 2**23 - 1) if fixed else level + layer.adapt_step * b
+    v = np.where(live, v, held)
+    states |= {"v": v, "u": u}
     if not layer.fires:
-        return np.zeros(v.shape, bool), v, u
-    fired = v >= level if layer.inclusive else v > level
+        return np.zeros(v.shape, bool)
+    fired = live & (v >= level if layer.inclusive else v > level)
     if layer.reset == "soft":
         v = np.where(fired, v - layer.quantum, v)
     elif layer.reset == "hard":
         v = np.where(fired, 0, v)
-    return fired, v, u
+    if layer.adapt_decay is not None and fixed:
+        b = np.minimum(_lost(b, 4096 - layer.adapt_decay) + layer.adapt_step * fired, 2**23 - 1)
+    elif layer.adapt_decay is not None:
+        b = layer.adapt_decay * b + fired
+    wait = np.where(fired, layer.period, np.maximum(states["wait"] - 1, 0))
+    states |= {"v": v, "b": b, "wait": wait}
+    return fired
 
 
 def _simulate(job: LavaJob) -> tuple[list[Array], list[Array]]:
@@ -133,7 +145,7 @@ def _simulate(job: LavaJob) -> tuple[list[Array], list[Array]]:
         out = np.zeros((samples, steps, layer.n), bool)
         left = np.zeros((samples, layer.n), layer.bias.dtype)
         for sample in range(samples):
-            v = u = left[sample]
+            states = dict.fromkeys(("v", "u", "b", "wait"), left[sample])
             for step in range(steps):
                 a = np.zeros(layer.n, layer.bias.dtype)
                 for source, weights in matrices:
@@ -141,8 +153,8 @@ def _simulate(job: LavaJob) -> tuple[list[Array], list[Array]]:
                         a = a + weights @ sent[source][sample, step]
                     elif step:
                         a = a + weights @ out[sample, step - 1].astype(weights.dtype)
-                out[sample, step], v, u = _step(layer, job.mode == "fixed", v, u, a)
-            left[sample] = v
+                out[sample, step] = _step(layer, job.mode == "fixed", states, a)
+            left[sample] = states["v"]
         sent[number] = out.astype(np.float64 if job.mode == "float" else np.int64)
         membranes.append(left)
     return [sent[number].astype(bool) for number in range(len(job.layers))], membranes

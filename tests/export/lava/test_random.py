@@ -68,4 +68,6 @@ def test_the_draw_covers_every_part():
     assert {layer.reset for layer in layers} == {"soft", "hard", "none"}
     assert any(len(layer.inputs) > 1 and layer.inputs[1].shift for layer in layers)
     assert any(layer.current_decay is not None for layer in layers)
+    assert any(layer.adapt_decay is not None for layer in layers)
+    assert any(layer.period for layer in layers)
     assert torch.tensor([layer.fires for layer in layers]).double().mean() > 0.7

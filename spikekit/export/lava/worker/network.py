@@ -79,12 +79,14 @@ class _Builder:
         lag = 1 + max(self.lags[each["source"]] for each in layer["inputs"] if each["source"] != SELF)
         self.spikes.append(shared_zeros((self.samples, self.period, n), bool))
         self.membranes.append(shared_zeros((self.samples, n), np.int64 if self.fixed else np.float64))
-        fields = ["decay", "bias", "threshold", "quantum"]
-        nothing = np.full(n, 4095) if self.fixed else np.zeros(n)
+        nothing = np.zeros(n, int if self.fixed else float)
+        optional = dict.fromkeys(("current_decay", "adapt_decay", "adapt_step"), nothing)
         neurons = SoftResetLIF(
-            **{field: self.file[f"{key}_{field}"] for field in fields},
-            **{field: layer[field] for field in ("reset", "inclusive", "fires", "keeps_current")},
-            current_decay=self.file[f"{key}_current_decay"] if layer["keeps_current"] else nothing,
+            **optional | {field: self.file[f"{key}_{field}"] for field in layer["fields"]},
+            **{field: layer[field] for field in ("reset", "inclusive", "fires")},
+            keeps_current="current_decay" in layer["fields"],
+            adapts="adapt_decay" in layer["fields"],
+            refractory=layer["period"],
             period=self.period,
             delay=lag,
             spikes=self.spikes[-1],

@@ -2,8 +2,8 @@
 
 Lava's own LIF resets to zero only and compares strictly. This process keeps its arithmetic (lava-nc 0.10.0,
 `lava.proc.lif.models`) and adds: a threshold, decays, bias and reset quantum per neuron, three resets, an inclusive
-comparison, a readout that never fires, and a port for the neurons' own spikes. Lava executes every file of this folder
-when it looks for process models, so the folder holds nothing else.
+comparison, an adaptive threshold, a refractory period, a readout that never fires, and a port for the neurons' own
+spikes. Lava executes every file of this folder when it looks for process models, so the folder holds nothing else.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class SoftResetLIF(AbstractProcess):  # type: ignore[misc]
     step.
     reset: "soft" subtracts quantum, "hard" sets zero, "none" leaves the membrane.
     inclusive: fire at v >= threshold instead of v > threshold. fires: False for a readout.
+    adapts: the threshold rises by b, which decays by adapt_decay and takes adapt_step (in `floating_pt` 1, times
+    adapt_step in the threshold) at each spike. refractory: steps after a spike in which a membrane is held.
     period: steps of one sample; the membrane is cleared before each sample's first step.
     delay: steps between an input frame and the step at which it reaches this layer.
     spikes [N, T, n], membranes [N, n], progress [1]: shared arrays that the model writes.
@@ -46,7 +48,11 @@ class SoftResetLIF(AbstractProcess):  # type: ignore[misc]
         threshold: np.ndarray,
         quantum: np.ndarray,
         current_decay: np.ndarray,
+        adapt_decay: np.ndarray,
+        adapt_step: np.ndarray,
         keeps_current: bool,
+        adapts: bool,
+        refractory: int,
         reset: str,
         inclusive: bool,
         fires: bool,
@@ -59,6 +65,8 @@ class SoftResetLIF(AbstractProcess):  # type: ignore[misc]
     ) -> None:
         super().__init__(
             keeps_current=keeps_current,
+            adapts=adapts,
+            refractory=refractory,
             reset=reset,
             inclusive=inclusive,
             fires=fires,
@@ -76,7 +84,11 @@ class SoftResetLIF(AbstractProcess):  # type: ignore[misc]
         self.s_out = OutPort(shape=shape)
         self.u = Var(shape=shape, init=0)
         self.v = Var(shape=shape, init=0)
+        self.b = Var(shape=shape, init=0)
+        self.wait = Var(shape=shape, init=0)
         self.current_decay = Var(shape=shape, init=current_decay)
+        self.adapt_decay = Var(shape=shape, init=adapt_decay)
+        self.adapt_step = Var(shape=shape, init=adapt_step)
         self.decay = Var(shape=shape, init=decay)
         self.bias = Var(shape=shape, init=bias)
         self.threshold = Var(shape=shape, init=threshold)
@@ -89,6 +101,8 @@ class _SoftResetModel(PyLoihiProcessModel):  # type: ignore[misc]
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self.keeps_current: bool = proc_params["keeps_current"]
+        self.adapts: bool = proc_params["adapts"]
+        self.refractory: int = proc_params["refractory"]
         self.reset: str = proc_params["reset"]
         self.inclusive: bool = proc_params["inclusive"]
         self.fires: bool = proc_params["fires"]
@@ -106,6 +120,10 @@ class _SoftResetModel(PyLoihiProcessModel):  # type: ignore[misc]
         """The threshold, in units of the membrane."""
         raise NotImplementedError
 
+    def adapt(self, fired: np.ndarray) -> None:
+        """Let the threshold decay, and rise where a neuron fired."""
+        raise NotImplementedError
+
     def run_spk(self) -> None:
         step = self.time_step - 1 - self.delay
         current, own = self.a_in.recv(), self.r_in.recv()
@@ -116,13 +134,20 @@ class _SoftResetModel(PyLoihiProcessModel):  # type: ignore[misc]
         if 0 <= sample < len(self.spikes):
             # Each synapse costs one step, so each layer starts a sample one step after the layer before it.
             if within == 0:
-                self.u[:], self.v[:] = 0, 0
+                for state in (self.u, self.v, self.b, self.wait):
+                    state[:] = 0
             else:
                 current = current + own
+            held, live = self.v.copy(), self.wait == 0
             self.integrate(current)
+            if self.refractory:
+                self.v[~live] = held[~live]
             if self.fires:
-                fired = self.v >= self.level() if self.inclusive else self.v > self.level()
+                fired = live & (self.v >= self.level() if self.inclusive else self.v > self.level())
                 self.clear(fired)
+                self.wait[:] = np.where(fired, self.refractory, np.maximum(self.wait - 1, 0))
+                if self.adapts:
+                    self.adapt(fired)
             self.spikes[sample, within] = fired
             if within == self.period - 1:
                 self.membranes[sample] = self.v
@@ -148,7 +173,11 @@ class SoftResetModelFloat(_SoftResetModel):
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, bool)
     u: np.ndarray = LavaPyType(np.ndarray, float)
     v: np.ndarray = LavaPyType(np.ndarray, float)
+    b: np.ndarray = LavaPyType(np.ndarray, float)
+    wait: np.ndarray = LavaPyType(np.ndarray, float)
     current_decay: np.ndarray = LavaPyType(np.ndarray, float)
+    adapt_decay: np.ndarray = LavaPyType(np.ndarray, float)
+    adapt_step: np.ndarray = LavaPyType(np.ndarray, float)
     decay: np.ndarray = LavaPyType(np.ndarray, float)
     bias: np.ndarray = LavaPyType(np.ndarray, float)
     threshold: np.ndarray = LavaPyType(np.ndarray, float)
@@ -160,7 +189,10 @@ class SoftResetModelFloat(_SoftResetModel):
         self.v[:] = self.decay * self.v + self.u
 
     def level(self) -> np.ndarray:
-        return self.threshold
+        return self.threshold + self.adapt_step * self.b if self.adapts else self.threshold
+
+    def adapt(self, fired: np.ndarray) -> None:
+        self.b[:] = self.adapt_decay * self.b + fired
 
 
 @implements(proc=SoftResetLIF, protocol=LoihiProtocol)
@@ -174,7 +206,11 @@ class SoftResetModelFixed(_SoftResetModel):
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, bool)
     u: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
     v: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
+    b: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
+    wait: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
     current_decay: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=12)
+    adapt_decay: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=13)
+    adapt_step: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
     decay: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=13)
     bias: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
     threshold: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=17)
@@ -195,7 +231,12 @@ class SoftResetModelFixed(_SoftResetModel):
         self.v[:] = np.clip(_decayed(self.v, 4096 - self.decay) + self.u, 1 - STATE_LIMIT, STATE_LIMIT - 1)
 
     def level(self) -> np.ndarray:
-        return self.threshold << 6
+        level = self.threshold << 6
+        return np.minimum(level + self.b, STATE_LIMIT - 1) if self.adapts else level
+
+    def adapt(self, fired: np.ndarray) -> None:
+        rest = _decayed(self.b, 4096 - self.adapt_decay)
+        self.b[:] = np.minimum(rest + self.adapt_step * fired, STATE_LIMIT - 1)
 
     def clear(self, fired: np.ndarray) -> None:
         super().clear(fired)
