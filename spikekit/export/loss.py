@@ -172,4 +172,5 @@ def _clipped(layer: IntegerLayer, plan: FloatLayer) -> int:
 def _threshold_error(layer: IntegerLayer, plan: FloatLayer) -> float:
     if not layer.fires:
         return 0.0
-    return float(np.abs((layer.threshold << STATE_SHIFT) / (plan.threshold * layer.unit) - 1).max())
+    exact = plan.threshold * layer.unit
+    return float((np.abs((layer.threshold << STATE_SHIFT) - exact) / np.maximum(np.abs(exact), 1)).max())

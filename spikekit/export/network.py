@@ -18,6 +18,7 @@ from spikekit.export import storage
 from spikekit.export.float_run import LayerTrace, run_plan
 from spikekit.export.inputs import check_whole
 from spikekit.export.integer import run_integers, run_last
+from spikekit.export.netx import write_netx
 from spikekit.export.plan import FloatLayer, plan
 from spikekit.export.qat import QATNetwork
 from spikekit.export.quantise import IntegerLayer, quantise
@@ -85,6 +86,15 @@ class LoihiNet:
         """Write the network to one .npz file, without pickle; returns its path."""
         return storage.save((self.layers, self.plan, self.in_shape, self.notes), path)
 
+    def to_netx(self, path: str | Path) -> Path:
+        """Write the network for lava-dl's `netx.hdf5.Network`, to one HDF5 file; returns its path.
+
+        For chains of dense and convolution layers with hard reset that `to_loihi(..., target="netx")` quantised; run it
+        with reset_interval=T, and each sample starts at rest. Raises ExportError with the layer and the reason for
+        everything else, before anything is written, and MissingExtraError without h5py.
+        """
+        return write_netx(self, path)
+
     @staticmethod
     def load(path: str | Path) -> LoihiNet:
         """Read a network that `save` wrote. Raises ExportError for anything else."""
@@ -102,6 +112,7 @@ def to_loihi(
     weight_bits: int | None = None,
     thresholds: str | None = None,
     headroom: float | None = None,
+    target: str = "lava",
     notes: Mapping[str, Any] | None = None,
 ) -> LoihiNet:
     """Quantise a trained network for a Loihi-style chip.
@@ -114,8 +125,9 @@ def to_loihi(
     one. Rows are scaled so that they meet a shared threshold, which costs bits of their weights; thresholds that differ
     inside a channel, which has one scale, are rounded to the nearest (`quantisation_loss` tells both errors).
     headroom: how many times larger the states may become before they saturate; None: 2. A network from `qat` brings all
-    three. notes: plain JSON values kept with the network. Needs no Lava. Raises ExportError with the layer, the reason
-    and the way out.
+    three. target: "netx" for a network that `to_netx` can write, which keeps one threshold a layer and no exponents of
+    weights. notes: plain JSON values kept with the network. Needs no Lava. Raises ExportError with the layer, the
+    reason and the way out.
     """
     if sessions.active() is not None:
         raise ExportError("to_loihi was called inside run() or record(); call it outside")
@@ -127,11 +139,17 @@ def to_loihi(
         raise InputError(f"to_loihi: headroom must be a number of at least 1, got {headroom}")
     calibration = calibration.detach().cpu()
     if isinstance(net, QATNetwork):
-        if any(setting is not None for setting in (weight_bits, thresholds, headroom)):
-            raise InputError("to_loihi: qat() settled weight_bits, thresholds and headroom; leave them out here")
+        if any(setting is not None for setting in (weight_bits, thresholds, headroom)) or target != "lava":
+            raise InputError(
+                "to_loihi: qat() settled weight_bits, thresholds, headroom and target; leave them out here"
+            )
         check_whole(calibration, net.in_shape, "to_loihi: calibration")
         exact, chips = net.quantised()
         return LoihiNet(chips, exact, net.in_shape, dict(notes or {}))
+    if target not in ("lava", "netx"):
+        raise InputError(f"to_loihi: target must be 'lava' or 'netx', got {target!r}")
+    if target == "netx" and thresholds not in (None, "layer"):
+        raise InputError(f"to_loihi: target='netx' keeps one threshold a layer, so thresholds={thresholds!r} cannot be")
     layers = plan(net, calibration).layers
     in_shape = tuple(calibration.shape[2:])
     traces = LoihiNet((), layers, in_shape).trace_float(calibration)
@@ -141,7 +159,8 @@ def to_loihi(
         traces,
         headroom=2.0 if headroom is None else headroom,
         weight_bits=8 if weight_bits is None else weight_bits,
-        thresholds=thresholds or "neuron",
+        thresholds=thresholds or ("layer" if target == "netx" else "neuron"),
+        netx=target == "netx",
     )
     return LoihiNet(integers, layers, in_shape, dict(notes or {}))
 

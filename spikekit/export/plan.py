@@ -30,7 +30,8 @@ class FloatLayer:
     """One layer of the plan. Arrays hold one float64 a neuron [n]; `fires` is False for an LI readout.
 
     inputs: what drives it; the drive is their sum and the bias. alpha: decay of the synaptic current, which then holds
-    the bias too; None without one. threshold: > 0. quantum: what soft reset subtracts; below 0 where a folded norm
+    the bias too; None without one. threshold: not above 0 where a folded norm lets the neuron
+    fire from rest. quantum: what soft reset subtracts; below 0 where a folded norm
     turned the neuron around.
     """
 
@@ -183,13 +184,6 @@ def _layer(name: str, neuron: Neuron, signal: Signal) -> FloatLayer:
         inputs = tuple(replace(each, synapses=each.synapses.scaled(sign)) for each in inputs)
         bias, level = bias * sign, level * sign
         quantum = quantum * sign if reset == "soft" else quantum
-    if (low := np.flatnonzero(level <= 0)).size:
-        at = np.unravel_index(low[0], shape)
-        raise ExportError(
-            f"layer {name}: the threshold of channel {at[0]} is {level[low[0]]:.4g} once its norm is folded, one of "
-            f"{low.size} neurons that fire from rest, and a chip's thresholds are above 0. Train with a smaller bias "
-            "of the norm."
-        )
     return FloatLayer(name, inputs, bias, alpha, beta, level, quantum, reset, neuron.rule.inclusive, fires=True)
 
 

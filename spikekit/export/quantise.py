@@ -4,7 +4,7 @@ In an integer layer the float number 1.0 is  scale · 2^exponent · 64  units of
 
     weight    = step·round(w·scale / step)      within ±(256 - step), where step = 2^(9 - bits): Lava keeps weights of
                                                 fewer bits as multiples, and drops one more bit where signs are mixed
-    threshold = round(θ·scale·2^exponent)       at most 131,071; the neuron compares with threshold·64
+    threshold = round(θ·scale·2^exponent)       within ±131,071; the neuron compares with threshold·64
     bias      = mantissa·2^bias_exponent        mantissa in ±4,095, exponent in 0..7
     decay     = round((1 - beta)·4,096)         the membrane loses decay/4,096 a step, rounded towards zero
     quantum   = round(q·scale·2^exponent·64)    threshold·64 when soft reset subtracts the threshold
@@ -43,6 +43,7 @@ BIAS_MANTISSA_MAX = 2**12 - 1
 BIAS_EXPONENT_MAX = 7
 EXPONENT_MAX = 7
 DECAY_ONE = 4096
+NETX_BIAS_EXPONENT = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,28 +103,31 @@ def quantise(
     weight_bits: int = 8,
     thresholds: str = "neuron",
     cut: bool | None = None,
+    netx: bool = False,
 ) -> tuple[IntegerLayer, ...]:
     """Integer layers of a float plan.
 
     traces: what the plan did on calibration data, for the size of its states. headroom: how many times larger than on
     the calibration data a state may become before it saturates. weight_bits: 4 to 8. thresholds: "neuron", "group" or
     "layer". cut: let the largest weights of a row be clipped where that makes its rounding error smaller; None: below 8
-    bits. Raises ExportError naming the layer and the neuron, InputError for settings that are none.
+    bits. netx: leave out what lava-dl's files have no place for, exponents of weights and of single biases. Raises
+    ExportError naming the layer and the neuron, InputError for settings that are none.
     """
     most = most_thresholds(thresholds)
     if isinstance(weight_bits, bool) or weight_bits not in WEIGHT_BITS:
         raise InputError(f"to_loihi: weight_bits must be a whole number from 4 to 8, got {weight_bits!r}")
     cut = weight_bits < 8 if cut is None else cut
     return tuple(
-        _quantise(layer, trace, headroom, int(weight_bits), most if layer.fires else None, cut)
+        _quantise(layer, trace, headroom, int(weight_bits), most if layer.fires else None, cut, netx)
         for layer, trace in zip(layers, traces, strict=True)
     )
 
 
 def _quantise(
-    layer: FloatLayer, trace: LayerTrace, headroom: float, bits: int, most: int | None, cut: bool
+    layer: FloatLayer, trace: LayerTrace, headroom: float, bits: int, most: int | None, cut: bool, netx: bool
 ) -> IntegerLayer:
     per_row = (layer.rows, -1)
+    bias_exponent = NETX_BIAS_EXPONENT if netx else BIAS_EXPONENT_MAX
     state = np.maximum(trace.membranes.abs().amax((0, 1)).cpu().numpy(), trace.peak_drive.cpu().numpy())
     # A quantum below 0 is added to a membrane that is above its threshold already.
     state = (state + np.maximum(-layer.quantum, 0)) * headroom
@@ -133,8 +137,8 @@ def _quantise(
             [
                 _row_limit(STATE_MAX, np.maximum(state, np.abs(layer.bias)), per_row),
                 _row_limit(STATE_MAX, np.abs(layer.quantum), per_row),
-                _row_limit(BIAS_MANTISSA_MAX << BIAS_EXPONENT_MAX, np.abs(layer.bias), per_row),
-                _row_limit(THRESHOLD_MAX << STATE_SHIFT, layer.threshold, per_row),
+                _row_limit(BIAS_MANTISSA_MAX << bias_exponent, np.abs(layer.bias), per_row),
+                _row_limit(THRESHOLD_MAX << STATE_SHIFT, np.abs(layer.threshold), per_row),
             ]
         )
     fillings = [
@@ -147,12 +151,17 @@ def _quantise(
     row_scale = np.minimum(filling, limits / 2**STATE_SHIFT)
     levels = None
     if most is not None:
+        if layer.fires and (low := np.flatnonzero(layer.threshold <= 0)).size:
+            raise ExportError(
+                f"layer {layer.name}: neuron {low[0]} fires from rest, at {layer.threshold[low[0]]:.3g}, one of "
+                f"{low.size}, and thresholds that rows share are above 0. Export with thresholds='neuron'."
+            )
         # The neurons of a channel may differ, and share its scale: the level is that of their middle.
         wanted = np.exp(np.log(layer.threshold).reshape(per_row).mean(1)) * row_scale
         levels = share_levels(wanted, most)
         row_scale = row_scale * levels / wanted
     room = limits / (row_scale * 2**STATE_SHIFT)
-    exponent = int(np.clip(np.floor(np.log2(room.min())), 0, EXPONENT_MAX - max(shifts)))
+    exponent = int(np.clip(np.floor(np.log2(room.min())), 0, 0 if netx else EXPONENT_MAX - max(shifts)))
     scale = np.repeat(row_scale, len(layer.bias) // len(row_scale))
     unit = scale * 2.0 ** (exponent + STATE_SHIFT)
 
@@ -160,7 +169,8 @@ def _quantise(
     if levels is not None:
         threshold = nearest_level(threshold, levels * 2.0**exponent)
     whole = np.rint(threshold).astype(np.int64)
-    if layer.fires and (lost := np.flatnonzero(whole < 1)).size:
+    # Below half a unit, a threshold above 0 would let its neuron fire from rest.
+    if layer.fires and (lost := np.flatnonzero((whole < 1) & (layer.threshold > 0))).size:
         largest = max(np.abs(each.synapses.weight).max(initial=0) for each in layer.inputs)
         raise ExportError(
             f"layer {layer.name}: the threshold {layer.threshold[lost[0]]:.3g} of neuron {lost[0]} is below half a "
@@ -179,17 +189,17 @@ def _quantise(
         exponent, scale, nothing, nothing, None if layer.alpha is None else _current_decay(layer.alpha),
         _decay(layer.beta), whole, quantum, layer.reset, layer.inclusive, layer.fires, bits,
     )  # fmt: skip
-    return filled(frame, [each.synapses.weight for each in layer.inputs], layer.bias)
+    return filled(frame, [each.synapses.weight for each in layer.inputs], layer.bias, bias_exponent if netx else 0)
 
 
-def filled(frame: IntegerLayer, weights: Sequence[Floats], bias: Floats) -> IntegerLayer:
+def filled(frame: IntegerLayer, weights: Sequence[Floats], bias: Floats, least_bias_exponent: int = 0) -> IntegerLayer:
     """The layer `frame` with float weights, one array an input, and biases [n] as integers; what is beyond clips."""
     step, inputs = frame.weight_step, []
     for projection, weight in zip(frame.inputs, weights, strict=True):
         scale = projection.synapses.per_weight(frame.row_scale(projection))
         steps = np.clip(np.rint(weight * (scale / step)), 1 - 256 // step, 256 // step - 1)
         inputs.append(replace(projection, synapses=projection.synapses.with_weight((step * steps).astype(np.int32))))
-    mantissa, exponent = _mantissa(bias * frame.unit)
+    mantissa, exponent = _mantissa(bias * frame.unit, least_bias_exponent)
     return replace(frame, inputs=tuple(inputs), bias_mantissa=mantissa, bias_exponent=exponent)
 
 
@@ -233,8 +243,8 @@ def _row_limit(most: int, size: Floats, per_row: tuple[int, int]) -> Floats:
     return limit
 
 
-def _mantissa(bias: Floats) -> tuple[Integers, Integers]:
-    """The bias as mantissa·2^exponent with the smallest exponent that fits."""
-    exponent = np.ceil(np.log2(np.maximum(np.abs(bias) / BIAS_MANTISSA_MAX, 1))).astype(np.int64)
+def _mantissa(bias: Floats, least: int) -> tuple[Integers, Integers]:
+    """The bias as mantissa·2^exponent with the smallest exponent, from `least` on, that fits."""
+    exponent = np.ceil(np.log2(np.maximum(np.abs(bias) / BIAS_MANTISSA_MAX, 2.0**least))).astype(np.int64)
     mantissa = np.rint(bias / 2.0**exponent).astype(np.int64)
     return np.clip(mantissa, -BIAS_MANTISSA_MAX, BIAS_MANTISSA_MAX), np.minimum(exponent, BIAS_EXPONENT_MAX)

@@ -55,6 +55,13 @@ class Synapses:
         """Number of rows."""
         return self.n_out if self.kind == "sparse" else len(self.weight)
 
+    @property
+    def image(self) -> Pair:
+        """Height and width of what a convolution gives."""
+        sizes = zip(self.in_shape[1:], self.weight.shape[2:], self.stride, self.padding, self.dilation, strict=True)
+        height, width = ((size + 2 * pad - apart * (k - 1) - 1) // step + 1 for size, k, step, pad, apart in sizes)
+        return height, width
+
     @cached_property
     def _ends(self) -> NDArray[np.int64]:
         if self.ends is None:

@@ -11,6 +11,7 @@ without the feedback where nothing is reset. u >= threshold is u > the next smal
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,10 @@ def to_nir(
     """
     if soft not in ("graph", "metadata"):
         raise InputError(f"to_nir: soft must be 'graph' or 'metadata', got {soft!r}")
-    if not 0 < dt < float("inf"):
-        raise InputError(f"to_nir: dt must be a positive number of seconds, got {dt}")
+    if not (isinstance(dt, (int, float)) and 0 < dt < float("inf")):
+        raise InputError(f"to_nir: dt must be a positive number of seconds, got {dt!r}")
+    if not isinstance(sample, Tensor):
+        raise InputError(f"to_nir: sample must be an input tensor [T, B, ...], got {type(sample).__name__}")
     nir = require("nir", "nir")
     layers = plan(net, sample).layers
     writer = _Writer(nir, dt, soft, tuple(sample.shape[2:]))
@@ -51,8 +54,26 @@ def to_nir(
         writer.layer(number, layer)
     graph = writer.finish(len(layers) - 1)
     if path is not None:
-        nir.write(str(path), graph)
+        _write(nir, Path(path), graph)
     return graph
+
+
+def _write(nir: Any, path: Path, graph: Any) -> None:
+    """Replace the file at `path`; on any failure the file that was there stays."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"to_nir: {path} is there and is no file; give the name of one")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            nir.write(str(temporary), graph)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:
+        # h5py reports a full disk as a RuntimeError at times.
+        raise InputError(
+            f"to_nir: {path} could not be written ({error}). Give a file in a folder that is there, with free space"
+        ) from error
 
 
 class _Writer:
@@ -68,8 +89,8 @@ class _Writer:
         # "/" would be a folder of the HDF5 file.
         name = layer.name.replace("/", "_")
         shape = self._neuron_shape(layer)
-        entry = self._neuron(name, layer, shape)
-        self.senders[number] = (name, shape)
+        entry, spikes = self._neuron(name, layer, shape)
+        self.senders[number] = (spikes, shape)
         bias = layer.bias
         for place, projection in enumerate(layer.inputs):
             own = name if len(layer.inputs) == 1 else f"{name}_{place}"
@@ -114,12 +135,12 @@ class _Writer:
                 f"{name}_conv", nir.Conv2d(synapses.in_shape[1:], weight, *geometry, exact(rows[:, 0])), last
             )
             size = synapses.n_out // synapses.rows
-            made = synapses.out_shape if len(synapses.out_shape) == 3 else None
-            if weight.shape[2] != weight.shape[3] and made is not None:
-                # nir 1.0.8 infers the shape of the output from the height of the kernel alone.
-                self.nodes[last].output_type = {"output": np.array(made)}
+            images = (synapses.rows, *synapses.image)
+            # nir 1.0.8 infers both from a kernel that is square, in one group.
+            node = self.nodes[last]
+            node.input_type = {"input": np.array(synapses.in_shape)}
+            node.output_type = {"output": np.array(images)}
             if len(shape) == 1 and size > 1:
-                images = tuple(int(value) for value in self.nodes[last].output_type["output"])
                 last = self._add(f"{name}_flat", nir.Flatten({"input": np.array(images)}, start_dim=0), last)
         else:
             if synapses.n_in * synapses.n_out > MATRIX_MAX:
@@ -135,13 +156,16 @@ class _Writer:
         self.edges.append((last, entry))
 
     def _add(self, name: str, node: Any, last: str | None = None) -> str:
+        """Put a node behind another, under its name or, where that is taken, one like it."""
+        while name in self.nodes or name == "output":
+            name += "_"
         self.nodes[name] = node
         if last is not None:
             self.edges.append((last, name))
         return name
 
-    def _neuron(self, name: str, layer: FloatLayer, shape: tuple[int, ...]) -> str:
-        """Add the neuron and return the node that its input goes to."""
+    def _neuron(self, name: str, layer: FloatLayer, shape: tuple[int, ...]) -> tuple[str, str]:
+        """Add the neuron and return the nodes that its input goes to and that its spikes come from."""
         nir, dt = self.nir, self.dt
         beta, threshold, quantum = (values.reshape(shape) for values in (layer.beta, layer.threshold, layer.quantum))
         notes: dict[str, Any] = {"spikekit": "1", "dt": dt, "beta": beta}
@@ -149,7 +173,8 @@ class _Writer:
         zero = np.zeros_like(beta)
         integrator = nir.LI(tau, gain, zero, metadata=notes) if leaky else nir.I(gain, metadata=notes)
         if not layer.fires:
-            return self._current(name, layer, shape, self._add(name, integrator))
+            only = self._add(name, integrator)
+            return self._current(name, layer, shape, only), only
         notes |= {"reset": layer.reset, "threshold": threshold, "inclusive": int(layer.inclusive)}
         level = threshold
         if layer.inclusive:
@@ -163,13 +188,13 @@ class _Writer:
                 if leaky
                 else nir.IF(gain, level, zero, metadata=notes)
             )
-            return self._current(name, layer, shape, self._add(name, node))
+            only = self._add(name, node)
+            return self._current(name, layer, shape, only), only
         membrane = self._add(f"{name}_membrane", integrator)
-        self._add(name, nir.Threshold(level, metadata=notes), membrane)
+        spikes = self._add(name, nir.Threshold(level, metadata=notes), membrane)
         if layer.reset == "soft":
-            self._add(f"{name}_reset", nir.Scale(-beta * quantum), name)
-            self.edges.append((f"{name}_reset", membrane))
-        return self._current(name, layer, shape, membrane)
+            self.edges.append((self._add(f"{name}_reset", nir.Scale(-beta * quantum), spikes), membrane))
+        return self._current(name, layer, shape, membrane), spikes
 
     def _current(self, name: str, layer: FloatLayer, shape: tuple[int, ...], entry: str) -> str:
         """The synaptic current in front of `entry`, where the layer keeps one: a leaky integrator of its own."""
@@ -179,8 +204,9 @@ class _Writer:
         tau, gain, leaky = self._constants(layer, alpha)
         notes = {"spikekit": "1", "dt": self.dt, "beta": alpha}
         node = self.nir.LI(tau, gain, np.zeros_like(tau), metadata=notes) if leaky else self.nir.I(gain, metadata=notes)
-        self.edges.append((f"{name}_current", entry))
-        return self._add(f"{name}_current", node)
+        current = self._add(f"{name}_current", node)
+        self.edges.append((current, entry))
+        return current
 
     def _constants(self, layer: FloatLayer, keep: Array) -> tuple[Array, Array, bool]:
         """Time constant and gain of a decay, and whether there is one."""
@@ -192,12 +218,13 @@ class _Writer:
 
     def finish(self, last: int) -> Any:
         name, shape = self.senders[last]
-        self._add("output", self.nir.Output(np.array(shape)), name)
+        self.nodes["output"] = self.nir.Output(np.array(shape))
+        self.edges.append((name, "output"))
         return self.nir.NIRGraph(self.nodes, self.edges, type_check=self._checks())
 
     def _checks(self) -> bool:
-        kernels = [n.weight.shape[2:] for n in self.nodes.values() if isinstance(n, self.nir.Conv2d)]
-        return all(height == width for height, width in kernels)
+        convs = [node for node in self.nodes.values() if isinstance(node, self.nir.Conv2d)]
+        return all(conv.groups == 1 and conv.weight.shape[2] == conv.weight.shape[3] for conv in convs)
 
 
 def _matrix(synapses: Synapses) -> Array:

@@ -120,14 +120,21 @@ def test_files_keep_signs_and_quanta(tmp_path):
     assert (again.layers[0].quantum < 0).any()
 
 
-def test_a_threshold_that_is_not_positive_is_refused():
-    net = normalised()
+@pytest.mark.parametrize("reset", RESETS)
+def test_neurons_that_fire_from_rest(reset, worker):
+    """A bias of the norm above the threshold: the folded threshold is below 0."""
+    net = normalised(reset)
     net[2].norm.weight.data[4] = 1.0
     net[2].norm.bias.data[4] = 3.0
-    for each in (net, sk.fold(net)):
-        message = r"layer 2: the threshold of channel 4 is -.*16 neurons that fire from rest.*smaller bias"
-        with pytest.raises(ExportError, match=message):
-            to_loihi(each, frames())
+    chip = to_loihi(net, frames())
+    assert (chip.layers[0].threshold.reshape(6, -1)[4] < 0).all()
+    assert (chip.layers[0].threshold > 0).any()
+    assert chip.trace(torch.zeros(3, 1, 2, 8, 7))[0].spikes[0, 0].reshape(6, -1)[4].all()
+    for backend in ("lava-fixed", "lava-float"):
+        proof = chip.verify(frames(batch=3, seed=7), backend, python=worker)
+        assert proof.identical, str(proof)
+    with pytest.raises(ExportError, match=r"layer 2: neuron 64 fires from rest, at -.*one of 16.*thresholds='neuron'"):
+        to_loihi(net, frames(), thresholds="group")
 
 
 def test_what_cannot_be_folded_is_refused():

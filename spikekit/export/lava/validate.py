@@ -27,7 +27,11 @@ FIXED_RANGES = {
     "current_decay": (0, DECAY_ONE - 1, "the removed fraction in 1/4096, less one: 4095 - round(alpha * 4096)"),
     "decay": (0, DECAY_ONE, "the removed fraction in 1/4096: round((1 - beta) * 4096)"),
     "bias": (-STATE_MAX, STATE_MAX, "a 24-bit membrane cannot hold it: lower the scale of the layer"),
-    "threshold": (0, THRESHOLD_MAX, "17 bits, before the shift by 6: lower the scale of the layer"),
+    "threshold": (
+        -THRESHOLD_MAX,
+        THRESHOLD_MAX,
+        "17 bits and a sign, before the shift by 6: lower the scale of the layer",
+    ),
     "quantum": (-STATE_MAX, STATE_MAX, "a 24-bit membrane cannot hold it: lower the scale of the layer"),
 }
 
