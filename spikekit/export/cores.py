@@ -54,7 +54,7 @@ def place_and_listen(layers: Sequence[Wiring], target: Target) -> tuple[tuple[Pl
         placed: list[Placement] = []
         for layer in reversed(layers):
             sent = (listeners if feedback else heard)[layer.first : layer.first + layer.neurons]
-            placement, packer = _place(layer, target, sent if layer.fires else np.zeros_like(sent))
+            placement, packer = _place(layer, target, sent)
             heard += packer.listeners(total)
             placed.insert(0, placement)
         if (heard <= listeners).all():

@@ -152,11 +152,13 @@ def test_a_summary_holds_all_of_it(chip, x):
         assert rates == pytest.approx(trace.spikes.double().mean((0, 1)).numpy())
 
 
-def test_messages_are_not_guessed_where_a_layer_does_not_fit(chip, x):
-    tight = LOIHI1.edited({"in_axons": 2})
-    summary = summarise(chip, x, targets=(tight,))
-    assert not summary.placements[0][0].fits
+def test_messages_are_not_guessed_where_a_layer_does_not_fit():
+    net = sk.Sequential(nn.Linear(5000, 3), sk.LIF(0.9), nn.Linear(3, 2), sk.LI(0.9)).eval()
+    x = (torch.rand(2, 1, 5000) < 0.1).float()
+    summary = summarise(to_loihi(net, x), x)
+    assert [placement.fits for placement in summary.placements[0]] == [False, True]
     assert summary.energies[2].uncounted == ("messages",)
+    assert as_json(summary)["cores"]["Loihi 1"]["total"] is None
 
 
 def test_json_is_plain_and_says_the_same(chip, x):
