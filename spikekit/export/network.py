@@ -95,6 +95,16 @@ class LoihiNet:
         """
         return write_netx(self, path)
 
+    def report(self, path: str | Path, x: Tensor, *, proof: Proof | None = None) -> Path:
+        """Write one page of HTML about the network on x [T, B, ...]: layers, activity, loss, cores, energy, the proof.
+
+        proof: what `verify` returned; None says that none was made. `spikekit.export.page.write_report` takes more.
+        """
+        # The page knows the network, not the other way round.
+        from spikekit.export.page import write_report
+
+        return write_report(self, x, path, proof=proof)
+
     @staticmethod
     def load(path: str | Path) -> LoihiNet:
         """Read a network that `save` wrote. Raises ExportError for anything else."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from spikekit.errors import InputError
-from spikekit.export.energy import CHIPS, CMOS_45NM, EnergyModel, estimate, estimates, in_words
+from spikekit.export.cost.energy import CHIPS, CMOS_45NM, EnergyModel, estimate, estimates, in_words
 
 # 784-256-10, 20 steps, inputs and hidden neurons firing in a tenth of them.
 SPIKES = 512

@@ -8,8 +8,8 @@ from math import prod
 
 import numpy as np
 
-from spikekit.export.packing import Axons, Core, Ints, Packer, Wiring, exceeded
-from spikekit.export.targets import Target
+from spikekit.export.cost.packing import Axons, Core, Ints, Packer, Wiring, exceeded
+from spikekit.export.cost.targets import Target
 
 # Rounds in which layers with feedback learn who listens to them: it settles in two, or is from below by a few.
 _ROUNDS = 4

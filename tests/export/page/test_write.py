@@ -12,11 +12,11 @@ import pytest
 
 from spikekit.errors import ExportError, InputError
 from spikekit.export import Divergence, LayerProof, Proof, to_loihi
+from spikekit.export.cost.targets import LOIHI1, LOIHI2
 from spikekit.export.page import page, write_report
-from spikekit.export.page_html import Html, join, table, tag
-from spikekit.export.page_pictures import histogram, meter, raster
-from spikekit.export.summary import summarise
-from spikekit.export.targets import LOIHI1, LOIHI2
+from spikekit.export.page.html import Html, join, table, tag
+from spikekit.export.page.pictures import histogram, meter, raster
+from spikekit.export.page.summary import summarise
 from tests.export.nets import conv_net, frames
 
 EVIL = "<script>alert('\"&')</script>"

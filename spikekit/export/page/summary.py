@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spikekit.errors import InputError
-from spikekit.export.cores import Placement, place_and_listen
-from spikekit.export.costs import Costs, costs, messages
-from spikekit.export.energy import CHIPS, CMOS_45NM, Energy, EnergyModel, estimate
-from spikekit.export.facts import LayerFacts, facts, wirings
+from spikekit.export.cost.cores import Placement, place_and_listen
+from spikekit.export.cost.costs import Costs, costs, messages
+from spikekit.export.cost.energy import CHIPS, CMOS_45NM, Energy, EnergyModel, estimate
+from spikekit.export.cost.facts import LayerFacts, facts, wirings
+from spikekit.export.cost.targets import LOIHI1, LOIHI2, Target
 from spikekit.export.loss import QuantisationLoss, quantisation_loss
 from spikekit.export.network import LoihiNet
-from spikekit.export.targets import LOIHI1, LOIHI2, Target
 from spikekit.export.verify import Proof
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from spikekit.export.energy import in_words
-from spikekit.export.facts import LayerFacts
-from spikekit.export.page_html import Cell, Html, beside, join, note, section, several, table, tag, tile
-from spikekit.export.page_pictures import histogram, meter, raster
-from spikekit.export.summary import Summary
+from spikekit.export.cost.energy import in_words
+from spikekit.export.cost.facts import LayerFacts
+from spikekit.export.page.html import Cell, Html, beside, join, note, section, several, table, tag, tile
+from spikekit.export.page.pictures import histogram, meter, raster
+from spikekit.export.page.summary import Summary
 
 
 def head(summary: Summary) -> Html:

@@ -15,7 +15,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from spikekit.export.targets import Target
+from spikekit.export.cost.targets import Target
 
 Ints = NDArray[np.int64]
 

@@ -11,24 +11,24 @@ from pathlib import Path
 from torch import Tensor
 
 from spikekit.errors import ExportError, InputError
-from spikekit.export import page_chips, page_sections
-from spikekit.export.energy import CHIPS, EnergyModel
+from spikekit.export.cost.energy import CHIPS, EnergyModel
+from spikekit.export.cost.targets import LOIHI1, LOIHI2, Target
 from spikekit.export.network import LoihiNet
-from spikekit.export.page_html import document
-from spikekit.export.summary import Summary, as_json, summarise
-from spikekit.export.targets import LOIHI1, LOIHI2, Target
+from spikekit.export.page import chips, sections
+from spikekit.export.page.html import document
+from spikekit.export.page.summary import Summary, as_json, summarise
 from spikekit.export.verify import Proof
 
 _SECTIONS = (
-    page_sections.head,
-    page_chips.proofs,
-    page_sections.layers,
-    page_sections.activity,
-    page_sections.losses,
-    page_chips.cores,
-    page_chips.energy,
-    page_sections.pictures,
-    page_chips.sources,
+    sections.head,
+    chips.proofs,
+    sections.layers,
+    sections.activity,
+    sections.losses,
+    chips.cores,
+    chips.energy,
+    sections.pictures,
+    chips.sources,
 )
 
 

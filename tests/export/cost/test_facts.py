@@ -12,11 +12,11 @@ from torch import nn
 import spikekit as sk
 from spikekit.errors import InputError
 from spikekit.export import layer_reports, to_loihi
-from spikekit.export.costs import costs
-from spikekit.export.energy import CHIPS, EnergyModel
-from spikekit.export.facts import facts, wirings
-from spikekit.export.summary import as_json, summarise
-from spikekit.export.targets import LOIHI1, LOIHI2
+from spikekit.export.cost.costs import costs
+from spikekit.export.cost.energy import CHIPS, EnergyModel
+from spikekit.export.cost.facts import facts, wirings
+from spikekit.export.cost.targets import LOIHI1, LOIHI2
+from spikekit.export.page.summary import as_json, summarise
 from spikekit.measure import neurobench
 from tests.export.nets import conv_net, frames
 

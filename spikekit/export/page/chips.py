@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spikekit.export.cores import Placement
-from spikekit.export.energy import OPERATIONS, Energy, in_words
-from spikekit.export.page_html import Cell, Html, beside, join, note, section, several, table, tag
-from spikekit.export.page_pictures import meter
-from spikekit.export.summary import Summary
-from spikekit.export.targets import KEYS, LOIHI1, Target
+from spikekit.export.cost.cores import Placement
+from spikekit.export.cost.energy import OPERATIONS, Energy, in_words
+from spikekit.export.cost.targets import KEYS, LOIHI1, Target
+from spikekit.export.page.html import Cell, Html, beside, join, note, section, several, table, tag
+from spikekit.export.page.pictures import meter
+from spikekit.export.page.summary import Summary
 from spikekit.export.verify import Proof
 
 _BOUNDS = {

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spikekit.export.facts import LayerFacts
+from spikekit.export.cost.facts import LayerFacts
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spikekit.errors import InputError
-from spikekit.export.cores import place
-from spikekit.export.packing import Wiring, exceeded
+from spikekit.export.cost.cores import place
+from spikekit.export.cost.packing import Wiring, exceeded
+from spikekit.export.cost.targets import LOIHI1, LOIHI2, Limit, Target
 from spikekit.export.synapses import Synapses
-from spikekit.export.targets import LOIHI1, LOIHI2, Limit, Target
 
 
 def weights(*shape, seed=0):

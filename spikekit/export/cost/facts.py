@@ -9,8 +9,8 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from spikekit.export.cost.packing import Wiring
 from spikekit.export.network import LoihiNet
-from spikekit.export.packing import Wiring
 from spikekit.export.quantise import DECAY_ONE, IntegerLayer
 from spikekit.export.synapses import SELF, Projection
 

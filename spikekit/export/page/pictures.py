@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from spikekit.export.page_html import Html, tag
+from spikekit.export.page.html import Html, tag
 
 # Cells of a raster and shades of one: a raster of thousands of neurons stays below some 100 kB.
 _ROWS, _COLUMNS, _SHADES = 120, 200, 5
