@@ -11,11 +11,18 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from spikekit.ops import paths
 from spikekit.ops.integer import STATE_MAX
 from spikekit.ops.lif import state_dtype
-from spikekit.ops.sigma_delta import SigmaDeltaRule, sigma_delta, sigma_delta_integer, sigma_delta_reference
+from spikekit.ops.sigma_delta import SigmaDeltaRule, cpu, sigma_delta, sigma_delta_integer, sigma_delta_reference
 
 ACTIVATIONS = ("relu", "none")
 # The residue has no gradient.
 ALL = (True, True, True, True, False)
+
+
+@pytest.fixture(params=["auto", "torch"])
+def path(request):
+    paths.set_path(request.param)
+    yield request.param
+    paths.set_path("auto")
 
 
 def both(threshold, activation):
@@ -44,7 +51,12 @@ def expanded(x):
     return x[:1].expand_as(x)
 
 
-@pytest.mark.usefixtures("poison")
+def test_the_kernels_serve():
+    for dtype in (torch.float32, torch.float64):
+        assert cpu.KERNELS.refusal(dtype) == ""
+
+
+@pytest.mark.usefixtures("poison", "path")
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("parameter", [(), (3, 1, 1), (3, 4, 5)], ids=["scalar", "per channel", "per neuron"])
 @pytest.mark.parametrize("rest", [True, False])
@@ -55,7 +67,7 @@ def test_activations(activation, parameter, rest, equal_to_reference):
     assert all(g.abs().max() > 0 for g in grads)
 
 
-@pytest.mark.usefixtures("poison")
+@pytest.mark.usefixtures("poison", "path")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("layout", [torch.clone, channels_last, expanded])
 def test_layouts_and_dtypes(dtype, layout, equal_to_reference):
@@ -65,14 +77,15 @@ def test_layouts_and_dtypes(dtype, layout, equal_to_reference):
     assert [y.dtype for y in outputs] == [dtype, state, state, state, state]
 
 
-@pytest.mark.usefixtures("poison")
+@pytest.mark.usefixtures("poison", "path")
 @pytest.mark.parametrize("wanted", range(4))
-@pytest.mark.parametrize("shape", [(4, 2, 5), (1, 2, 5)], ids=str)
+@pytest.mark.parametrize("shape", [(4, 2, 5), (1, 2, 5), (3, 2, 9000)], ids=str)
 def test_gradients_from_each_output_alone(wanted, shape, equal_to_reference):
     tensors, threshold = inputs(shape, torch.float64)
     equal_to_reference(*both(threshold, "relu"), tensors, tuple(index == wanted for index in range(5)))
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("wanted", range(5))
 def test_one_gradient_at_a_time(wanted, poison):
     (tensors, threshold), grads = inputs((4, 2, 5), torch.float64), []
@@ -86,6 +99,7 @@ def test_one_gradient_at_a_time(wanted, poison):
     torch.testing.assert_close(grads[0], grads[1], rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_inference_gives_the_numbers_of_training(activation, poison):
     (*tensors, bias), threshold = inputs()
@@ -105,6 +119,7 @@ def test_the_reference_can_be_forced():
     assert torch.equal(forced[1], sigma_delta_reference(*tensors, threshold, bias, "relu")[1])
 
 
+@pytest.mark.usefixtures("path")
 @given(
     seed=st.integers(0, 2**31),
     threshold=st.floats(1e-3, 2.0),
@@ -144,6 +159,7 @@ def test_numbers_by_hand():
     assert (sigma.item(), act.item(), residue.item()) == (-0.5, 0, 0)
 
 
+@pytest.mark.usefixtures("path")
 def test_the_gradient_is_that_of_the_activation():
     """The encoder is passed straight through: a loss of the decoded output is one of the activations."""
     (x, _, _, _, bias), threshold = inputs((8, 2, 9), torch.float64, rest=True)
@@ -158,6 +174,7 @@ def test_the_gradient_is_that_of_the_activation():
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize(("keep", "rest"), [(True, False), (True, True), (False, True)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -168,6 +185,7 @@ def test_opcheck(keep, rest, dtype, activation):
     torch.library.opcheck(torch.ops.spikekit.sigma_delta.default, (*tensors, threshold, bias, activation, keep))
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("needs", [[True] * 5, [True, *[False] * 4]], ids=["all", "x"])
 @pytest.mark.parametrize("traces", [True, False])
 def test_opcheck_backward(needs, traces):
