@@ -148,15 +148,16 @@ def test_a_constant_is_sent_once():
     assert spikes.flatten().tolist() == [1.75, *[0] * 9]
 
 
+@pytest.mark.usefixtures("path")
 def test_numbers_by_hand():
-    """sigma: 0.5, 1.25, 1.0, -0.5; changes below 0.75 wait in the residue."""
-    x = torch.tensor([0.5, 0.75, -0.25, -1.5]).reshape(4, 1, 1)
+    """sigma: 0.5, 0.75, 0.25, -1.25; changes below 0.75 wait in the residue."""
+    x = torch.tensor([0.5, 0.25, -0.5, -1.5]).reshape(4, 1, 1)
     spikes, activations, sigma, act, residue = sigma_delta(
         x, None, None, None, torch.tensor(0.75), torch.tensor(0.0), "relu", keep_activations=True
     )
-    assert activations.flatten().tolist() == [0.5, 1.25, 1.0, 0.0]
-    assert spikes.flatten().tolist() == [0, 1.25, 0, -1.25]
-    assert (sigma.item(), act.item(), residue.item()) == (-0.5, 0, 0)
+    assert activations.flatten().tolist() == [0.5, 0.75, 0.25, 0.0]
+    assert spikes.flatten().tolist() == [0, 0.75, 0, -0.75]
+    assert (sigma.item(), act.item(), residue.item()) == (-1.25, 0, 0)
 
 
 @pytest.mark.usefixtures("path")
@@ -217,6 +218,18 @@ def test_integers_are_the_floats_where_nothing_is_cut(seed, activation):
     expected = sigma_delta_reference(sums.double() * 8, None, None, None, threshold.double(), bias.double(), activation)
     for found, wanted in zip((spikes, activations, sigma, residue), (*expected[:3], expected[4]), strict=True):
         assert torch.equal(found.double(), wanted)
+
+
+def test_integers_by_hand():
+    """Sums times 2, changes of 10 or more, sent in quarters, rounded down: what is cut off does not come later."""
+    sums = torch.tensor([3, 2, -7, 30]).reshape(4, 1, 1)
+    spikes, activations, sigma, residue = sigma_delta_integer(
+        sums, torch.tensor(1), torch.tensor(10), SigmaDeltaRule(1, 2, "relu")
+    )
+    # sigma 6, 10, -4, 56; changes 7, 11, -11, 57
+    assert activations.flatten().tolist() == [7, 11, 0, 57]
+    assert spikes.flatten().tolist() == [0, 2, -3, 14]
+    assert (sigma.item(), residue.item()) == (56, 0)
 
 
 def test_integers_stay_in_24_bits():
