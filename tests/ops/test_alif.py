@@ -69,6 +69,21 @@ def test_rules(reset, inclusive, detach, parameter, equal_to_reference):
 
 
 @pytest.mark.usefixtures("poison", "path")
+@pytest.mark.parametrize(("reset", "inclusive", "detach"), CHOICES)
+def test_ties(reset, inclusive, detach, equal_to_reference):
+    """On a grid many membranes are at the threshold exactly."""
+    rule = LIFRule(reset, inclusive, detach, surrogate.ATan())
+    x = whole(-2, 5, 6, 8, 50).double() / 4
+    parameters = [torch.tensor(value, dtype=torch.float64) for value in (0.5, 0.75, 0.75, 0.5, 0.25)]
+    (spikes, membranes, adaptations, _, _), _ = equal_to_reference(
+        *both(rule), [x, None, None, *parameters], (True, False, False, True, True)
+    )
+    ties = membranes[1:] == 0.75 + 0.25 * adaptations[:-1]
+    assert ties.sum() > 5
+    assert (spikes[1:][ties] == inclusive).all()
+
+
+@pytest.mark.usefixtures("poison", "path")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("layout", [torch.clone, channels_last, expanded])
 @pytest.mark.parametrize("rest", [True, False])
@@ -247,12 +262,13 @@ def test_integers_by_hand():
     assert (v.item(), b.item()) == (6400, 5437)
 
 
-def test_integers_stay_in_24_bits():
-    rule = IntegerRule(0, "none", False, True)
+@pytest.mark.parametrize(("inclusive", "fired"), [(False, [1, 0, 0, 0, 0]), (True, [1, 1, 1, 1, 1])])
+def test_integers_stay_in_24_bits(inclusive, fired):
+    rule = IntegerRule(0, "none", inclusive, True)
     values = [torch.tensor([value]) for value in (0, 4096, 64, 0, 4096, STATE_MAX)]
     spikes, _, v, b = alif_integer(torch.full((5, 1, 1), 2**16), *values, rule)
     assert (v.item(), b.item()) == (STATE_MAX, STATE_MAX)
-    assert spikes.flatten().tolist() == [1, 0, 0, 0, 0]
+    assert spikes.flatten().tolist() == fired
 
 
 def test_integers_follow_the_floats():

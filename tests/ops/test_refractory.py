@@ -72,6 +72,19 @@ def test_rules(reset, inclusive, detach, parameter, equal_to_reference):
 
 
 @pytest.mark.usefixtures("poison", "path")
+@pytest.mark.parametrize(("reset", "inclusive", "detach"), CHOICES)
+def test_ties(reset, inclusive, detach, equal_to_reference):
+    """On a grid many membranes are at the threshold exactly."""
+    rule = LIFRule(reset, inclusive, detach, surrogate.ATan())
+    x = whole(-2, 5, 6, 8, 50).double() / 4
+    parameters = [torch.tensor(value, dtype=torch.float64) for value in (0.5, 0.75, 0.75)]
+    (spikes, membranes, countdowns, _, _), _ = equal_to_reference(*both(rule, None, 1), [x, None, *parameters], ENDS)
+    ties = (membranes[1:] == 0.75) & (countdowns[:-1] == 0)
+    assert ties.sum() > 5
+    assert (spikes[1:][ties] == inclusive).all()
+
+
+@pytest.mark.usefixtures("poison", "path")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("layout", [torch.clone, channels_last, expanded])
 @pytest.mark.parametrize("rest", [True, False])

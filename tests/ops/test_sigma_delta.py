@@ -11,11 +11,18 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from spikekit.ops import paths
 from spikekit.ops.integer import STATE_MAX
 from spikekit.ops.lif import state_dtype
-from spikekit.ops.sigma_delta import SigmaDeltaRule, sigma_delta, sigma_delta_integer, sigma_delta_reference
+from spikekit.ops.sigma_delta import SigmaDeltaRule, cpu, sigma_delta, sigma_delta_integer, sigma_delta_reference
 
 ACTIVATIONS = ("relu", "none")
 # The residue has no gradient.
 ALL = (True, True, True, True, False)
+
+
+@pytest.fixture(params=["auto", "torch"])
+def path(request):
+    paths.set_path(request.param)
+    yield request.param
+    paths.set_path("auto")
 
 
 def both(threshold, activation):
@@ -44,7 +51,12 @@ def expanded(x):
     return x[:1].expand_as(x)
 
 
-@pytest.mark.usefixtures("poison")
+def test_the_kernels_serve():
+    for dtype in (torch.float32, torch.float64):
+        assert cpu.KERNELS.refusal(dtype) == ""
+
+
+@pytest.mark.usefixtures("poison", "path")
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("parameter", [(), (3, 1, 1), (3, 4, 5)], ids=["scalar", "per channel", "per neuron"])
 @pytest.mark.parametrize("rest", [True, False])
@@ -55,7 +67,7 @@ def test_activations(activation, parameter, rest, equal_to_reference):
     assert all(g.abs().max() > 0 for g in grads)
 
 
-@pytest.mark.usefixtures("poison")
+@pytest.mark.usefixtures("poison", "path")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("layout", [torch.clone, channels_last, expanded])
 def test_layouts_and_dtypes(dtype, layout, equal_to_reference):
@@ -65,14 +77,15 @@ def test_layouts_and_dtypes(dtype, layout, equal_to_reference):
     assert [y.dtype for y in outputs] == [dtype, state, state, state, state]
 
 
-@pytest.mark.usefixtures("poison")
+@pytest.mark.usefixtures("poison", "path")
 @pytest.mark.parametrize("wanted", range(4))
-@pytest.mark.parametrize("shape", [(4, 2, 5), (1, 2, 5)], ids=str)
+@pytest.mark.parametrize("shape", [(4, 2, 5), (1, 2, 5), (3, 2, 9000)], ids=str)
 def test_gradients_from_each_output_alone(wanted, shape, equal_to_reference):
     tensors, threshold = inputs(shape, torch.float64)
     equal_to_reference(*both(threshold, "relu"), tensors, tuple(index == wanted for index in range(5)))
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("wanted", range(5))
 def test_one_gradient_at_a_time(wanted, poison):
     (tensors, threshold), grads = inputs((4, 2, 5), torch.float64), []
@@ -86,6 +99,7 @@ def test_one_gradient_at_a_time(wanted, poison):
     torch.testing.assert_close(grads[0], grads[1], rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_inference_gives_the_numbers_of_training(activation, poison):
     (*tensors, bias), threshold = inputs()
@@ -105,6 +119,7 @@ def test_the_reference_can_be_forced():
     assert torch.equal(forced[1], sigma_delta_reference(*tensors, threshold, bias, "relu")[1])
 
 
+@pytest.mark.usefixtures("path")
 @given(
     seed=st.integers(0, 2**31),
     threshold=st.floats(1e-3, 2.0),
@@ -133,17 +148,19 @@ def test_a_constant_is_sent_once():
     assert spikes.flatten().tolist() == [1.75, *[0] * 9]
 
 
+@pytest.mark.usefixtures("path")
 def test_numbers_by_hand():
-    """sigma: 0.5, 1.25, 1.0, -0.5; changes below 0.75 wait in the residue."""
-    x = torch.tensor([0.5, 0.75, -0.25, -1.5]).reshape(4, 1, 1)
+    """sigma: 0.5, 0.75, 0.25, -1.25; changes below 0.75 wait in the residue."""
+    x = torch.tensor([0.5, 0.25, -0.5, -1.5]).reshape(4, 1, 1)
     spikes, activations, sigma, act, residue = sigma_delta(
         x, None, None, None, torch.tensor(0.75), torch.tensor(0.0), "relu", keep_activations=True
     )
-    assert activations.flatten().tolist() == [0.5, 1.25, 1.0, 0.0]
-    assert spikes.flatten().tolist() == [0, 1.25, 0, -1.25]
-    assert (sigma.item(), act.item(), residue.item()) == (-0.5, 0, 0)
+    assert activations.flatten().tolist() == [0.5, 0.75, 0.25, 0.0]
+    assert spikes.flatten().tolist() == [0, 0.75, 0, -0.75]
+    assert (sigma.item(), act.item(), residue.item()) == (-1.25, 0, 0)
 
 
+@pytest.mark.usefixtures("path")
 def test_the_gradient_is_that_of_the_activation():
     """The encoder is passed straight through: a loss of the decoded output is one of the activations."""
     (x, _, _, _, bias), threshold = inputs((8, 2, 9), torch.float64, rest=True)
@@ -158,6 +175,7 @@ def test_the_gradient_is_that_of_the_activation():
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize(("keep", "rest"), [(True, False), (True, True), (False, True)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -168,6 +186,7 @@ def test_opcheck(keep, rest, dtype, activation):
     torch.library.opcheck(torch.ops.spikekit.sigma_delta.default, (*tensors, threshold, bias, activation, keep))
 
 
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("needs", [[True] * 5, [True, *[False] * 4]], ids=["all", "x"])
 @pytest.mark.parametrize("traces", [True, False])
 def test_opcheck_backward(needs, traces):
@@ -199,6 +218,18 @@ def test_integers_are_the_floats_where_nothing_is_cut(seed, activation):
     expected = sigma_delta_reference(sums.double() * 8, None, None, None, threshold.double(), bias.double(), activation)
     for found, wanted in zip((spikes, activations, sigma, residue), (*expected[:3], expected[4]), strict=True):
         assert torch.equal(found.double(), wanted)
+
+
+def test_integers_by_hand():
+    """Sums times 2, changes of 10 or more, sent in quarters, rounded down: what is cut off does not come later."""
+    sums = torch.tensor([3, 2, -7, 30]).reshape(4, 1, 1)
+    spikes, activations, sigma, residue = sigma_delta_integer(
+        sums, torch.tensor(1), torch.tensor(10), SigmaDeltaRule(1, 2, "relu")
+    )
+    # sigma 6, 10, -4, 56; changes 7, 11, -11, 57
+    assert activations.flatten().tolist() == [7, 11, 0, 57]
+    assert spikes.flatten().tolist() == [0, 2, -3, 14]
+    assert (sigma.item(), residue.item()) == (56, 0)
 
 
 def test_integers_stay_in_24_bits():

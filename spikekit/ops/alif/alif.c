@@ -63,12 +63,15 @@ void alif_forward(const alif_call *c) {
     }
 }
 
-/* One step back for n neurons. a and v: as they were before the step. level: the threshold that decided. slope: the
+/* One step back for n neurons. The sums are arguments: only of those does the compiler believe that they do not overlap.
+   a and v: as they were before the step. level: the threshold that decided. slope: the
    surrogate's derivative there. */
 SPECIALISED void step_back(const alif_call *c, int64_t at, const real *restrict u, const real *restrict level,
                            const real *restrict a, const real *restrict slope, const real *restrict grad_s,
                            real *restrict grad_x, real *restrict g_v, real *restrict g_a, const real *restrict v,
-                           int each, int reset, int detach, int learn, int64_t n) {
+                           real *restrict g_beta, real *restrict g_threshold, real *restrict g_quantum,
+                           real *restrict g_rho, real *restrict g_rise, int each, int reset, int detach, int learn,
+                           int64_t n) {
     const real *beta = c->beta + at * each, *quantum = c->quantum + at * each;
     const real *rho = c->rho + at * each, *rise = c->rise + at * each;
     const int inclusive = c->inclusive;
@@ -79,11 +82,11 @@ SPECIALISED void step_back(const alif_call *c, int64_t at, const real *restrict 
         real g_u = g_m + (reset == HARD ? 1 - s : 1) * g_v[i];
         grad_x[i] = g_u;
         if (learn) {
-            c->grad_beta[at + i] += g_u * v[i];
-            c->grad_threshold[at + i] -= g_m;
-            if (reset == SOFT) c->grad_quantum[at + i] -= g_v[i] * s;
-            c->grad_rho[at + i] += g_a[i] * a[i];
-            c->grad_rise[at + i] -= g_m * a[i];
+            g_beta[i] += g_u * v[i];
+            g_threshold[i] -= g_m;
+            if (reset == SOFT) g_quantum[i] -= g_v[i] * s;
+            g_rho[i] += g_a[i] * a[i];
+            g_rise[i] -= g_m * a[i];
         }
         g_a[i] = rho[i * each] * g_a[i] - rise[i * each] * g_m;
         g_v[i] = beta[i * each] * g_u;
@@ -93,14 +96,19 @@ SPECIALISED void step_back(const alif_call *c, int64_t at, const real *restrict 
 SPECIALISED void any_step_back(const alif_call *c, int64_t at, const real *u, const real *level, const real *a,
                                const real *slope, const real *gs, real *gx, const real *v, int each, int learn,
                                int64_t n) {
-    real *gv = c->grad_v + at, *ga = c->grad_a + at;
+#define BACK(reset, detach) \
+    step_back(c, at, u, level, a, slope, gs, gx, c->grad_v + at, c->grad_a + at, v, \
+              learn ? c->grad_beta + at : NULL, learn ? c->grad_threshold + at : NULL, \
+              learn ? c->grad_quantum + at : NULL, learn ? c->grad_rho + at : NULL, \
+              learn ? c->grad_rise + at : NULL, each, reset, detach, learn, n)
     switch (c->reset * 2 + c->detach) {
-    case SOFT * 2: step_back(c, at, u, level, a, slope, gs, gx, gv, ga, v, each, SOFT, 0, learn, n); break;
-    case SOFT * 2 + 1: step_back(c, at, u, level, a, slope, gs, gx, gv, ga, v, each, SOFT, 1, learn, n); break;
-    case HARD * 2: step_back(c, at, u, level, a, slope, gs, gx, gv, ga, v, each, HARD, 0, learn, n); break;
-    case HARD * 2 + 1: step_back(c, at, u, level, a, slope, gs, gx, gv, ga, v, each, HARD, 1, learn, n); break;
-    default: step_back(c, at, u, level, a, slope, gs, gx, gv, ga, v, each, NONE, 1, learn, n); break;
+    case SOFT * 2: BACK(SOFT, 0); break;
+    case SOFT * 2 + 1: BACK(SOFT, 1); break;
+    case HARD * 2: BACK(HARD, 0); break;
+    case HARD * 2 + 1: BACK(HARD, 1); break;
+    default: BACK(NONE, 1); break;
     }
+#undef BACK
 }
 
 /* The threshold that decided, from the adaptation before the step. */

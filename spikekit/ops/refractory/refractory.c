@@ -64,14 +64,14 @@ void refractory_forward(const refractory_call *c) {
     }
 }
 
-/* One step back for n neurons. r and v: as they were before the step. slope: the surrogate's derivative at u. */
+/* One step back for n neurons. The sums are arguments: only of those does the compiler believe that they do not overlap.
+   r and v: as they were before the step. slope: the surrogate's derivative at u. */
 SPECIALISED void step_back(const refractory_call *c, int64_t at, const real *restrict u, const real *restrict r,
                            const real *restrict v, const real *restrict slope, const real *restrict grad_s,
-                           real *restrict grad_x, real *restrict g_v, int each, int reset, int detach, int learn,
-                           int64_t n) {
+                           real *restrict grad_x, real *restrict g_v, real *restrict g_beta,
+                           real *restrict g_threshold, real *restrict g_quantum, int each, int reset, int detach,
+                           int learn, int64_t n) {
     const real *beta = c->beta + at * each, *threshold = c->threshold + at * each, *quantum = c->quantum + at * each;
-    real *g_beta = learn ? c->grad_beta + at : NULL, *g_threshold = learn ? c->grad_threshold + at : NULL;
-    real *g_quantum = learn ? c->grad_quantum + at : NULL;
     const int inclusive = c->inclusive;
     for (int64_t i = 0; i < n; i++) {
         real live = r[i] == 0;
@@ -85,20 +85,24 @@ SPECIALISED void step_back(const refractory_call *c, int64_t at, const real *res
             g_threshold[i] -= g_m;
             if (reset == SOFT) g_quantum[i] -= g_v[i] * s;
         }
-        g_v[i] = r[i] == 0 ? beta[i * each] * g_u : g_u;
+        real moved = beta[i * each] * g_u;
+        g_v[i] = r[i] == 0 ? moved : g_u;
     }
 }
 
 SPECIALISED void any_step_back(const refractory_call *c, int64_t at, const real *u, const real *r, const real *v,
                                const real *slope, const real *gs, real *gx, int each, int learn, int64_t n) {
-    real *gv = c->grad_v + at;
+#define BACK(reset, detach) \
+    step_back(c, at, u, r, v, slope, gs, gx, c->grad_v + at, learn ? c->grad_beta + at : NULL, \
+              learn ? c->grad_threshold + at : NULL, learn ? c->grad_quantum + at : NULL, each, reset, detach, learn, n)
     switch (c->reset * 2 + c->detach) {
-    case SOFT * 2: step_back(c, at, u, r, v, slope, gs, gx, gv, each, SOFT, 0, learn, n); break;
-    case SOFT * 2 + 1: step_back(c, at, u, r, v, slope, gs, gx, gv, each, SOFT, 1, learn, n); break;
-    case HARD * 2: step_back(c, at, u, r, v, slope, gs, gx, gv, each, HARD, 0, learn, n); break;
-    case HARD * 2 + 1: step_back(c, at, u, r, v, slope, gs, gx, gv, each, HARD, 1, learn, n); break;
-    default: step_back(c, at, u, r, v, slope, gs, gx, gv, each, NONE, 1, learn, n); break;
+    case SOFT * 2: BACK(SOFT, 0); break;
+    case SOFT * 2 + 1: BACK(SOFT, 1); break;
+    case HARD * 2: BACK(HARD, 0); break;
+    case HARD * 2 + 1: BACK(HARD, 1); break;
+    default: BACK(NONE, 1); break;
     }
+#undef BACK
 }
 
 /* v after a step, from its membrane and the countdown before it. */

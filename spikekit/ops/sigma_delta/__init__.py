@@ -1,4 +1,4 @@
-"""The sigma-delta neuron: the whole-sequence operator, or the loop that defines it."""
+"""The sigma-delta neuron: picks the path that computes `reference.sigma_delta_reference` fastest for this call."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from torch import Tensor
 
 from spikekit.ops.paths import forced_path, functorch_active
 from spikekit.ops.sigma_delta.integer import SigmaDeltaRule, sigma_delta_integer
+from spikekit.ops.sigma_delta.operator import sigma_delta_sequence
 from spikekit.ops.sigma_delta.reference import sigma_delta_reference
-from spikekit.ops.sigma_delta.sequence import sigma_delta_sequence
 
 __all__ = ["SigmaDeltaRule", "sigma_delta", "sigma_delta_integer", "sigma_delta_reference"]
 
