@@ -107,9 +107,10 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--thresholds",
         choices=("neuron", "group", "layer"),
-        default="neuron",
-        help="one a neuron, at most 16 a layer, or one a layer (default: %(default)s)",
+        help="one a neuron, at most 16 a layer, or one a layer (default: neuron; with --netx: layer)",
     )
+    export.add_argument("--netx", type=Path, metavar="FILE", help="also write HDF5 for lava-dl's netx; hard reset only")
+    export.add_argument("--nir", type=Path, metavar="FILE", help="also write NIR, of the float network")
     export.add_argument("--calibration", type=_count, default=200, help="recordings (default: %(default)s)")
 
     verify = commands.add_parser("verify", help="run an exported network on Intel Lava, compare every spike")

@@ -13,6 +13,7 @@ from spikekit import doctor as diagnosis
 from spikekit.errors import CheckpointError, InputError
 from spikekit.export import LoihiNet, layer_reports, quantisation_loss, to_loihi
 from spikekit.export.tables import layer_table, loss_table
+from spikekit.interop import to_nir
 from spikekit.sequential import Sequential
 from spikekit.task import IMAGES, Task
 
@@ -104,7 +105,13 @@ def export(given: Namespace) -> int:
     """Quantise with training recordings as calibration, and write the network."""
     task, net, _ = _trained(given.run)
     calibration = _first(task, "train", given.calibration)[0]
-    chip = to_loihi(net.eval(), calibration, weight_bits=given.bits, thresholds=given.thresholds, notes=task.config())
+    settings = {"weight_bits": given.bits, "thresholds": given.thresholds, "target": "netx" if given.netx else "lava"}
+    chip = to_loihi(net.eval(), calibration, **settings, notes=task.config())
+    if given.netx:
+        print(f"{chip.to_netx(given.netx)}: for lava.lib.dl.netx.hdf5.Network, reset_interval={calibration.shape[0]}")
+    if given.nir:
+        to_nir(net, calibration, given.nir)
+        print(f"{given.nir}: NIR")
     path = chip.save(given.out or _folder(given.run) / "net.npz")
     print(f"{path}: {len(chip.layers)} layers, calibrated on {calibration.shape[1]} recordings")
     print(layer_table(layer_reports(chip, calibration)))

@@ -82,6 +82,22 @@ def test_export_in_few_bits_and_one_threshold_a_layer(run, tmp_path, capsys):
     assert "invalid choice: 3" in capsys.readouterr().err
 
 
+def test_export_writes_nir_too(run, tmp_path, capsys):
+    path = tmp_path / "net.nir"
+    assert (
+        main(["export", str(run), "--calibration", "20", "--out", str(tmp_path / "net.npz"), "--nir", str(path)]) == 0
+    )
+    assert f"{path}: NIR" in capsys.readouterr().out
+    assert path.is_file()
+
+
+def test_export_says_what_netx_cannot_hold(run, tmp_path, capsys):
+    given = ["--out", str(tmp_path / "net.npz"), "--netx", str(tmp_path / "net.net")]
+    assert main(["export", str(run), "--calibration", "20", *given]) == 1
+    assert "netx resets neurons to zero, not 'soft'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_report_is_about_the_data_of_training(network, capsys, no_data, monkeypatch):
     # Were the data chosen anew, it would be this, and not found.
     monkeypatch.setattr("spikekit.datasets.NMNIST.available", lambda: True)
