@@ -83,13 +83,13 @@ def main() -> int:
         calibration, x, y = every[:, train_part[:200]], every[:, test_part], labels[test_part]
         seed_all(fold)
         net = task.build()
-        train(net, task, batches, given.out / f"fold{fold}-float", fold, 4e-3, given.epochs)
+        train(net, task, batches, given.out / f"fold{fold}-float-{given.epochs}", fold, 4e-3, given.epochs)
         with torch.no_grad():
             outputs = {"float": net.eval()(x), "8 bits": to_loihi(net, calibration).simulate(x)}
         for bits, name in names.items():
             settings = {"weight_bits": bits, "thresholds": given.thresholds}
             learner = sk.export.qat(net, calibration, **settings)
-            folder = given.out / f"fold{fold}-{bits}bits-{given.thresholds}"
+            folder = given.out / f"fold{fold}-{given.epochs}-{bits}bits-{given.thresholds}-{given.bit_epochs}"
             train(learner, task, batches, folder, fold, given.bit_lr, given.bit_epochs)
             chip = to_loihi(learner, calibration, notes=task.config())
             outputs[name] = to_loihi(net, calibration, **settings).simulate(x)

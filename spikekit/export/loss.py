@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spikekit.errors import InputError
 from spikekit.export.float_run import LayerTrace, run_layer, run_plan
 from spikekit.export.integer import arriving, fire
 from spikekit.export.network import LoihiNet
@@ -33,6 +34,8 @@ class LayerLoss:
     """Root mean square of the rounding errors of its weights, relative to that of the weights; 0 without weights."""
     clipped_weights: int
     """Weights that are larger than their row's scale can hold."""
+    lost_rows: int
+    """Rows all of whose weights became 0, though they were not: their neurons no longer hear anything."""
     threshold_error: float
     """Largest relative difference of a threshold from the float one."""
     thresholds: int
@@ -75,6 +78,8 @@ class QuantisationLoss:
 @torch.no_grad()
 def quantisation_loss(chip: LoihiNet, x: Tensor) -> QuantisationLoss:
     """Compare the integer network with its float plan on x [T, B, ...], whole and one layer at a time."""
+    if not isinstance(chip, LoihiNet):
+        raise InputError(f"quantisation_loss: give what to_loihi made, got {type(chip).__name__}")
     chip.check_input(x)
     exact = run_plan(chip.plan, x)
     given = {INPUT: x.flatten(2)} | {number: trace.spikes for number, trace in enumerate(exact)}
@@ -96,6 +101,7 @@ def quantisation_loss(chip: LoihiNet, x: Tensor) -> QuantisationLoss:
                 weight_bits=layer.weight_bits,
                 weight_error=_weight_error(layer, plan),
                 clipped_weights=_clipped(layer, plan),
+                lost_rows=_lost(layer, plan),
                 threshold_error=_threshold_error(layer, plan),
                 thresholds=len(np.unique(layer.threshold)) if layer.fires else 0,
                 spike_count_error=_count_error(spikes, exact[number].spikes),
@@ -167,6 +173,12 @@ def _weight_error(layer: IntegerLayer, plan: FloatLayer) -> float:
 def _clipped(layer: IntegerLayer, plan: FloatLayer) -> int:
     most = 256 // layer.weight_step - 1
     return sum(int((np.rint(np.abs(wanted) / layer.weight_step) > most).sum()) for wanted, *_ in _weights(layer, plan))
+
+
+def _lost(layer: IntegerLayer, plan: FloatLayer) -> int:
+    pairs = zip(layer.inputs, plan.inputs, strict=True)
+    heard = [(whole.synapses.by_row().any(1), exact.synapses.by_row().any(1)) for whole, exact in pairs]
+    return sum(int((exact & ~whole).sum()) for whole, exact in heard)
 
 
 def _threshold_error(layer: IntegerLayer, plan: FloatLayer) -> float:

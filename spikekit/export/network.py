@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from spikekit import state as sessions
 from spikekit.errors import ExportError, InputError
 from spikekit.export import storage
 from spikekit.export.float_run import LayerTrace, run_plan
-from spikekit.export.inputs import check_whole
+from spikekit.export.inputs import check_whole, checked_calibration
 from spikekit.export.integer import run_integers, run_last
 from spikekit.export.netx import write_netx
 from spikekit.export.plan import FloatLayer, plan
@@ -141,13 +141,11 @@ def to_loihi(
     """
     if sessions.active() is not None:
         raise ExportError("to_loihi was called inside run() or record(); call it outside")
-    if not isinstance(calibration, Tensor):
-        raise InputError(f"to_loihi: calibration must be a torch.Tensor, got {type(calibration).__name__}")
-    if calibration.ndim < 3 or 0 in calibration.shape:
-        raise InputError(f"to_loihi: calibration must be [T, B, ...], not empty, got {tuple(calibration.shape)}")
-    if headroom is not None and not 1 <= headroom < math.inf:
-        raise InputError(f"to_loihi: headroom must be a number of at least 1, got {headroom}")
-    calibration = calibration.detach().cpu()
+    try:
+        json.dumps(notes)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"to_loihi: notes must be plain JSON values ({error})") from error
+    calibration = checked_calibration(calibration, 2.0 if headroom is None else headroom, "to_loihi")
     if isinstance(net, QATNetwork):
         if any(setting is not None for setting in (weight_bits, thresholds, headroom)) or target != "lava":
             raise InputError(
@@ -169,7 +167,7 @@ def to_loihi(
         traces,
         headroom=2.0 if headroom is None else headroom,
         weight_bits=8 if weight_bits is None else weight_bits,
-        thresholds=thresholds or ("layer" if target == "netx" else "neuron"),
+        thresholds=thresholds if thresholds is not None else "layer" if target == "netx" else "neuron",
         netx=target == "netx",
     )
     return LoihiNet(integers, layers, in_shape, dict(notes or {}))

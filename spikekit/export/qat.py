@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from spikekit import state as sessions
 from spikekit.errors import ExportError, InputError, StateError
 from spikekit.export.float_run import run_plan
-from spikekit.export.inputs import check_whole
+from spikekit.export.inputs import check_whole, checked_calibration
 from spikekit.export.integer import arriving
 from spikekit.export.plan import FloatLayer, plan
 from spikekit.export.quantise import IntegerLayer, filled, quantise
@@ -38,8 +38,12 @@ class QATLayer(Neuron):
     one a row or one a neuron. Scales, exponents, decay and thresholds are buffers and stay as they are.
     """
 
-    def __init__(self, exact: FloatLayer, chip: IntegerLayer, surrogate: Surrogate, detach_reset: bool) -> None:
+    def __init__(
+        self, exact: FloatLayer, chip: IntegerLayer, surrogate: Surrogate, detach_reset: bool, thresholds: str
+    ) -> None:
         super().__init__()
+        # Public, so that a checkpoint of other settings is refused.
+        self.weight_bits, self.thresholds = chip.weight_bits, thresholds
         self.spiking = chip.fires  # type: ignore[misc]
         self.records = ("membrane", "spikes") if chip.fires else ("membrane",)  # type: ignore[misc]
         self._exact, self._chip, self._surrogate, self._detach_reset = exact, chip, surrogate, detach_reset
@@ -170,11 +174,8 @@ def qat(
     convolution, learns as the synapses that it has become. surrogate: None keeps each neuron's own. Raises what
     `to_loihi` raises, and ExportError for recurrent weights and synaptic currents, which it does not train.
     """
-    if not isinstance(calibration, Tensor) or calibration.ndim < 3 or 0 in calibration.shape:
-        raise InputError("qat: calibration must be a tensor [T, B, ...], not empty")
-    calibration = calibration.detach().cpu()
+    calibration = checked_calibration(calibration, headroom, "qat")
     in_shape = tuple(calibration.shape[2:])
-    check_whole(calibration, in_shape, "qat: calibration")
     found = plan(net, calibration)
     exact = found.layers
     for layer in exact:
@@ -191,7 +192,8 @@ def qat(
         neuron = found.neurons.get(layer.name)
         rule = neuron.rule if isinstance(neuron, (LIF, FoldedLIF)) else None
         own = ATan() if rule is None else rule.surrogate
-        learner = QATLayer(layer, chip, surrogate or own, rule is not None and rule.detach_reset)
+        detached = rule is not None and rule.detach_reset
+        learner = QATLayer(layer, chip, surrogate or own, detached, thresholds)
         # Max pooling has nothing to learn.
         layers.append(learner.requires_grad_(neuron is not None))
     return QATNetwork(layers, in_shape).to(next(net.parameters()).device)

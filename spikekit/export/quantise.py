@@ -119,7 +119,7 @@ def quantise(
     ExportError naming the layer and the neuron, InputError for settings that are none.
     """
     most = most_thresholds(thresholds)
-    if isinstance(weight_bits, bool) or weight_bits not in WEIGHT_BITS:
+    if not isinstance(weight_bits, int) or isinstance(weight_bits, bool) or weight_bits not in WEIGHT_BITS:
         raise InputError(f"to_loihi: weight_bits must be a whole number from 4 to 8, got {weight_bits!r}")
     cut = weight_bits < 8 if cut is None else cut
     return tuple(

@@ -37,6 +37,7 @@ _LAYERS = (nn.Conv2d, nn.Linear, *_NORMS, *_POOLS, nn.MaxPool2d, nn.Flatten, *_I
 # What a subclass may not redefine: the arithmetic that the plan takes from the base class.
 _CHANGED = ("forward", "_conv_forward", "integrate", "__call__")
 _WAYS_OUT = {
+    "SigmaDelta": "its graded spikes need messages of several bits, which the integer layers do not send; use sk.LIF",
     "ReLU": "remove it: spikes are the non-linearity",
     "LayerNorm": "use BatchNorm, which folds into the weights",
     "GroupNorm": "use BatchNorm, which folds into the weights",
@@ -105,6 +106,8 @@ class _Reader:
         if isinstance(module, nn.Linear):
             if len(signal.shape) != 1:
                 raise ExportError(f"{name} sees the shape {signal.shape}; put nn.Flatten before Linear")
+            if signal.shape[0] != module.in_features:
+                raise ExportError(f"{name} takes {module.in_features} features and sees the shape {signal.shape}")
             return linear(name, module, signal)
         if isinstance(module, _NORMS) and lead == 1:
             return affine(name, *_folded(name, module, signal.shape), signal)

@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -19,6 +20,8 @@ from spikekit.export.quantise import IntegerLayer
 from spikekit.export.synapses import Projection, Synapses
 
 FORMAT = "spikekit.LoihiNet/2"
+# What unpacking a damaged archive raises, besides Python's own errors.
+_DAMAGED = (zipfile.BadZipFile, zlib.error)
 Layer = TypeVar("Layer", FloatLayer, IntegerLayer)
 
 
@@ -61,7 +64,7 @@ def load(path: str | Path) -> Contents:
         return layers, plan, tuple(meta["in_shape"]), meta["notes"]
     except FileNotFoundError:
         raise ExportError(f"{path}: no such file; write it with `spikekit export` or LoihiNet.save") from None
-    except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, LookupError, TypeError, ValueError, EOFError, NotImplementedError, *_DAMAGED) as error:
         if isinstance(error, ExportError):
             raise
         raise ExportError(f"{path}: not a LoihiNet file, or a damaged one; export the network again") from error

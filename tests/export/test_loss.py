@@ -6,7 +6,10 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+import spikekit as sk
+from spikekit.errors import InputError
 from spikekit.export import LoihiNet, qat, quantisation_loss, to_loihi
 from spikekit.export.tables import loss_table
 from tests.export.nets import conv_net, frames
@@ -105,3 +108,19 @@ def test_it_is_plain_data_and_a_table():
     assert "output error alone" in text
     assert text.splitlines()[-1] == str(loss)
     assert len({len(line) for line in text.splitlines()[1:5]}) == 1
+
+
+def test_rows_that_an_outlier_wipes_out_are_counted():
+    """One threshold for all: the row with large weights sets the scale of every other."""
+    torch.manual_seed(0)
+    net = sk.Sequential(nn.Flatten(), nn.Linear(112, 30), sk.LIF(0.9, 0.5), nn.Linear(30, 2), sk.LI()).eval()
+    net[1].weight.data[0] *= 1000
+    losses = [
+        quantisation_loss(to_loihi(net, frames(), thresholds=kind), frames()).layers[0] for kind in ("layer", "neuron")
+    ]
+    assert [loss.lost_rows for loss in losses] == [29, 0]
+
+
+def test_it_is_of_an_exported_network():
+    with pytest.raises(InputError, match=r"give what to_loihi made, got QATNetwork"):
+        quantisation_loss(qat(conv_net(), frames()), frames())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -199,3 +200,39 @@ def test_without_kernels_the_numbers_are_the_same(chip, path, monkeypatch):
 def test_spikes_of_any_type_are_the_same_spikes(chip, dtype):
     x = frames(batch=4, seed=8)
     assert torch.equal(chip.simulate(x.to(dtype)), chip.simulate(x))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"notes": {"a": torch.ones(1)}}, "notes must be plain JSON values"),
+        ({"thresholds": ["neuron"]}, "thresholds must be one of"),
+        ({"thresholds": ""}, "thresholds must be one of"),
+        ({"weight_bits": 4.0}, "weight_bits must be a whole number"),
+        ({"headroom": "2"}, "headroom must be a number"),
+    ],
+)
+def test_settings_of_another_kind_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        to_loihi(conv_net(), frames(), **settings)
+
+
+def test_calibration_of_fractions_or_another_width_is_named():
+    with pytest.raises(InputError, match="to_loihi: calibration: the input holds fractions"):
+        to_loihi(conv_net(), frames() * 0.5)
+    net = sk.Sequential(nn.Flatten(), nn.Linear(20, 3), sk.LI()).eval()
+    with pytest.raises(ExportError, match=r"layer 1 \(Linear\) takes 20 features and sees the shape \(112,\)"):
+        to_loihi(net, frames())
+
+
+def test_damaged_files_are_named(chip, tmp_path):
+    path = chip.save(tmp_path / "net.npz")
+    whole = bytearray(path.read_bytes())
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for at in torch.randint(len(whole), (3,), generator=generator).tolist():
+            damaged[at] ^= 0xFF
+        path.write_bytes(damaged)
+        with suppress(ExportError):
+            LoihiNet.load(path)

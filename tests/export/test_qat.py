@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import spikekit as sk
-from spikekit.errors import ExportError, InputError, StateError
+from spikekit.errors import CheckpointError, ExportError, InputError, StateError
 from spikekit.export import qat, to_loihi
 from tests.export.nets import conv_net, frames
 
@@ -167,7 +167,7 @@ def test_it_learns_in_four_bits():
 
 def test_what_it_refuses():
     x = frames()
-    with pytest.raises(InputError, match="qat: calibration must be a tensor"):
+    with pytest.raises(InputError, match="qat: calibration must be"):
         qat(conv_net(), torch.ones(3))
     with pytest.raises(InputError, match="fractions"):
         qat(conv_net(), x * 0.5)
@@ -200,3 +200,19 @@ def test_settings_of_the_layers_are_those_of_the_neurons():
     chosen = qat(net, x, surrogate=sk.surrogate.Sigmoid()).layers
     assert all(layer._surrogate == sk.surrogate.Sigmoid() for layer in chosen)
     assert replace(first._chip).weight_bits == 4
+
+
+def test_a_checkpoint_of_other_bits_or_thresholds_is_refused(tmp_path):
+    """Buffers of the one with the weights of the other would be a third network."""
+    x = frames()
+    sk.train.save(qat(conv_net(), x, weight_bits=4), tmp_path / "net.safetensors")
+    sk.train.load_weights(qat(conv_net(), x, weight_bits=4), tmp_path / "net.safetensors")
+    for other in (qat(conv_net(), x, weight_bits=8), qat(conv_net(), x, weight_bits=4, thresholds="layer")):
+        with pytest.raises(CheckpointError, match=r"layers\.0.*weight_bits=4"):
+            sk.train.load_weights(other, tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize("headroom", [0, 0.5, -1, float("nan"), float("inf"), "2", True])
+def test_headroom_is_a_number_of_at_least_one(headroom):
+    with pytest.raises(InputError, match="qat: headroom must be a number of at least 1, got"):
+        qat(conv_net(), frames(), headroom=headroom)
