@@ -182,6 +182,7 @@ def losses(summary: Summary) -> Html:
             row.weight_bits,
             f"{row.weight_error:.2%}",
             f"{row.clipped_weights:,}",
+            f"{row.lost_rows:,}",
             f"{row.threshold_error:.2%}" if row.thresholds else "",
             f"{row.spike_count_error:.3f}" if row.thresholds else "",
             "none" if row.first_difference is None else row.first_difference,
@@ -193,7 +194,7 @@ def losses(summary: Summary) -> Html:
         for row in loss.layers
     ]
     names = [
-        "layer", "bits", "weight error", "clipped", "threshold error", "count error", "first step", "wrapped",
+        "layer", "bits", "weight error", "clipped", "lost rows", "threshold error", "count error", "first step", "wrapped",
         "saturated", "count error, alone", "output error, alone",
     ]  # fmt: skip
     return section(
