@@ -194,8 +194,8 @@ def losses(summary: Summary) -> Html:
         for row in loss.layers
     ]
     names = [
-        "layer", "bits", "weight error", "clipped", "lost rows", "threshold error", "count error", "first step", "wrapped",
-        "saturated", "count error, alone", "output error, alone",
+        "layer", "bits", "weight error", "clipped", "lost rows", "threshold error", "count error", "first step",
+        "wrapped", "saturated", "count error, alone", "output error, alone",
     ]  # fmt: skip
     return section(
         "Quantisation loss",
