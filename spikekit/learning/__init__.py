@@ -32,3 +32,24 @@ clear the gradients there. Without `update` gradients are left for the caller.
 **Feedback.** `feedback_alignment(net)` and `sign_symmetry(net)` change the gradient that nn.Linear and nn.Conv2d send to the
 layer below, until `weight_transport(net)`; the forward pass, weight gradients and signals stay what they are. Any rule.
 """
+
+from spikekit.learning.bptt import BPTT, presynaptic
+from spikekit.learning.dsr import DSR
+from spikekit.learning.feedback import feedback_alignment, sign_symmetry, weight_transport
+from spikekit.learning.ottt import OTTT
+from spikekit.learning.rule import Loss, Result, Rule
+from spikekit.learning.synapse import Listener
+
+__all__ = [
+    "BPTT",
+    "DSR",
+    "OTTT",
+    "Listener",
+    "Loss",
+    "Result",
+    "Rule",
+    "feedback_alignment",
+    "presynaptic",
+    "sign_symmetry",
+    "weight_transport",
+]
