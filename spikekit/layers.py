@@ -61,8 +61,8 @@ def apply_stateless(layer: nn.Module, x: Tensor, order: Order | None = None) -> 
     if order is not None and type(layer) is nn.Conv2d and not altered(layer):
         padding = _zeros_around(layer)
         if padding is not None:
-            operation = partial(conv2d, stride=layer.stride, padding=padding, dilation=layer.dilation)
-            return _operate(layer, operation, x)
+            stride, dilation = layer.stride, layer.dilation
+            return _operate(layer, lambda x, weight, bias: conv2d(x, weight, bias, stride, padding, dilation), x)
     y: Tensor = layer(x)
     return y
 

@@ -47,8 +47,8 @@ class BPTT(Rule):
 def presynaptic(net: nn.Module, listen: Listener) -> Iterator[None]:
     """Report the inputs of all weight layers of `net` while it is run, with or without gradients.
 
-    listen(name, layer, signal) as in `spikekit.learning`, signal [T·B, ...]. With gradients on, layers whose weight does
-    not learn are left out. Raises InputError for layers with a forward of their own.
+    listen(name, layer, signal) as in `spikekit.learning`, signal [T·B, ...]. With gradients on, layers whose weight
+    does not learn are left out. Raises InputError for layers with a forward of their own.
     """
     if not isinstance(net, nn.Module) or not callable(listen):
         raise InputError(

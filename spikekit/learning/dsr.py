@@ -34,15 +34,15 @@ class DSR(Rule):
     """Differentiation on spike representation; arguments and errors of a call as in `Rule`.
 
     loss: called once, with the weighted rate of the network's output, [1, B, ...]. The forward pass, its spikes and its
-    statistics are those of the network. Gradients of weight layers and neurons are computed on rates: once, not T times,
-    and exactly as the equations say; a learned threshold learns where it is the quantum. Other layers (batch
-    normalisation, pooling, dropout) keep their own gradient step by step, added up. What the authors' code does otherwise:
-    its hidden layers weigh all steps alike in the backward pass, not by w.
+    statistics are those of the network. Gradients of weight layers and neurons are computed on rates, once and not T
+    times, as the equations say; a learned threshold learns where it is the quantum. Other layers (batch normalisation,
+    pooling, dropout) keep their own gradient step by step, added up. The authors' code differs in one thing: backward,
+    its hidden layers weigh all steps alike, not by w.
 
-    The network: LIF and IF with soft reset, all of one beta, close to 1 (HLOP: T = 20, beta = exp(-0.05)); a
-    threshold below the quantum, such as threshold=0.3, reset_quantum=1, as in the paper, makes the map more exact at few
-    steps. LI of any beta; its map is its gain for a constant drive. Refused: other neurons and resets, MPBN, a learned beta,
-    layers that are not given the whole sequence at once, `sk.checkpoint_time`, compiled networks.
+    The network: LIF and IF with soft reset, all of one beta, close to 1 (HLOP: T = 20, beta = exp(-0.05)). A threshold
+    below the quantum, such as threshold=0.3 and reset_quantum=1, as in the authors' code, rounds rates to the nearest
+    instead of down. LI of any beta; its map is its gain for a constant drive. Refused: other neurons and resets, MPBN,
+    a learned beta, layers that are not given the whole sequence at once, `sk.checkpoint_time`, compiled networks.
     """
 
     def __call__(
@@ -87,8 +87,8 @@ class Rates(Pass):
         steps, batch = self.shape
         if x.shape[0] != steps * batch and x.shape[:2] != self.shape:
             raise InputError(
-                f"DSR: layer {self.names[id(synapse.layer)]!r} was given {list(x.shape)}, not all T·B = {steps}·{batch} "
-                "samples at once; a loop over time has no weighted rates: use OTTT or BPTT"
+                f"DSR: layer {self.names[id(synapse.layer)]!r} was given {list(x.shape)}, not all "
+                f"T·B = {steps}·{batch} samples at once; a loop over time has no weighted rates: use OTTT or BPTT"
             )
         if not torch.is_grad_enabled():
             return operation(x, synapse.layer.weight, synapse.layer.bias)
@@ -168,7 +168,8 @@ def _common_beta(found: dict[str, Neuron]) -> float:
             continue
         if not isinstance(neuron, LIF) or neuron.reset != "soft" or neuron.norm is not None:
             raise InputError(
-                f"DSR: {shown} is {neuron}; rates are known of LIF and IF with reset='soft' and without a norm, and of LI"
+                f"DSR: {shown} is {neuron}; rates are known of LIF and IF with reset='soft' and without a norm, "
+                "and of LI"
             )
         betas[name] = one_number(name, neuron, "beta", "DSR")
     if len(set(betas.values())) != 1:

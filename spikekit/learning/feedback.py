@@ -1,8 +1,8 @@
 """Backward passes without weight transport: errors go down through matrices other than the weights.
 
 Feedback alignment (Lillicrap, Cownden, Tweed, Akerman 2016, Nature Communications 7:13276): B fixed and random.
-Sign symmetry (Liao, Leibo, Poggio 2016, AAAI, arXiv 1510.05067): B = sign(W), scaled. The gradient to the layer below is
-Bᵀδ in place of Wᵀδ; the forward pass and the layer's own gradients stay what they are.
+Sign symmetry (Liao, Leibo, Poggio 2016, AAAI, arXiv 1510.05067): B = sign(W), scaled. The gradient to the layer below
+is Bᵀδ in place of Wᵀδ; the forward pass and the layer's own gradient for a given δ stay what they are.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class _Signs:
 def feedback_alignment(net: nn.Module, names: Iterable[str] | None = None) -> nn.Module:
     """Send errors of `net`'s weight layers down through fixed random matrices, drawn as the layers' own weights are.
 
-    names: the layers, as in `net.named_modules()`; None: all nn.Linear and nn.Conv1d/2d/3d. The matrix is the buffer `feedback` of
-    the layer: it is saved in its state, and loading that state needs the same call first. Works with all rules of
-    `spikekit.learning` and with plain backward(). Returns `net`, changed in place; `weight_transport` undoes it.
-    Raises InputError for names that are no weight layers, and for layers with a forward of their own.
+    names: the layers, as in `net.named_modules()`; None: all nn.Linear and nn.Conv1d/2d/3d. The matrix is the buffer
+    `feedback` of the layer: it is saved in its state, and loading that state needs the same call first. Works with all
+    rules of `spikekit.learning` and with plain backward(). Returns `net`, changed in place; `weight_transport` undoes
+    it. Raises InputError for names that are no weight layers, and for layers with a forward of their own.
     """
     for name, layer in _chosen(net, names, "feedback_alignment").items():
         synapse = synapse_of(name, layer, "feedback_alignment")

@@ -46,9 +46,7 @@ def weight_gradient(layer: Weighted, signal: Tensor, error: Tensor) -> Tensor:
         signal = functional.pad(signal, layer._reversed_padding_repeated_twice, mode=mode)
         padding = (0,) * len(layer.stride)
     of_weight = next(function for kind, function in _OF_WEIGHT.items() if isinstance(layer, kind))
-    found = of_weight(
-        signal, layer.weight.shape, error, layer.stride, padding, layer.dilation, layer.groups
-    )
+    found = of_weight(signal, layer.weight.shape, error, layer.stride, padding, layer.dilation, layer.groups)
     return cast(Tensor, found)
 
 

@@ -1,4 +1,4 @@
-"""Online training through time: gradients forward in time, from presynaptic traces, in memory that does not grow with T.
+"""Online training through time: gradients from presynaptic traces, in memory that does not grow with T.
 
 Xiao, Meng, Zhang, He, Lin 2022, NeurIPS, arXiv 2210.04195. With membranes detached between steps,
 
@@ -32,19 +32,19 @@ class OTTT(Rule):
     """Online training through time; arguments and errors of a call as in `Rule`.
 
     loss: called with the output of each step [1, B, ...], in order; the gradient is that of the mean over steps. Of
-    earlier steps membranes, traces and outputs are kept, and nothing else: the memory for activations is that of one step.
+    earlier steps membranes, traces and outputs are kept, and nothing else: activations take the memory of one step.
 
     every_step: call `update` after each step (the paper's OTTT_O), else once at the end (OTTT_A).
     decay: of the traces. None: of the neurons behind each layer, as the equations have it, which is no trace at all
     for a readout without neurons. A number: for all layers, readout included, as in the authors' code. A mapping of
-    layer names to numbers: for these. trace_bias: let the bias, too, count past steps (the gradient of a single layer is
-    then exact); the authors' code does not. trace_input: trace the network's input; False: as in the authors' code.
+    layer names to numbers: for these. trace_bias: let the bias, too, count past steps (the gradient of a single layer
+    is then exact); the authors' code does not. trace_input: trace the network's input; False: as in the authors' code.
 
-    What is exact: Linear and Conv1d/2d/3d, their weights and biases, by the equations above; a CUBALIF's trace passes both
-    of its filters. All other parameters, such as those of batch normalisation or learned thresholds, get the gradient of each
-    step alone. The trace goes on through a reset. In train mode batch normalisation sees a step at a time.
-    Spikes are those of `sk.run` called step by step. Refused: RecurrentLIF, decays that differ between neurons of a
-    layer, `sk.checkpoint_time`, compiled networks.
+    What is exact: Linear and Conv1d/2d/3d, their weights and biases, by the equations above; a CUBALIF's trace passes
+    both of its filters. All other parameters, such as those of batch normalisation or learned thresholds, get the
+    gradient of each step alone. The trace goes on through a reset. In train mode batch normalisation sees a step at a
+    time. Spikes are those of `sk.run` called step by step. Refused: RecurrentLIF, decays that differ between neurons of
+    a layer, torch's checkpoints and `sk.checkpoint_time`, compiled networks.
     """
 
     every_step: bool = False
@@ -112,14 +112,19 @@ class Traces(Pass):
         self._ones: dict[Source, list[float]] = {}
         self._decays: dict[Source, tuple[float, ...]] | None = None
         self._calls: Counter[str] = Counter()
+        self._running = False
 
     def step(self, x: Tensor, state: State | None) -> tuple[Any, State]:
         """The output of one step [1, B, ...], with gradients of this step alone, and the detached state behind it."""
         self._calls.clear()
         first = self._decays is None
         # The first step tells which neurons are behind a layer: their drives lead back to it. Its trace is its input.
-        with Session(self._paths, state, self._wanted if first else None) as session:
-            output = self.net(x)
+        self._running = True
+        try:
+            with Session(self._paths, state, self._wanted if first else None) as session:
+                output = self.net(x)
+        finally:
+            self._running = False
         if first:
             self._decays = self._find(session.traces)
         return output, pytree.tree_map(lambda v: v.detach() if isinstance(v, Tensor) else v, session.finish())
@@ -127,6 +132,11 @@ class Traces(Pass):
     def transmit(self, synapse: Synapse, operation: Operation, x: Tensor) -> Tensor:
         """The layer's output for x, with its trace in the place of x in the gradient of its weight."""
         name = self.names[id(synapse.layer)]
+        if not self._running:
+            raise InputError(
+                f"OTTT: layer {name!r} is computed again in the backward pass, which would count its trace twice; "
+                "leave torch.utils.checkpoint out"
+            )
         source = (name, self._calls[name])
         self._calls[name] += 1
         credit = self._credit(source, x)

@@ -29,8 +29,8 @@ class Rule:
 
     net: any spiking network of spikekit, [T, B, ...] to [T, B, ...]. x: [T, B, ...]. loss: see `Loss`. listen: told of
     presynaptic signals; update: called when a step of the optimiser is due; the contract is in `spikekit.learning`.
-    Raises InputError for what no gradient can be had of: an input without the axes [T, B, ...] or with NaN in it, a loss
-    that is not a finite scalar or does not depend on what it was given, and networks that the rule does not know.
+    Raises InputError for what no gradient can be had of: an input without the axes [T, B, ...] or with NaN in it, a
+    loss that is not a finite scalar or does not depend on what it was given, and networks that the rule does not know.
     """
 
     def __call__(
@@ -92,8 +92,8 @@ def check_plain(net: nn.Module, who: str) -> None:
     for name, module in net.named_modules():
         if isinstance(module, CheckpointTime):
             raise InputError(
-                f"{who}: {name or 'the network'!r} is a checkpoint_time, which computes steps again; the rule keeps less "
-                "without it: give the network inside, .module"
+                f"{who}: {name or 'the network'!r} is a checkpoint_time, which computes steps again; the rule keeps "
+                "less without it: give the network inside, .module"
             )
         if module._compiled_call_impl is not None or hasattr(module, "_orig_mod"):
             raise InputError(f"{who}: {name or 'the network'!r} is compiled; give the network that was compiled")

@@ -69,7 +69,7 @@ class Credit:
 
 
 class Transmit(torch.autograd.Function):
-    """An operation whose backward pass is put together from parts; the parts not replaced are those of its own graph."""
+    """An operation whose backward pass is put together from parts: what is not replaced is that of its own graph."""
 
     @staticmethod
     def forward(

@@ -42,8 +42,8 @@ def clamped(z):
     return z.clamp(0, 1)
 
 
-def representation_loss(net, x, parameters, base):
-    """The loss at the end of the map between rates with these parameters; at `base` the rates are those of the spikes."""
+def mapped(net, x, parameters, base):
+    """The output's rate, by the map, with these parameters; at `base` all rates are those of the spikes."""
     _, spikes = sk.record(net, x)
     rates = [weighted(x), *(weighted(spikes[f"{i}.spikes"]) for i in (1, 3))]
     at = rates[0]
@@ -60,7 +60,7 @@ def test_gradients_are_those_of_the_map_between_rates(gradients, loss):
     net, x = dense(), drive(20, 4, 6)
     result, found = gradients(DSR(), net, x, loss)
     base = {name: p.detach().clone() for name, p in net.named_parameters()}
-    torch.testing.assert_close(result.loss, loss(representation_loss(net, x, base, base)[None]))
+    torch.testing.assert_close(result.loss, loss(mapped(net, x, base, base)[None]))
     for name, gradient in found.items():
         assert float(gradient.abs().max()) > 1e-4, name
         for index in range(gradient.numel()):
@@ -68,7 +68,7 @@ def test_gradients_are_those_of_the_map_between_rates(gradients, loss):
             for step in (1e-6, -1e-6):
                 moved = {other: p.clone() for other, p in base.items()}
                 moved[name].view(-1)[index] += step
-                sides.append(loss(representation_loss(net, x, moved, base)[None]))
+                sides.append(loss(mapped(net, x, moved, base)[None]))
             slope = (sides[0] - sides[1]) / 2e-6
             torch.testing.assert_close(gradient.view(-1)[index], slope, rtol=1e-6, atol=1e-8, msg=f"{name} {index}")
 

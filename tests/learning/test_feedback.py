@@ -70,7 +70,7 @@ def test_a_convolution_by_hand(change, settings):
 @pytest.mark.parametrize("rule", RULES, ids=str)
 @pytest.mark.parametrize("change", [feedback_alignment, sign_symmetry])
 def test_it_goes_with_every_rule(gradients, same, loss, rule, change):
-    """Errors depend on matrices alone: with feedback in place of weights that it equals, all gradients are the rule's."""
+    """Where the feedback equals the weights, all gradients are those of the rule alone."""
     net, x = dense(), drive(8, 4, 6)
     plain, _ = gradients(rule, net, x, loss)
     expected = gradients(rule, net, x, loss)[1]
@@ -158,11 +158,11 @@ def test_what_cannot_be_changed_is_refused(change):
     refused = sk.errors.InputError
     with pytest.raises(refused, match=r"\['1'\] are no weight layers; this network has \['0', '2', '4'\]"):
         change(dense(), ["1"])
-    with pytest.raises(refused, match="layer '0' .Doubled. has a forward of its own"):
+    with pytest.raises(refused, match=r"layer '0' .Doubled. has a forward of its own"):
         change(nn.Sequential(Doubled(3, 3)))
-    with pytest.raises(refused, match="no nn.Linear or convolution"):
+    with pytest.raises(refused, match=r"no nn\.Linear or convolution"):
         change(lif())
-    with pytest.raises(refused, match="net must be an nn.Module"):
+    with pytest.raises(refused, match=r"net must be an nn\.Module"):
         change("net")
     with pytest.raises(refused, match="scale must be a number greater than 0"):
         sign_symmetry(dense(), scale=-1.0)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
+from torch.utils.checkpoint import checkpoint
 
 import spikekit as sk
 from spikekit.learning import BPTT, OTTT
@@ -230,7 +233,7 @@ def test_the_parameters_are_updated_after_every_step_or_at_the_end(loss):
 
         OTTT(every_step=every_step)(net, x, loss, update=update)
         assert len(seen) == times
-        assert all(not torch.equal(a, b) for a, b in zip(seen, seen[1:], strict=False))
+        assert all(not torch.equal(a, b) for a, b in pairwise(seen))
 
 
 def test_updates_at_every_step_follow_the_equations(same, loss, target):
@@ -291,3 +294,32 @@ def test_half_precision_keeps_its_traces_in_float32(loss):
     assert torch.float32 in seen[2:]
     assert net[0].weight.grad.dtype == torch.bfloat16
     assert result.output.dtype == torch.bfloat16
+
+
+def test_a_loop_of_ones_own_inside_the_network(gradients, same, loss):
+    """A scan that carries nothing back is the network without it."""
+
+    class Scanned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = dense()
+
+        def forward(self, x):
+            return sk.scan(self, lambda carry, x_t: (carry, self.net(x_t)), x, x.new_zeros(x.shape[1], 1))[0]
+
+    net, x = Scanned(), drive(6, 4, 6)
+    expected = gradients(OTTT(), net.net, x, loss)[1]
+    same(gradients(OTTT(), net, x, loss)[1], {f"net.{name}": g for name, g in expected.items()})
+
+
+def test_a_layer_that_is_computed_again_is_refused(loss):
+    class Again(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.fc = sk.Sequential(nn.Linear(6, 5), lif(0.5)), nn.Linear(5, 3)
+
+        def forward(self, x):
+            return checkpoint(self.fc, self.net(x), use_reentrant=False)
+
+    with pytest.raises(sk.errors.InputError, match=r"'fc' is computed again .* leave torch.utils.checkpoint out"):
+        OTTT()(Again().double(), drive(6, 4, 6), loss)

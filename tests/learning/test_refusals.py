@@ -47,14 +47,14 @@ def test_inputs(rule, x, words):
 def test_not_finite_in_one_late_step(rule):
     x = torch.rand(5, 4, 6)
     x[3, 2, 1] = float("nan")
-    with pytest.raises(InputError, match="layer 1: .* not finite"):
+    with pytest.raises(InputError, match=r"layer 1: .* not finite"):
         rule(net_of(), x, loss)
 
 
 def test_a_last_layer_that_is_not_finite(rule):
     net = net_of()
     nn.init.constant_(net[2].bias, float("nan"))
-    with pytest.raises(InputError, match="the loss.* is nan"):
+    with pytest.raises(InputError, match=r"the loss.* is nan"):
         rule(net, torch.rand(5, 4, 6), loss)
 
 
@@ -99,7 +99,7 @@ def test_outputs_without_time(rule):
     ("make", "words"),
     [
         (lambda: net_of(sk.RecurrentLIF(8)), "'2' is a RecurrentLIF"),
-        (lambda: sk.checkpoint_time(net_of()), "'the network' is a checkpoint_time|the network is a checkpoint_time"),
+        (lambda: sk.checkpoint_time(net_of()), "'the network' is a checkpoint_time"),
         (lambda: torch.compile(net_of(), backend="eager"), "is compiled; give the network that was compiled"),
     ],
 )
@@ -115,7 +115,7 @@ def test_a_forward_of_ones_own():
 
     net = sk.Sequential(Doubled(6, 8), sk.LIF(), nn.Linear(8, 3))
     for rule in RULES:
-        with pytest.raises(InputError, match="layer '0' .Doubled. has a forward of its own"):
+        with pytest.raises(InputError, match=r"layer '0' .Doubled. has a forward of its own"):
             rule(net, torch.rand(5, 4, 6), loss, listen=lambda *call: None)
         assert all("forward" not in vars(module) for module in net.modules())
     BPTT()(net, torch.rand(5, 4, 6), loss)
@@ -158,7 +158,7 @@ def test_decays_that_ottt_cannot_know():
             x = self.fc(x)
             return self.a(x) + self.b(x)
 
-    with pytest.raises(InputError, match="layer 'fc' drives neurons of different decays"):
+    with pytest.raises(InputError, match=r"layer 'fc' drives neurons of different decays"):
         OTTT()(Fork(), x, loss)
     OTTT(decay={"fc": 0.7})(Fork(), x, loss)
 
@@ -174,5 +174,5 @@ def test_an_input_that_changes_its_size_over_time():
             y = self.lif(self.fc(x).mean(-1, keepdim=True))
             return y + self.fc(x.repeat(1, self.calls, 1))[:, :4]
 
-    with pytest.raises(InputError, match="layer 'fc' has the shape .* and had .* a step before"):
+    with pytest.raises(InputError, match=r"layer 'fc' has the shape .* and had .* a step before"):
         OTTT(decay=0.5)(Growing(), torch.rand(5, 4, 6), loss)

@@ -73,7 +73,7 @@ def test_dsr_tells_the_weighted_rates(loss):
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_weight_gradients_lie_in_the_span_of_the_signals(rule, loss, gradients):
-    """The contract: the rows of a linear layer's gradient are sums of signals, so a projection of one is that of all."""
+    """The contract: the rows of a linear layer's gradient are sums of signals."""
     net, x = sk.Sequential(nn.Linear(30, 40), lif(), nn.Linear(40, 3)).double(), drive(3, 4, 30)
     signals = {}
     found = gradients(rule, net, x, loss, listen=lambda name, _, s: signals.setdefault(name, []).append(s))[1]
