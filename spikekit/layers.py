@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -29,6 +29,21 @@ _ANY_ORDER = frozenset(
 )
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
+Operation = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""Input, weight and bias -> output of a linear or convolution layer, by whichever kernel was chosen for the call."""
+
+
+class Substitute:
+    """What may stand as `forward` in a layer and keeps its numbers: it is given the operation that would have run.
+
+    A learning rule changes a backward pass with it. A hook would do so at the price of another kernel, and of spikes
+    that differ where sums are rounded otherwise.
+    """
+
+    def around(self, operation: Operation, x: Tensor) -> Tensor:
+        """The output of `operation` for x and the layer's weight and bias."""
+        raise NotImplementedError(f"{type(self).__name__} must define around(operation, x)")
+
 
 def apply_stateless(layer: nn.Module, x: Tensor, order: Order | None = None) -> Tensor:
     """`layer(x)` for x [T·B, ...]: nn.Linear and nn.Conv2d sum only what is not zero where that is faster.
@@ -42,20 +57,26 @@ def apply_stateless(layer: nn.Module, x: Tensor, order: Order | None = None) -> 
     if order is not None:
         x = order.before(layer, x)
     if type(layer) is nn.Linear and not altered(layer):
-        return linear(x, layer.weight, layer.bias)
+        return _operate(layer, linear, x)
     if order is not None and type(layer) is nn.Conv2d and not altered(layer):
         padding = _zeros_around(layer)
         if padding is not None:
-            return conv2d(x, layer.weight, layer.bias, layer.stride, padding, layer.dilation)
+            stride, dilation = layer.stride, layer.dilation
+            return _operate(layer, lambda x, weight, bias: conv2d(x, weight, bias, stride, padding, dilation), x)
     y: Tensor = layer(x)
     return y
+
+
+def _operate(layer: nn.Linear | nn.Conv2d, operation: Operation, x: Tensor) -> Tensor:
+    substitute = vars(layer).get("forward")
+    return operation(x, layer.weight, layer.bias) if substitute is None else substitute.around(operation, x)
 
 
 def apply_together(layer: nn.Module, neuron: nn.Module, x: Tensor, order: Order) -> Tensor | None:
     """`neuron(layer(x))` for x [T, B, ...] in one pass; None where that is not possible, or not faster."""
     if type(neuron) not in (LIF, IF, FoldedLIF) or type(layer) not in (nn.Linear, nn.Conv2d) or torch.is_grad_enabled():
         return None
-    if altered(layer) or altered(neuron) or not cast(RunsTogether, neuron).fuses():
+    if altered(layer) or "forward" in vars(layer) or altered(neuron) or not cast(RunsTogether, neuron).fuses():
         return None
     together = _linear if type(layer) is nn.Linear else _conv2d
     return together(cast(Any, layer), cast(RunsTogether, neuron), x, order)
@@ -129,7 +150,7 @@ def _zeros_around(layer: nn.Conv2d) -> Sequence[int] | None:
 
 
 def altered(layer: nn.Module) -> bool:
-    """Whether a call does more than the forward of its class: hooks, a forward of its own, a compiled call."""
+    """Whether a call gives more than the forward of its class: hooks, a forward of its own, a compiled call."""
     return bool(
         layer._forward_hooks
         or layer._forward_pre_hooks
@@ -139,6 +160,6 @@ def altered(layer: nn.Module) -> bool:
         or modules._global_forward_pre_hooks
         or modules._global_backward_hooks
         or modules._global_backward_pre_hooks
-        or "forward" in vars(layer)
+        or ("forward" in vars(layer) and not isinstance(vars(layer)["forward"], Substitute))
         or layer._compiled_call_impl is not None
     )
