@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from spikekit import state as sessions
 from spikekit.errors import ExportError, InputError, StateError
+from spikekit.export.faithful import check_output
 from spikekit.export.float_run import run_plan
 from spikekit.export.inputs import check_whole
 from spikekit.export.integer import arriving
@@ -185,6 +186,7 @@ def qat(
                 "does not train; export it as it is with to_loihi(net, calibration, weight_bits=...)"
             )
     traces = run_plan(exact, calibration)
+    check_output(net, exact, traces, calibration)
     chips = quantise(exact, traces, headroom=headroom, weight_bits=weight_bits, thresholds=thresholds)
     layers = []
     for layer, chip in zip(exact, chips, strict=True):

@@ -109,7 +109,7 @@ def test_a_plan_that_misreads_the_network_is_not_exported(monkeypatch):
         return replace(found, layers=(*layers, replace(last, bias=last.bias + 0.01)))
 
     monkeypatch.setattr("spikekit.export.network.plan", misread)
-    with pytest.raises(ExportError, match="the plan does not repeat the network: outputs differ by up to"):
+    with pytest.raises(ExportError, match="the plan does not repeat the network: the output differs by up to"):
         to_loihi(conv_net(), frames())
 
 
