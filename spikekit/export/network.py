@@ -138,12 +138,15 @@ def to_loihi(
     """
     if sessions.active() is not None:
         raise ExportError("to_loihi was called inside run() or record(); call it outside")
+    if not isinstance(net, nn.Module):
+        raise InputError(f"to_loihi: net must be a torch.nn.Module, got {type(net).__name__}")
     if not isinstance(calibration, Tensor):
         raise InputError(f"to_loihi: calibration must be a torch.Tensor, got {type(calibration).__name__}")
     if calibration.ndim < 3 or 0 in calibration.shape:
         raise InputError(f"to_loihi: calibration must be [T, B, ...], not empty, got {tuple(calibration.shape)}")
-    if headroom is not None and not 1 <= headroom < math.inf:
-        raise InputError(f"to_loihi: headroom must be a number of at least 1, got {headroom}")
+    number = isinstance(headroom, (int, float)) and not isinstance(headroom, bool)
+    if headroom is not None and not (number and 1 <= headroom < math.inf):
+        raise InputError(f"to_loihi: headroom must be a number of at least 1, got {headroom!r}")
     calibration = calibration.detach().cpu()
     if isinstance(net, QATNetwork):
         if any(setting is not None for setting in (weight_bits, thresholds, headroom)) or target != "lava":

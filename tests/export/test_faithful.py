@@ -47,7 +47,12 @@ def test_nothing_hides_behind_neurons_that_are_silent(misread):
 
 def test_every_neuron_may_stand_in_the_network():
     torch.manual_seed(0)
-    neurons = [sk.ALIF(0.8, 0.3, rho=0.9, step=0.1), sk.CUBALIF(0.5, 0.5, 0.3), sk.RefractoryLIF(2, 0.5, 0.3), sk.IF(0.3)]
+    neurons = [
+        sk.ALIF(0.8, 0.3, rho=0.9, step=0.1),
+        sk.CUBALIF(0.5, 0.5, 0.3),
+        sk.RefractoryLIF(2, 0.5, 0.3),
+        sk.IF(0.3),
+    ]
     layers = [part for neuron in neurons for part in (nn.Linear(12, 12), neuron)]
     net = sk.Sequential(nn.Flatten(), nn.Linear(112, 12), *layers, sk.RecurrentLIF(12, 0.8, 0.3), nn.Linear(12, 2))
     assert len(plan(sk.Sequential(*net, sk.LI()).eval(), frames()).layers) == 6

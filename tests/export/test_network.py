@@ -91,7 +91,7 @@ def test_input_is_checked(chip, x, message):
         chip.simulate(x)
 
 
-@pytest.mark.parametrize("headroom", [0.5, float("inf"), float("nan")])
+@pytest.mark.parametrize("headroom", [0.5, float("inf"), float("nan"), "2", True])
 def test_headroom_is_checked(headroom):
     with pytest.raises(InputError, match="headroom must be a number of at least 1"):
         to_loihi(conv_net(), frames(), headroom=headroom)
@@ -199,3 +199,8 @@ def test_without_kernels_the_numbers_are_the_same(chip, path, monkeypatch):
 def test_spikes_of_any_type_are_the_same_spikes(chip, dtype):
     x = frames(batch=4, seed=8)
     assert torch.equal(chip.simulate(x.to(dtype)), chip.simulate(x))
+
+
+def test_what_is_no_network_is_refused():
+    with pytest.raises(InputError, match=r"net must be a torch\.nn\.Module, got NoneType"):
+        to_loihi(None, frames())
