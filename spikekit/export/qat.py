@@ -53,6 +53,8 @@ class QATLayer(Neuron):
         for name in _INTEGERS:
             self.register_buffer(f"integer_{name}", torch.from_numpy(getattr(chip, name).copy()))
         self.register_buffer("exponent", torch.tensor(chip.exponent))
+        self.register_buffer("shifts", torch.tensor([each.shift for each in chip.inputs]))
+        self.register_buffer("weight_bits", torch.tensor(chip.weight_bits))
 
     @property
     def name(self) -> str:
@@ -77,8 +79,11 @@ class QATLayer(Neuron):
             for each, weight in zip(self._exact.inputs, weights, strict=True)
         )
         exact = replace(self._exact, inputs=inputs, bias=bias, **buffers("float", _FLOATS))
-        exponent = int(cast(Tensor, self._buffers["exponent"]))
-        frame = replace(self._chip, exponent=exponent, **buffers("integer", _INTEGERS))
+        exponent, bits = (int(cast(Tensor, self._buffers[name])) for name in ("exponent", "weight_bits"))
+        shifts = cast(Tensor, self._buffers["shifts"]).tolist()
+        inputs = tuple(replace(each, shift=shift) for each, shift in zip(self._chip.inputs, shifts, strict=True))
+        whole = buffers("integer", _INTEGERS)
+        frame = replace(self._chip, inputs=inputs, exponent=exponent, weight_bits=bits, **whole)
         return exact, filled(frame, weights, bias)
 
     @property
@@ -118,7 +123,7 @@ class QATLayer(Neuron):
         """Where it came from, its geometry and its bits."""
         every = (each.synapses for each in self._exact.inputs)
         inputs = " + ".join(f"{synapses.kind} {synapses.in_shape}" for synapses in every)
-        return f"{self.name}: {inputs} -> {self._exact.shape}, {self._chip.weight_bits} bits"
+        return f"{self.name}: {inputs} -> {self._exact.shape}, {int(cast(Tensor, self.weight_bits))} bits"
 
 
 class QATNetwork(nn.Module):
@@ -196,4 +201,5 @@ def qat(
         learner = QATLayer(layer, chip, surrogate or own, rule is not None and rule.detach_reset)
         # Max pooling has nothing to learn.
         layers.append(learner.requires_grad_(neuron is not None))
-    return QATNetwork(layers, in_shape).to(next(net.parameters()).device)
+    device = next((parameter.device for parameter in net.parameters()), calibration.device)
+    return QATNetwork(layers, in_shape).to(device)
