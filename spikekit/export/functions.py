@@ -12,6 +12,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from spikekit.errors import ExportError, SpikekitError
+from spikekit.export.inplace import InPlaceProxy, check_in_place
 from spikekit.export.pooling import adaptive_pool, average_pool, upsampled
 from spikekit.export.signal import Signal, added, affine, concatenated, every_channel, flattened
 from spikekit.sequential import FoldTime
@@ -25,6 +26,9 @@ class _Tracer(fx.Tracer):
     def __init__(self) -> None:
         super().__init__()
         self.extra: Extra = {}
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return InPlaceProxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
@@ -41,7 +45,7 @@ def trace(name: str, module: nn.Module) -> tuple[fx.Graph, Extra]:
     """The graph of a module's own forward, and the `fold_time`s that it makes: graph target -> (module, path)."""
     tracer = _Tracer()
     try:
-        return tracer.trace(module), tracer.extra
+        graph = tracer.trace(module)
     except SpikekitError:
         raise
     except Exception as error:
@@ -50,6 +54,9 @@ def trace(name: str, module: nn.Module) -> tuple[fx.Graph, Extra]:
             f"{name}: its forward cannot be traced ({reason}). Build it of layers, sums and concatenations alone, "
             "without asking tensors for their values or shapes, or as an sk.Sequential."
         ) from error
+    folded = {target: fold for target, (fold, _) in tracer.extra.items()}
+    check_in_place(name, graph, dict(module.named_modules(remove_duplicate=False)) | folded)
+    return graph, tracer.extra
 
 
 def call_function(where: str, function: Any, given: list[Any], named: dict[str, Any], lead: int) -> Any:
@@ -96,6 +103,8 @@ def _times(where: str, lead: int, one: Any, other: Any) -> Signal:
 def _over(where: str, lead: int, one: Any, other: Any) -> Signal:
     if not _number(other):
         raise ExportError(f"{where}: a quotient of activities is no sum of synapses; only numbers can divide")
+    if other == 0:
+        raise ExportError(f"{where}: it divides by 0")
     return _times(where, lead, one, 1.0 / other)
 
 
@@ -185,6 +194,7 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     operator.imul: _times,
     torch.mul: _times,
     operator.truediv: _over,
+    operator.itruediv: _over,
     torch.div: _over,
     operator.neg: _negative,
     torch.neg: _negative,

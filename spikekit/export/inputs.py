@@ -20,6 +20,8 @@ def check_whole(x: Tensor, in_shape: tuple[int, ...], who: str) -> None:
     if x.ndim < 3 or tuple(x.shape[2:]) != in_shape or 0 in x.shape:
         wanted = ", ".join(map(str, ("T", "B", *in_shape)))
         raise InputError(f"{who}: the input must be [{wanted}] with T, B > 0, got {tuple(x.shape)}")
+    if x.is_complex() or x.layout is not torch.strided or x.device.type == "meta":
+        raise InputError(f"{who}: the input must hold real numbers, dense and in memory, got {x.layout}, {x.dtype}")
     if not x.is_floating_point() or _whole(x):
         return
     if not bool(torch.isfinite(x).all()):
@@ -41,6 +43,11 @@ def checked_calibration(calibration: Tensor, headroom: float, who: str) -> Tenso
     calibration = calibration.detach().cpu()
     check_whole(calibration, tuple(calibration.shape[2:]), f"{who}: calibration")
     return calibration
+
+
+def largest(x: Tensor) -> int:
+    """The largest |x| of whole numbers, of any dtype: abs is not there for bool, and leaves int8's -128 below 0."""
+    return max(int(x.max()), -int(x.min()))
 
 
 def _whole(x: Tensor) -> bool:

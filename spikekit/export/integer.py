@@ -15,6 +15,7 @@ from torch import Tensor
 
 from spikekit.errors import ExportError
 from spikekit.export.float_run import LayerTrace
+from spikekit.export.inputs import largest
 from spikekit.export.quantise import DECAY_ONE, IntegerLayer
 from spikekit.export.synapses import INPUT, SELF, Projection
 from spikekit.ops.alif.integer import alif_integer
@@ -72,12 +73,10 @@ def arriving(layer: IntegerLayer, sent: Mapping[int, Tensor], weights: Sequence[
     sent: what each source sends, [T, B, ...]; spikes of layers are 0 and 1, and not looked at. weights: used instead of
     the inputs' own, so that a gradient may pass through them.
     """
-    most = 0.0
+    most = 0
     for projection in layer.inputs:
-        activity = sent[projection.source] if projection.source == INPUT else None
-        known = activity is None or activity.dtype == torch.bool
-        largest = 1.0 if known or activity is None else float(activity.detach().abs().max())
-        most += projection.synapses.most * max(largest, 1.0) * 2**projection.shift
+        counts = largest(sent[INPUT].detach()) if projection.source == INPUT else 1
+        most += max(counts, 1) * _most(projection)
     dtype, total = torch.float32 if most < 2**24 else torch.float64, None
     for number, projection in enumerate(layer.inputs):
         if projection.source == SELF:

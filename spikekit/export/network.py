@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from spikekit import state as sessions
 from spikekit.errors import ExportError, InputError
 from spikekit.export import storage
+from spikekit.export.faithful import check_output
 from spikekit.export.float_run import LayerTrace, run_plan
 from spikekit.export.inputs import check_whole, checked_calibration
 from spikekit.export.integer import run_integers, run_last
@@ -23,9 +23,6 @@ from spikekit.export.plan import FloatLayer, plan
 from spikekit.export.qat import QATNetwork
 from spikekit.export.quantise import IntegerLayer, quantise
 from spikekit.export.verify import Proof, verify
-
-# Calibration samples on which the plan is held against the network: enough to notice, and cheap.
-_COMPARED = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +138,8 @@ def to_loihi(
     """
     if sessions.active() is not None:
         raise ExportError("to_loihi was called inside run() or record(); call it outside")
+    if not isinstance(net, nn.Module):
+        raise InputError(f"to_loihi: net must be a torch.nn.Module, got {type(net).__name__}")
     try:
         json.dumps(notes)
     except (TypeError, ValueError) as error:
@@ -161,7 +160,7 @@ def to_loihi(
     layers = plan(net, calibration).layers
     in_shape = tuple(calibration.shape[2:])
     traces = LoihiNet((), layers, in_shape).trace_float(calibration)
-    _check_plan(net, layers, traces, calibration)
+    check_output(net, layers, traces, calibration)
     integers = quantise(
         layers,
         traces,
@@ -171,22 +170,3 @@ def to_loihi(
         netx=target == "netx",
     )
     return LoihiNet(integers, layers, in_shape, dict(notes or {}))
-
-
-@torch.no_grad()
-def _check_plan(net: nn.Module, layers: Sequence[FloatLayer], traces: Sequence[LayerTrace], x: Tensor) -> None:
-    """Hold the plan against the network itself, in float64: whatever was misread must not reach the chip."""
-    few = x[:, :_COMPARED].double()
-    expected = deepcopy(net).cpu().double().eval()(few).flatten(2)
-    found = (traces[-1].spikes if layers[-1].fires else traces[-1].membranes)[:, :_COMPARED]
-    # Where a membrane meets its threshold, the order of a sum decides, and the two may differ by right.
-    tied = torch.zeros(few.shape[1], dtype=torch.bool)
-    for layer, trace in zip(layers, traces, strict=True):
-        if layer.fires:
-            margin = (trace.membranes[:, :_COMPARED] - torch.from_numpy(layer.threshold)).abs()
-            tied |= (margin < 1e-9).any(dim=2).any(dim=0)
-    if not torch.allclose(expected[:, ~tied], found[:, ~tied], rtol=1e-6, atol=1e-6):
-        raise ExportError(
-            f"the plan does not repeat the network: outputs differ by up to {(expected - found).abs().max():.3g}. "
-            "Something in it, such as a hook, changes what its weights alone would compute."
-        )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from spikekit.errors import ExportError, InputError
+from spikekit.export.faithful import check_drives
 from spikekit.export.pooling import maximum_pool
 from spikekit.export.reader import read
 from spikekit.export.signal import Floats, Signal
@@ -78,7 +79,7 @@ def plan(net: nn.Module, sample: Tensor) -> Plan:
     thresholds; a neuron that fires below its threshold gets the opposite of its weights, bias, threshold and soft
     reset's quantum.
     sample: any valid input [T, B, ...], for its shape. Raises ExportError with the reason and the way out
-    for anything else, before anything is written.
+    for anything else, before anything is written; also where the plan turns out not to repeat the network.
     """
     shape = tuple(sample.shape[2:])
     planner = _Planner()
@@ -94,6 +95,7 @@ def plan(net: nn.Module, sample: Tensor) -> Plan:
         raise ExportError(
             f"the network ends in {found.origin} without a neuron. Append sk.LI() to read its membrane on the chip."
         )
+    check_drives(net, planner.signals, found, shape)
     return _needed(planner, last.source)
 
 
@@ -121,12 +123,14 @@ class _Planner:
     def __init__(self) -> None:
         self.layers: list[FloatLayer] = []
         self.neurons: dict[str, Neuron] = {}
+        self.signals: list[tuple[str, Neuron | None, Signal]] = []
 
     def fire(self, name: str, neuron: Neuron, signal: Signal) -> Signal:
         """A layer of `neuron` driven by `signal`."""
         self.refuse_silent(signal)
         name = self._free(name)
         self.neurons[name] = neuron
+        self.signals.append((name, neuron, signal))
         return self._append(_layer(name, neuron, signal), signal.shape)
 
     def maximum(self, name: str, pool: nn.MaxPool2d, signal: Signal) -> Signal:
@@ -141,6 +145,7 @@ class _Planner:
         terms = [term.behind(f"layer {name}", maximum_pool(pool, term.shape), term.offset) for term in signal.terms]
         shape = (signal.shape[0], *terms[0].shape[1:])
         pooled = Signal(shape, tuple(terms), np.zeros(shape), f"layer {name}")
+        self.signals.append((name, None, pooled))
         n = prod(shape)
         layer = FloatLayer(
             name, pooled.projections(), np.zeros(n), None, np.zeros(n), np.full(n, 0.5), np.full(n, 0.5), "hard",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from spikekit import state as sessions
 from spikekit.errors import ExportError, InputError, StateError
+from spikekit.export.faithful import check_output
 from spikekit.export.float_run import run_plan
 from spikekit.export.inputs import check_whole, checked_calibration
 from spikekit.export.integer import arriving
@@ -43,7 +44,7 @@ class QATLayer(Neuron):
     ) -> None:
         super().__init__()
         # Public, so that a checkpoint of other settings is refused.
-        self.weight_bits, self.thresholds = chip.weight_bits, thresholds
+        self.settings = f"{chip.weight_bits} bits, a threshold a {thresholds}"
         self.spiking = chip.fires  # type: ignore[misc]
         self.records = ("membrane", "spikes") if chip.fires else ("membrane",)  # type: ignore[misc]
         self._exact, self._chip, self._surrogate, self._detach_reset = exact, chip, surrogate, detach_reset
@@ -56,6 +57,8 @@ class QATLayer(Neuron):
         for name in _INTEGERS:
             self.register_buffer(f"integer_{name}", torch.from_numpy(getattr(chip, name).copy()))
         self.register_buffer("exponent", torch.tensor(chip.exponent))
+        self.register_buffer("shifts", torch.tensor([each.shift for each in chip.inputs]))
+        self.register_buffer("weight_bits", torch.tensor(chip.weight_bits))
 
     @property
     def name(self) -> str:
@@ -80,8 +83,11 @@ class QATLayer(Neuron):
             for each, weight in zip(self._exact.inputs, weights, strict=True)
         )
         exact = replace(self._exact, inputs=inputs, bias=bias, **buffers("float", _FLOATS))
-        exponent = int(cast(Tensor, self._buffers["exponent"]))
-        frame = replace(self._chip, exponent=exponent, **buffers("integer", _INTEGERS))
+        exponent, bits = (int(cast(Tensor, self._buffers[name])) for name in ("exponent", "weight_bits"))
+        shifts = cast(Tensor, self._buffers["shifts"]).tolist()
+        inputs = tuple(replace(each, shift=shift) for each, shift in zip(self._chip.inputs, shifts, strict=True))
+        whole = buffers("integer", _INTEGERS)
+        frame = replace(self._chip, inputs=inputs, exponent=exponent, weight_bits=bits, **whole)
         return exact, filled(frame, weights, bias)
 
     @property
@@ -121,7 +127,7 @@ class QATLayer(Neuron):
         """Where it came from, its geometry and its bits."""
         every = (each.synapses for each in self._exact.inputs)
         inputs = " + ".join(f"{synapses.kind} {synapses.in_shape}" for synapses in every)
-        return f"{self.name}: {inputs} -> {self._exact.shape}, {self._chip.weight_bits} bits"
+        return f"{self.name}: {inputs} -> {self._exact.shape}, {int(cast(Tensor, self.weight_bits))} bits"
 
 
 class QATNetwork(nn.Module):
@@ -186,6 +192,7 @@ def qat(
                 "does not train; export it as it is with to_loihi(net, calibration, weight_bits=...)"
             )
     traces = run_plan(exact, calibration)
+    check_output(net, exact, traces, calibration)
     chips = quantise(exact, traces, headroom=headroom, weight_bits=weight_bits, thresholds=thresholds)
     layers = []
     for layer, chip in zip(exact, chips, strict=True):
@@ -196,4 +203,5 @@ def qat(
         learner = QATLayer(layer, chip, surrogate or own, detached, thresholds)
         # Max pooling has nothing to learn.
         layers.append(learner.requires_grad_(neuron is not None))
-    return QATNetwork(layers, in_shape).to(next(net.parameters()).device)
+    device = next((parameter.device for parameter in net.parameters()), calibration.device)
+    return QATNetwork(layers, in_shape).to(device)

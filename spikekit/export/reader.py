@@ -38,6 +38,7 @@ _LAYERS = (nn.Conv2d, nn.Linear, *_NORMS, *_POOLS, nn.MaxPool2d, nn.Flatten, *_I
 _CHANGED = ("forward", "_conv_forward", "integrate", "__call__")
 _WAYS_OUT = {
     "SigmaDelta": "its graded spikes need messages of several bits, which the integer layers do not send; use sk.LIF",
+    "OptimizedModule": "export the network that torch.compile was given",
     "ReLU": "remove it: spikes are the non-linearity",
     "LayerNorm": "use BatchNorm, which folds into the weights",
     "GroupNorm": "use BatchNorm, which folds into the weights",
@@ -226,7 +227,8 @@ def _check_plain(name: str, module: nn.Module, kind: type[nn.Module]) -> None:
             f"{name} is parametrized; make its weights plain first with torch.nn.utils.parametrize."
             "remove_parametrizations(module, name)"
         )
-    if module._forward_hooks or module._forward_pre_hooks:
+    parts = module.modules() if isinstance(module, Neuron) else (module,)
+    if any(part._forward_hooks or part._forward_pre_hooks for part in parts):
         raise ExportError(
             f"{name} has a forward hook, which may change what passes through it; remove the hook (of weight_norm or "
             "spectral_norm: with torch.nn.utils.remove_weight_norm or remove_spectral_norm)"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -17,11 +15,10 @@ import numpy as np
 from spikekit.errors import ExportError
 from spikekit.export.plan import FloatLayer
 from spikekit.export.quantise import IntegerLayer
+from spikekit.export.sound import check_sound
 from spikekit.export.synapses import Projection, Synapses
 
 FORMAT = "spikekit.LoihiNet/2"
-# What unpacking a damaged archive raises, besides Python's own errors.
-_DAMAGED = (zipfile.BadZipFile, zlib.error)
 Layer = TypeVar("Layer", FloatLayer, IntegerLayer)
 
 
@@ -35,12 +32,16 @@ def save(contents: Contents, path: str | Path) -> Path:
     meta: dict[str, Any] = {"format": FORMAT, "in_shape": contents[2], "notes": dict(contents[3])}
     meta["layers"] = [_pack(layer, f"layers.{i}", arrays) for i, layer in enumerate(contents[0])]
     meta["plan"] = [_pack(layer, f"plan.{i}", arrays) for i, layer in enumerate(contents[1])]
+    try:
+        text = json.dumps(meta)
+    except (TypeError, ValueError) as error:
+        raise ExportError(f"{path}: notes must be plain JSON values ({error})") from error
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
             temporary = file.name
-            np.savez_compressed(file, meta=np.array(json.dumps(meta)), **arrays)  # type: ignore[arg-type]
+            np.savez_compressed(file, meta=np.array(text), **arrays)  # type: ignore[arg-type]
         os.replace(temporary, path)
     except OSError as error:
         if temporary is not None:
@@ -50,7 +51,7 @@ def save(contents: Contents, path: str | Path) -> Path:
 
 
 def load(path: str | Path) -> Contents:
-    """Read what `save` wrote."""
+    """Read what `save` wrote. Raises ExportError for files that are damaged or hold anything else."""
     path = Path(path)
     try:
         # Opened here: np.load leaves its own file open when the archive is damaged.
@@ -61,13 +62,18 @@ def load(path: str | Path) -> Contents:
             raise ExportError(f"{path}: format {meta['format']!r} is not {FORMAT!r}; export the network again")
         layers = tuple(_unpack(IntegerLayer, item, f"layers.{i}", arrays) for i, item in enumerate(meta["layers"]))
         plan = tuple(_unpack(FloatLayer, item, f"plan.{i}", arrays) for i, item in enumerate(meta["plan"]))
-        return layers, plan, tuple(meta["in_shape"]), meta["notes"]
+        in_shape, notes = tuple(meta["in_shape"]), dict(meta["notes"])
+        check_sound(layers, plan, in_shape)
+        return layers, plan, in_shape, notes
     except FileNotFoundError:
         raise ExportError(f"{path}: no such file; write it with `spikekit export` or LoihiNet.save") from None
-    except (OSError, LookupError, TypeError, ValueError, EOFError, NotImplementedError, *_DAMAGED) as error:
-        if isinstance(error, ExportError):
-            raise
-        raise ExportError(f"{path}: not a LoihiNet file, or a damaged one; export the network again") from error
+    except ExportError:
+        raise
+    except Exception as error:
+        # Damaged bytes raise whatever zipfile, zlib, numpy and json can.
+        raise ExportError(
+            f"{path}: not a LoihiNet file, or a damaged one ({error}); export the network again"
+        ) from error
 
 
 def _pack(layer: FloatLayer | IntegerLayer, key: str, arrays: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from spikekit.errors import InputError
 from spikekit.export.float_run import LayerTrace
+from spikekit.export.inputs import largest
 from spikekit.export.lava import LavaInput, LavaJob, LavaLayer, LavaResult, run_job
 from spikekit.export.plan import FloatLayer
 from spikekit.export.quantise import IntegerLayer
@@ -111,7 +112,7 @@ def verify(
     fixed = backend == "lava-fixed"
     traces = chip.trace(x) if fixed else chip.trace_float(x)
     # Counts above one travel as graded spikes, whose messages need enough bits.
-    most = int(x.abs().max())
+    most = largest(x)
     inputs = x.flatten(2).transpose(0, 1).cpu().numpy().astype(np.int64)
     job = LavaJob(
         "fixed" if fixed else "float",

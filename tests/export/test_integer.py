@@ -127,3 +127,12 @@ def test_large_counts_that_cancel_are_summed_exactly(sign):
     )
     counts = sign * torch.tensor([[[254 * 1001 + 1, 250 * 1001]]], dtype=torch.float32)
     assert run_integers((layer,), counts)[0].membranes.item() == sign * 250 * 64
+
+
+def test_the_lowest_number_of_a_dtype_is_as_large_as_it_is():
+    """|-128| is no int8; taken for 1, this sum was let through."""
+    layer = random_layer(np.random.default_rng(0), 40, 1, "soft", exponent=7)
+    wide = Synapses("dense", np.full((1, 40), 254), (40,), (1,))
+    layer = replace(layer, inputs=(Projection(INPUT, wide),))
+    with pytest.raises(ExportError, match=r"layer random: .*beyond 2\^25"):
+        run_integers([layer], torch.full((1, 1, 40), -128, dtype=torch.int8))

@@ -92,7 +92,7 @@ def test_input_is_checked(chip, x, message):
         chip.simulate(x)
 
 
-@pytest.mark.parametrize("headroom", [0.5, float("inf"), float("nan")])
+@pytest.mark.parametrize("headroom", [0.5, float("inf"), float("nan"), "2", True])
 def test_headroom_is_checked(headroom):
     with pytest.raises(InputError, match="headroom must be a number of at least 1"):
         to_loihi(conv_net(), frames(), headroom=headroom)
@@ -110,7 +110,7 @@ def test_a_plan_that_misreads_the_network_is_not_exported(monkeypatch):
         return replace(found, layers=(*layers, replace(last, bias=last.bias + 0.01)))
 
     monkeypatch.setattr("spikekit.export.network.plan", misread)
-    with pytest.raises(ExportError, match="the plan does not repeat the network: outputs differ by up to"):
+    with pytest.raises(ExportError, match="the plan does not repeat the network: the output differs by up to"):
         to_loihi(conv_net(), frames())
 
 
@@ -236,3 +236,8 @@ def test_damaged_files_are_named(chip, tmp_path):
         path.write_bytes(damaged)
         with suppress(ExportError):
             LoihiNet.load(path)
+
+
+def test_what_is_no_network_is_refused():
+    with pytest.raises(InputError, match=r"net must be a torch\.nn\.Module, got NoneType"):
+        to_loihi(None, frames())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -13,9 +14,30 @@ from torch.utils.data import DataLoader, TensorDataset
 import spikekit as sk
 from spikekit.errors import CheckpointError, ExportError, InputError, StateError
 from spikekit.export import qat, to_loihi
+from spikekit.export.float_run import run_plan
+from spikekit.export.plan import plan
 from tests.export.nets import conv_net, frames
 
 COUNTS = torch.randint(0, 4, (9, 6, 2, 8, 7), generator=torch.Generator().manual_seed(2)).float()
+
+
+class Branching(nn.Module):
+    """Layers of several inputs: convolutions beside an identity, beside single synapses, and max pooling."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.two = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.mix, self.head = nn.Conv2d(8, 4, 1), nn.Linear(64, 3)
+        self.lif1, self.lif2, self.lif3, self.out = sk.LIF(0.8, 0.3), sk.LIF(0.7, 0.3, "hard"), sk.LIF(0.9), sk.LI(0.9)
+        self.most = nn.MaxPool2d(2, ceil_mode=True)
+        self.mean = nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False)
+
+    def forward(self, x):
+        a = self.lif1(sk.fold_time(self.one)(x))
+        b = self.lif2(sk.fold_time(self.two)(a) + a)
+        both = torch.cat([sk.fold_time(self.most)(b), sk.fold_time(self.mean)(a)], 2)
+        return self.out(self.head(self.lif3(sk.fold_time(self.mix)(both)).flatten(2)))
 
 
 def learn(learner, x, steps=2, lr=0.02):
@@ -100,9 +122,9 @@ def test_the_plan_of_the_export_holds_the_trained_weights():
     learner = qat(conv_net(), x)
     learn(learner, x)
     chip = to_loihi(learner, x)
-    for layer, plan in zip(learner.layers, chip.plan, strict=True):
-        assert np.array_equal(plan.inputs[0].synapses.weight.astype(np.float32), layer.weights[0].detach().numpy())
-    assert [plan.name for plan in chip.plan] == ["2", "6", "8"]
+    for layer, exact in zip(learner.layers, chip.plan, strict=True):
+        assert np.array_equal(exact.inputs[0].synapses.weight.astype(np.float32), layer.weights[0].detach().numpy())
+    assert [exact.name for exact in chip.plan] == ["2", "6", "8"]
 
 
 def test_the_network_that_was_given_is_left_alone():
@@ -208,7 +230,7 @@ def test_a_checkpoint_of_other_bits_or_thresholds_is_refused(tmp_path):
     sk.train.save(qat(conv_net(), x, weight_bits=4), tmp_path / "net.safetensors")
     sk.train.load_weights(qat(conv_net(), x, weight_bits=4), tmp_path / "net.safetensors")
     for other in (qat(conv_net(), x, weight_bits=8), qat(conv_net(), x, weight_bits=4, thresholds="layer")):
-        with pytest.raises(CheckpointError, match=r"layers\.0.*weight_bits=4"):
+        with pytest.raises(CheckpointError, match=r"layers\.0.*4 bits, a threshold a neuron"):
             sk.train.load_weights(other, tmp_path / "net.safetensors")
 
 
@@ -216,3 +238,54 @@ def test_a_checkpoint_of_other_bits_or_thresholds_is_refused(tmp_path):
 def test_headroom_is_a_number_of_at_least_one(headroom):
     with pytest.raises(InputError, match="qat: headroom must be a number of at least 1, got"):
         qat(conv_net(), frames(), headroom=headroom)
+
+
+def test_a_state_brings_its_bits_and_shifts():
+    """Loaded into a network of other settings, it computes what it did where it was saved."""
+    net, x = Branching().eval(), frames()
+    learner, other = qat(net, x, weight_bits=6), qat(net, x * 3, weight_bits=4, thresholds="layer", headroom=4.0)
+    with torch.no_grad():
+        for parameter in learner.parameters():
+            parameter += 0.02 * torch.randn_like(parameter)
+    other.load_state_dict(learner.state_dict())
+    assert torch.equal(other(x), learner(x))
+    assert torch.equal(to_loihi(other, x).simulate(x), learner(x))
+    assert "6 bits" in repr(other)
+
+
+def test_a_branching_network_learns_and_is_what_is_exported():
+    x = frames()
+    learner = qat(Branching().eval(), x, weight_bits=5)
+    assert [layer.sources for layer in learner.layers] == [(-1,), (0, 0), (1,), (2, 0), (3,)]
+    before = [parameter.clone() for parameter in learner.parameters()]
+    learn(learner, x)
+    changed = [not torch.equal(a, b) for a, b in zip(before, learner.parameters(), strict=True)]
+    assert changed == [parameter.requires_grad for parameter in learner.parameters()]
+    for frame in (x, COUNTS, x.bool(), x.double()):
+        assert torch.equal(learner(frame), to_loihi(learner, x).simulate(frame))
+    assert torch.equal(deepcopy(learner)(x), learner(x))
+
+
+def test_a_network_without_parameters():
+    net = sk.Sequential(nn.AvgPool2d(2), sk.LI(0.9)).eval()
+    assert torch.equal(qat(net, frames())(frames()), to_loihi(qat(net, frames()), frames()).simulate(frames()))
+
+
+def test_single_synapses_have_the_gradient_of_finite_differences():
+    """Of a readout, which is linear: so it is the gradient of the float plan, but for the rounding of the decay."""
+    net, x = sk.Sequential(nn.AvgPool2d(3, 2, 1, count_include_pad=False), sk.LI(0.9)).eval(), frames()
+    learner = qat(net, x, weight_bits=8)
+    output = learner(x)
+    aim = torch.randn(output.shape, generator=torch.Generator().manual_seed(0))
+    (output * aim).sum().backward()
+    (layer,) = plan(net, x).layers
+    (only,) = layer.inputs
+
+    def value(weight):
+        changed = replace(layer, inputs=(replace(only, synapses=only.synapses.with_weight(weight)),))
+        return float((run_plan([changed], x)[0].membranes * aim.flatten(2)).sum())
+
+    (found,) = (weight.grad for weight in learner.layers[0].weights)
+    weight = only.synapses.weight
+    wanted = [value(weight + step) - value(weight) for step in np.eye(len(weight))[::9]]
+    np.testing.assert_allclose(found.numpy()[::9], wanted, rtol=1e-3, atol=1e-3 * np.abs(wanted).max())

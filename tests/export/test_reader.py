@@ -216,3 +216,22 @@ def test_a_reduced_resnet20_is_equal_in_lava(worker):
     for backend in ("lava-fixed", "lava-float"):
         proof = chip.verify(x[:, :2], backend, python=worker)
         assert proof.identical, str(proof)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_a_hook_inside_a_neuron_is_seen():
+    net = sk.Sequential(nn.Flatten(), nn.Linear(112, 8), sk.RecurrentLIF(8, 0.9, 0.3)).eval()
+    nn.utils.weight_norm(net[2].recurrent)
+    with pytest.raises(ExportError, match=r"layer 2 \(RecurrentLIF\) has a forward hook"):
+        plan(net, frames())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_network_is_refused_with_the_way_out():
+    net = torch.compile(sk.Sequential(nn.Flatten(), nn.Linear(112, 8), sk.LIF()).eval())
+    with pytest.raises(ExportError, match=r"export the network that torch\.compile was given"):
+        plan(net, frames())
+
+
+def test_a_division_by_zero_is_refused():
+    refused(lambda self, x: self.layer(x) / 0, "it divides by 0")

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from spikekit.export import to_loihi
 from spikekit.export.lava import LavaResult
@@ -86,3 +87,9 @@ def test_float_membranes_may_round_but_not_drift(traces):
     assert not compare(NAMES, traces, result, "lava-float").identical
     result.membranes[0][:] = np.nan
     assert not compare(NAMES, traces, result, "lava-float").identical
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8])
+def test_inputs_of_every_dtype_go_to_lava(dtype, worker):
+    chip = to_loihi(conv_net(), frames())
+    assert chip.verify(frames(batch=1).to(dtype), python=worker).identical

@@ -1,0 +1,83 @@
+"""The plan held against the network it was read from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import spikekit as sk
+from spikekit.errors import ExportError
+from spikekit.export import plan as planning
+from spikekit.export import qat, signal
+from spikekit.export.faithful import check_drives, check_output
+from spikekit.export.float_run import run_plan
+from spikekit.export.plan import plan
+from tests.export.nets import conv_net, frames
+
+
+@pytest.fixture
+def misread(monkeypatch):
+    """A reader that loses a tenth of what a linear layer does."""
+    right = signal.linear
+
+    def wrong(name, layer, given):
+        found = right(name, layer, given)
+        return signal.affine(name, *(torch.tensor([value]).double().numpy() for value in (0.9, 0.0)), found)
+
+    monkeypatch.setattr("spikekit.export.reader.linear", wrong)
+
+
+def test_a_drive_that_is_misread_is_named(misread):
+    with pytest.raises(ExportError, match=r"layer 6: its drive differs by up to"):
+        plan(conv_net(), frames())
+
+
+def test_nothing_hides_behind_neurons_that_are_silent(misread):
+    """No input reaches the layer that is misread: the outputs agree, on these frames."""
+    silent = conv_net()
+    silent[2] = sk.LIF(0.8, 1e6)
+    with pytest.raises(ExportError, match=r"layer 6: its drive differs by up to"):
+        plan(silent, frames())
+    with pytest.raises(ExportError, match=r"layer 6: its drive differs by up to"):
+        qat(silent, frames())
+
+
+def test_every_neuron_may_stand_in_the_network():
+    torch.manual_seed(0)
+    neurons = [
+        sk.ALIF(0.8, 0.3, rho=0.9, step=0.1),
+        sk.CUBALIF(0.5, 0.5, 0.3),
+        sk.RefractoryLIF(2, 0.5, 0.3),
+        sk.IF(0.3),
+    ]
+    layers = [part for neuron in neurons for part in (nn.Linear(12, 12), neuron)]
+    net = sk.Sequential(nn.Flatten(), nn.Linear(112, 12), *layers, sk.RecurrentLIF(12, 0.8, 0.3), nn.Linear(12, 2))
+    assert len(plan(sk.Sequential(*net, sk.LI()).eval(), frames()).layers) == 6
+    assert len(plan(sk.LIF().eval(), frames()).layers) == 1
+
+
+def test_the_network_is_left_as_it_was():
+    net = conv_net()
+    before = net(frames())
+    plan(net, frames())
+    assert "forward" not in vars(net[2])
+    assert torch.equal(net(frames()), before)
+
+
+def test_an_output_that_differs_is_told():
+    net, x = conv_net(), frames()
+    layers = plan(net, x).layers
+    wrong = (*layers[:-1], replace(layers[-1], beta=layers[-1].beta / 2))
+    check_output(net, layers, run_plan(layers, x), x)
+    with pytest.raises(ExportError, match="the output differs by up to"):
+        check_output(net, wrong, run_plan(wrong, x), x)
+
+
+def test_an_output_of_another_shape_is_told():
+    planner = planning._Planner()
+    found = planning.read(conv_net(), signal.Signal.of(-1, (2, 8, 7), "input"), planner)
+    with pytest.raises(ExportError, match="the output differs in shape"):
+        check_drives(conv_net(), planner.signals, replace(found, terms=(), bias=found.bias[:2]), (2, 8, 7))
