@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from math import prod
 from typing import Any
@@ -29,7 +30,7 @@ def check_sound(layers: tuple[IntegerLayer, ...], plan: tuple[FloatLayer, ...], 
         _need(layer.weight_bits in WEIGHT_BITS, "weight_bits")
 
 
-def _chain(layers: tuple[IntegerLayer, ...] | tuple[FloatLayer, ...], in_shape: tuple[int, ...], weights: type) -> None:
+def _chain(layers: Sequence[IntegerLayer | FloatLayer], in_shape: tuple[int, ...], weights: type) -> None:
     sizes = {INPUT: prod(in_shape)}
     for number, layer in enumerate(layers):
         _need(any(each.source != SELF for each in layer.inputs), "inputs")
