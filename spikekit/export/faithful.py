@@ -51,7 +51,7 @@ def check_drives(
     copy = deepcopy(net).cpu().double().eval()
     for module in copy.modules():
         if isinstance(module, Neuron):
-            module.forward = note  # type: ignore[assignment, method-assign]
+            module.forward = note  # type: ignore[method-assign, assignment]
     x = (torch.rand(*_DRAWN, *shape, generator=draw) < 0.5).double()
     output = copy(x)
     spikes, calls = {INPUT: x.flatten(2)}, zip(seen, sent, strict=True)
