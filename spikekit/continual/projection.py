@@ -1,0 +1,107 @@
+"""Methods that project: from the second task on, steps of a weight leave its answers to old inputs alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from spikekit.continual.freezing import check_held, freeze, hold
+from spikekit.continual.guards import check_optimizer, momentum_buffers
+from spikekit.continual.method import Method
+from spikekit.continual.subspace import Subspace
+from spikekit.errors import InputError
+from spikekit.learning.gradients import WEIGHTED
+
+Space = TypeVar("Space", bound=Subspace)
+
+
+class Projection(Method, Generic[Space]):
+    """Base of HLOP and GPM: one subspace a weight matrix.
+
+    layers: the paths of the weight layers that are protected; None: all that there are. A layer with outputs of its own
+    for every task (task-incremental learning with masked outputs) needs no protection: leave it out, and it learns
+    freely. Everything else of the network stops learning when the second task begins.
+    project: "gradient" before the optimiser steps, or "update", the step itself after it: exact with every optimiser,
+    at the price of a copy of each weight a step.
+    """
+
+    def __init__(
+        self, net: nn.Module, layers: Iterable[str] | None, project: str, space: Callable[[str, nn.Module], Space]
+    ) -> None:
+        super().__init__(net)
+        if project not in ("gradient", "update"):
+            raise InputError(f"{self._who}: project must be 'gradient' or 'update', got {project!r}")
+        self.project = project
+        found = {name: module for name, module in net.named_modules() if isinstance(module, WEIGHTED)}
+        chosen = list(found) if layers is None else [layers] if isinstance(layers, str) else list(layers)
+        if unknown := sorted(set(chosen) - set(found)):
+            raise InputError(f"{self._who}: {unknown} are no weight layers; this network has {sorted(found)}")
+        if not chosen:
+            raise InputError(f"{self._who}: the network has no layer to protect")
+        self.spaces = {name: space(name, found[name]) for name in found if name in chosen}
+        self._free = {f"{name}.weight" for name in found if name not in chosen}
+        self._first_step = True
+
+    def train(self) -> None:
+        super().train()
+        if self.task > 1:
+            hold(self.net)
+
+    def _begin(self) -> None:
+        self._first_step = True
+        for space in self.spaces.values():
+            space.to_layer()
+        if self.task > 1:
+            freeze(self.net, {f"{name}.weight" for name in self.spaces} | self._free)
+
+    def _weights(self) -> dict[str, nn.Parameter]:
+        return {name: space.layer.weight for name, space in self.spaces.items() if space.kept}
+
+    def _check(self, optimizer: Optimizer) -> None:
+        if self.task < 2:
+            return
+        check_held(self.net, self._who)
+        if self.project == "gradient":
+            check_optimizer(optimizer, self._weights().values(), self._who)
+
+    def _update(self, optimizer: Optimizer) -> None:
+        weights = self._weights()
+        with torch.no_grad():
+            if self.project == "gradient":
+                self._project_gradients(weights, optimizer)
+                before = {}
+            else:
+                before = {name: weight.clone() for name, weight in weights.items()}
+            optimizer.step()
+            for name, weight in before.items():
+                weight.copy_(before[name] + self.spaces[name].project(weight - before[name]))
+        self._first_step = False
+
+    def _project_gradients(self, weights: dict[str, nn.Parameter], optimizer: Optimizer) -> None:
+        for name, weight in weights.items():
+            if weight.grad is not None:
+                weight.grad = self.spaces[name].project(weight.grad)
+            if self._first_step:
+                # An optimiser that was kept over the end of a task has gradients of before in mind.
+                for buffer in momentum_buffers(optimizer, weight):
+                    buffer.copy_(self.spaces[name].project(buffer))
+
+    def _state(self) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = {}
+        for name, space in self.spaces.items():
+            state[f"{name}.rows"], state[f"{name}.kept"] = space.rows, torch.tensor(space.kept)
+        return state | {"first_step": torch.tensor(self._first_step)}
+
+    def _load(self, state: dict[str, Tensor], task: int, learning: bool) -> None:
+        for name, space in self.spaces.items():
+            rows = state[f"{name}.rows"]
+            if rows.ndim != 2 or rows.shape[1] != space.width:
+                raise ValueError(f"{name}.rows is {list(rows.shape)}, and the layer has {space.width} inputs")
+            space.rows, space.kept = rows.to(space.layer.weight, copy=True), int(state[f"{name}.kept"])
+        self._first_step = bool(state["first_step"])
+        if task > 1:
+            freeze(self.net, {f"{name}.weight" for name in self.spaces} | self._free)
