@@ -39,9 +39,9 @@ class DSR(Rule):
     pooling, dropout) keep their own gradient step by step, added up. The authors' code differs in one thing: backward,
     its hidden layers weigh all steps alike, not by w.
 
-    The network: LIF and IF with soft reset, all of one beta, close to 1 (HLOP: T = 20, beta = exp(-0.05)). A threshold
-    below the quantum, such as threshold=0.3 and reset_quantum=1, as in the authors' code, rounds rates to the nearest
-    instead of down. LI of any beta; its map is its gain for a constant drive. Refused: other neurons and resets, MPBN,
+    The network: LIF and IF with soft reset, all of one beta, close to 1 (HLOP: T = 20, beta = exp(-0.05)). With a
+    threshold of half the quantum (threshold=0.5, reset_quantum=1; the authors' LIF has 0.3) rates are rounded to the
+    nearest instead of down. LI of any beta; its map is its gain for a constant drive. Refused: other neurons and resets, MPBN,
     a learned beta, layers that are not given the whole sequence at once, `sk.checkpoint_time`, compiled networks.
     """
 

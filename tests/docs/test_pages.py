@@ -1,4 +1,4 @@
-"""Pages whose blocks show what they say by running: docs/folding.md, docs/quantisation.md."""
+"""Pages whose blocks show what they say by running: docs/folding.md, docs/learning.md, docs/quantisation.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from pages import DOCS, execute, sections
 
-BLOCKS = {"folding.md": 2, "quantisation.md": 5}
+BLOCKS = {"folding.md": 2, "learning.md": 3, "quantisation.md": 5}
 SECTIONS = [(page, section) for page in BLOCKS for section in sections(page)]
 
 

@@ -224,3 +224,15 @@ def test_a_loop_over_time_is_refused(loss):
         with pytest.raises(sk.errors.InputError, match="a loop over time has no weighted rates"):
             DSR()(net.double(), drive(8, 4, 3 if isinstance(net, Scanned) else 6), loss)
         assert all("forward" not in vars(m) and "integrate" not in vars(m) for m in net.modules())
+
+
+def test_half_the_quantum_rounds_to_the_nearest():
+    """The mean error of the clamp at T = 20, for noisy drives: with half the quantum there is no bias."""
+    x = torch.rand(1, 1, 5000, dtype=torch.float64) * 1.4 - 0.2
+    x = x + 0.3 * torch.randn(20, 1, 5000, dtype=torch.float64)
+    bias = {}
+    for threshold in (0.5, 1.0):
+        spikes = sk.LIF(exactly(BETA), exactly(threshold), reset_quantum=exactly(1.0))(x)
+        bias[threshold] = float((weighted(spikes) - clamped(weighted(x))).mean())
+    assert abs(bias[0.5]) < 0.003
+    assert bias[1.0] < -0.02
