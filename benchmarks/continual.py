@@ -51,7 +51,8 @@ class Live:
         text = f"{self.where} {self.run.group} {self.run.name}  task {moment.task}/{len(moment.matrix)}"
         text += f"  epoch {moment.epoch}/{setup.epochs}  batch {moment.batch}/{moment.batches}  loss {moment.loss:.3f}"
         if moment.task > 1:
-            text += f"  mean of the tasks so far {100 * cl.curve(moment.matrix[: moment.task - 1, : moment.task - 1])[-1]:.1f} %"
+            known = moment.matrix[: moment.task - 1, : moment.task - 1]
+            text += f"  mean of the tasks so far {100 * float(cl.curve(known)[-1]):.1f} %"
         text += f"  {rate:.1f} steps/s  eta {left / 60:.0f} min"
         print(f"\r\x1b[K{text}" if self.terminal else text, end="" if self.terminal else "\n", flush=True)
 
@@ -97,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--methods", default="plain,hlop,gpm,ewc,replay", help="(default: %(default)s)")
     parser.add_argument("--rules", default="bptt", help="of bptt,ottt,dsr (default: %(default)s)")
     parser.add_argument("--seeds", default="0", help="such as 0,1,2 (default: %(default)s)")
-    parser.add_argument("--subset", type=int, nargs="?", const=5000, help="training images of a task (5000 if no number)")
+    parser.add_argument("--subset", type=int, nargs="?", const=5000, help="images of a task (5000 if no number)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="(default: %(default)s)")
     parser.add_argument("--report-only", action="store_true", help="page and picture of what there is")
     given = parser.parse_args(arguments)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def network(run: Run) -> sk.Sequential:
             *(nn.Flatten(), nn.Linear(second * 49, 10, bias=False)),
         )
     widths, layers = (784, *setup.hidden), []
-    for n_in, n_out in zip(widths, widths[1:], strict=False):
+    for n_in, n_out in pairwise(widths):
         layers += [nn.Linear(n_in, n_out, bias=False), make()]
     return sk.Sequential(*layers, nn.Linear(widths[-1], 10, bias=False))
 

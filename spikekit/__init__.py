@@ -62,7 +62,9 @@ __all__ = [
 ]
 
 # Imported at first use: `import spikekit` costs torch, numpy and the core, nothing else.
-_LAZY_MODULES = frozenset({"continual", "datasets", "events", "export", "interop", "learning", "measure", "models", "viz"})
+_LAZY_MODULES = frozenset(
+    {"continual", "datasets", "events", "export", "interop", "learning", "measure", "models", "viz"}
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -44,7 +44,7 @@ class Batch:
         return output.masked_fill(~self.allowed, _NEVER)
 
     def joined(self, other: Batch) -> Batch:
-        """This batch and another, one after the other; both say what is allowed, or neither."""
+        """One batch and another, one after the other; both say what is allowed, or neither."""
         if (self.allowed is None) != (other.allowed is None):
             raise InputError("Batch: one of the two says which classes are allowed, the other does not")
         allowed = None if self.allowed is None or other.allowed is None else torch.cat([self.allowed, other.allowed])

@@ -91,9 +91,7 @@ class Course:
         batches = -(-len(samples) // self.batch_size)
         while self._done[1] < self.epochs * batches:
             epoch, start = divmod(self._done[1], batches)
-            for index, batch in enumerate(
-                samples.batches(self.batch_size, self._order(task, epoch), start), start + 1
-            ):
+            for index, batch in enumerate(samples.batches(self.batch_size, self._order(task, epoch), start), start + 1):
                 mixed = self.method.mix(batch)
                 result = self.method.step(mixed.x, mixed.loss, optimizer, self.rule)
                 self._done = (task, epoch * batches + index)
@@ -160,7 +158,11 @@ class Course:
         """What a stored course must agree in with this one."""
         return {
             "method": type(self.method).__name__,
-            "protocol": [self.protocol.name, self.protocol.scenario, *[len(task.train) for task in self.protocol.tasks]],
+            "protocol": [
+                self.protocol.name,
+                self.protocol.scenario,
+                *[len(task.train) for task in self.protocol.tasks],
+            ],
             "rule": "BPTT()" if self.rule is None else repr(self.rule),
             "epochs": self.epochs,
             "batch_size": self.batch_size,

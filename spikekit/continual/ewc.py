@@ -29,7 +29,9 @@ class EWC(Method):
     InputError when `end_task` gets no batches.
     """
 
-    def __init__(self, net: nn.Module, *, strength: float = 1000.0, samples: int = 200, rule: Rule | None = None) -> None:
+    def __init__(
+        self, net: nn.Module, *, strength: float = 1000.0, samples: int = 200, rule: Rule | None = None
+    ) -> None:
         super().__init__(net)
         if not (isinstance(strength, (int, float)) and math.isfinite(strength) and strength > 0):
             raise InputError(f"EWC: strength must be a number greater than 0, got {strength!r}")
@@ -82,7 +84,7 @@ class EWC(Method):
         return state | {f"anchor.{name}": value for name, value in self._anchor.items()}
 
     def _load(self, state: dict[str, Tensor], task: int, learning: bool) -> None:
-        shapes = {name: p for name, p in self._learned()}
+        shapes = dict(self._learned())
         parts: dict[str, dict[str, Tensor]] = {"fisher": {}, "anchor": {}}
         for key, value in state.items():
             part, _, name = key.partition(".")

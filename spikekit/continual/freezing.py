@@ -42,7 +42,7 @@ def check_held(net: nn.Module, who: str) -> None:
     moving = [name for name, module in normalisations(net).items() if module.training]
     if moving:
         raise InputError(
-            f"{who}: {moving} normalise by the batch and follow it, in train mode; from the second task on that changes "
-            "what the network answers to old inputs, whatever is projected. net.train() undid it: call "
+            f"{who}: {moving} normalise by the batch and follow it, in train mode; from the second task on that "
+            "changes what the network answers to old inputs, whatever is projected. net.train() undid it: call "
             "method.train() instead, or .eval() on these modules"
         )

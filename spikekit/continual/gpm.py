@@ -15,7 +15,7 @@ from spikekit.continual.batch import Batch
 from spikekit.continual.projection import Projection
 from spikekit.continual.subspace import Subspace, inputs
 from spikekit.errors import InputError
-from spikekit.learning import presynaptic
+from spikekit.learning import Listener, presynaptic
 
 
 class GPM(Projection[Subspace]):
@@ -35,19 +35,23 @@ class GPM(Projection[Subspace]):
         samples: int = 300,
         rows: int = 4096,
         layers: Iterable[str] | None = None,
-        project: str = "gradient",
+        project: str = "auto",
         seed: int = 0,
     ) -> None:
         super().__init__(net, layers, project, Subspace)
         parts = dict(explained) if isinstance(explained, Mapping) else dict.fromkeys(self.spaces, explained)
         if set(parts) != set(self.spaces) or not all(0 < part < 1 for part in parts.values()):
             raise InputError(
-                f"GPM: explained must be in (0, 1), a number or one for each of {sorted(self.spaces)}; got {explained!r}"
+                f"GPM: explained must be in (0, 1), a number or one for each of {sorted(self.spaces)}; got "
+                f"{explained!r}"
             )
         if samples < 1 or rows < 1:
             raise InputError(f"GPM: samples and rows must be 1 or more, got {samples} and {rows}")
         self.explained, self.samples, self.rows = parts, samples, rows
         self._generator = torch.Generator().manual_seed(seed)
+
+    def _listener(self, x: Tensor) -> Listener | None:
+        return super()._listener(x) if self._weights() else None
 
     def _end(self, batches: Iterable[Batch]) -> None:
         for name, signals in self._look(batches).items():

@@ -29,7 +29,7 @@ class Schedule:
                     raise InputError(f"Schedule: units are whole numbers, 0 or more, got {entry!r}")
 
     def units(self, task: int, layers: Sequence[str]) -> dict[str, int]:
-        """New units of each layer for `task`, from 1. Raises InputError when the numbers are not those of the layers."""
+        """New units of each layer for `task`, from 1. Raises InputError when the numbers do not fit the layers."""
         entry = self.first if task == 1 else self.later[min(task - 2, len(self.later) - 1)]
         counts = [entry] * len(layers) if isinstance(entry, int) else list(entry)
         if len(counts) != len(layers):

@@ -16,7 +16,7 @@ from spikekit.continual.growth import ByVariance, Growth, checked_growth
 from spikekit.continual.guards import check_drift, check_room
 from spikekit.continual.lateral import Hebbian, Lateral, Spiking
 from spikekit.continual.projection import Projection
-from spikekit.continual.subspace import inputs
+from spikekit.continual.subspace import draw, inputs
 from spikekit.errors import InputError
 from spikekit.learning import Listener
 
@@ -46,7 +46,7 @@ class HLOP(Projection[Lateral]):
         units: Growth | str | int | Sequence[int],
         *,
         layers: Iterable[str] | None = None,
-        project: str = "gradient",
+        project: str = "auto",
         lr: float | Mapping[str, float] | None = None,
         hebbian: Hebbian | None = None,
         spiking: bool | Spiking = False,
@@ -61,6 +61,14 @@ class HLOP(Projection[Lateral]):
         self._generator = torch.Generator().manual_seed(seed)
         base = hebbian or Hebbian()
         answer = Spiking() if spiking is True else spiking or None
+
+        if answer is not None:
+            if project not in ("auto", "inputs"):
+                raise InputError(
+                    f"HLOP: units that answer in spikes are not linear, and only inputs can be projected by them; "
+                    f"project={project!r} needs spiking=False"
+                )
+            project = "inputs"
 
         def lateral(name: str, layer: nn.Module) -> Lateral:
             given = lr.get(name) if isinstance(lr, Mapping) else lr
@@ -111,20 +119,21 @@ class HLOP(Projection[Lateral]):
             check_drift(name, space.drift(), "HLOP")
             space.keep()
 
-    def _listener(self, x: Tensor) -> Listener:
-        steps = len(x)
+    def _listener(self, x: Tensor) -> Listener | None:
         self._batches += 1
         if isinstance(self.growth, ByVariance) and self._batches % self.growth.patience == 0:
             for space in self.spaces.values():
                 if space.explained < self.growth.explained:
                     space.grow(self._room(space, self.growth))
+        return super()._listener(x)
 
-        def listen(name: str, layer: nn.Module, signal: Tensor) -> None:
-            space = self.spaces.get(name)
-            if space is not None and (space.kept < len(space.rows) or isinstance(self.growth, ByVariance)):
-                space.learn(inputs(space.layer, once(signal, steps), self.rows, self._generator))
-
-        return listen
+    def _learn(self, space: Lateral, shown: Tensor, rows: Tensor | None = None, left: Tensor | None = None) -> None:
+        if space.kept == len(space.rows) and not isinstance(self.growth, ByVariance):
+            return
+        if rows is None or left is None:
+            space.learn(inputs(space.layer, shown, self.rows, self._generator))
+        else:
+            space.learn(*draw((rows, left), self.rows, self._generator))
 
     @staticmethod
     def _room(space: Lateral, growth: ByVariance) -> int:
@@ -145,11 +154,3 @@ class HLOP(Projection[Lateral]):
             space.explained = float(state[f"{name}.explained"])
         self._batches = int(state["batches"])
         self._generator.set_state(state["generator"])
-
-
-def once(signal: Tensor, steps: int) -> Tensor:
-    """Signal [T·B, ...] without its repetitions, where all steps are the same, as with a still image; else as it is."""
-    if steps < 2 or len(signal) % steps:
-        return signal
-    first, *others = signal.unflatten(0, (steps, -1))
-    return first if all(torch.equal(first, other) for other in others) else signal

@@ -100,11 +100,16 @@ class Lateral(Subspace):
 
     def residual(self, x: Tensor) -> Tensor:
         """What is left of inputs x [N, n] when the kept units have answered; spikes answer in steps."""
-        return torch.addmm(x, self.respond(x, self.old), self.old, alpha=-1) if self.kept else x
+        if self.rule.spiking is None:
+            return super().residual(x)
+        return torch.addmm(x, self.respond(x, self.old), self.old, alpha=-1)
 
-    def learn(self, x: Tensor) -> None:
-        """Change the rows that are not kept by inputs x [N, n]. Raises InputError when they grow without bound."""
-        rule, left = self.rule, self.residual(x)
+    def learn(self, x: Tensor, left: Tensor | None = None) -> None:
+        """Change the rows that are not kept by inputs x [N, n]; left: their residual, where it is known.
+
+        Raises InputError when the rows grow without bound.
+        """
+        rule, left = self.rule, self.residual(x) if left is None else left
         fresh = self.rows[self.kept :]
         for iteration in range(rule.iterations):
             y = self.respond(x, fresh)

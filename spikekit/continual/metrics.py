@@ -1,6 +1,7 @@
 """What is left of old tasks, in numbers. A[k, j] is the accuracy on task j after learning task k.
 
-Lopez-Paz, Ranzato 2017, NeurIPS, arXiv 1706.08840 (ACC, BWT); Chaudhry et al. 2018, ECCV, arXiv 1801.10112 (forgetting).
+Lopez-Paz, Ranzato 2017, NeurIPS, arXiv 1706.08840 (ACC, BWT); Chaudhry et al. 2018, ECCV, arXiv 1801.10112
+(forgetting).
 """
 
 from __future__ import annotations

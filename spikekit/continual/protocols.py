@@ -1,7 +1,7 @@
 """Sequences of tasks, by the names that the field knows them by.
 
-Permuted MNIST (Goodfellow et al. 2013, arXiv 1312.6211): every task has the same digits, their pixels in an order of its
-own. Split sets (Zenke et al. 2017, ICML): every task has classes of its own. van de Ven and Tolias (2019, arXiv
+Permuted MNIST (Goodfellow et al. 2013, arXiv 1312.6211): every task has the same digits, their pixels in an order of
+its own. Split sets (Zenke et al. 2017, ICML): every task has classes of its own. van de Ven and Tolias (2019, arXiv
 1904.07734) tell scenarios apart: *class-incremental*, where a sample is told from all classes so far, and
 *task-incremental*, where it is known which task it is from.
 """
@@ -88,7 +88,9 @@ class Protocol:
             return samples
         seen = torch.zeros(self.classes, dtype=torch.bool)
         seen[[c for one in self.tasks[: learned + 1] for c in one.classes]] = True
-        return Samples(samples.data, samples.labels, samples.steps, samples.scale, samples.shift, None, samples.flat, seen)
+        return Samples(
+            samples.data, samples.labels, samples.steps, samples.scale, samples.shift, None, samples.flat, seen
+        )
 
 
 def permuted(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spikekit.errors import InputError
+from spikekit.ops.linear import linear
 
 Projected = nn.Linear | nn.Conv2d
 PROJECTED = (nn.Linear, nn.Conv2d)
@@ -37,6 +38,7 @@ class Subspace:
         self.width = layer.weight[0].numel()
         self.kept = 0
         self.rows = layer.weight.detach().new_zeros(0, self.width)
+        self._complement: Tensor | None = None
 
     @property
     def old(self) -> Tensor:
@@ -49,11 +51,25 @@ class Subspace:
 
     def keep(self) -> None:
         """Keep all rows as they are from now on."""
-        self.kept = len(self.rows)
+        self.kept, self._complement = len(self.rows), None
+
+    def restore(self, rows: Tensor, kept: int) -> None:
+        """Have these rows [k, n], the first `kept` of them kept."""
+        self.rows, self.kept, self._complement = rows.to(self.layer.weight, copy=True), kept, None
 
     def outside(self, x: Tensor) -> Tensor:
         """What is left of rows x [N, n] outside the kept rows: x - x·HᵀH."""
         return torch.addmm(x, x @ self.old.T, self.old, alpha=-1) if self.kept else x
+
+    def residual(self, x: Tensor) -> Tensor:
+        """The same for inputs of the layer; where they are sparse, only rows of I - HᵀH that meet one are summed."""
+        if not self.kept:
+            return x
+        if self._complement is None or self._complement.device != x.device:
+            self._complement = torch.eye(self.width, dtype=x.dtype, device=x.device).addmm_(
+                self.old.T, self.old, alpha=-1
+            )
+        return linear(x, self._complement)
 
     def project(self, gradient: Tensor) -> Tensor:
         """What is left of a gradient of the weight, of its shape, outside the kept rows."""
@@ -83,17 +99,19 @@ def orthonormal(rows: Tensor, old: Tensor) -> Tensor:
     return wide.to(rows.dtype)
 
 
-def inputs(layer: Projected, signal: Tensor, rows: int | None = None, generator: torch.Generator | None = None) -> Tensor:
+def inputs(
+    layer: Projected, signal: Tensor, rows: int | None = None, generator: torch.Generator | None = None
+) -> Tensor:
     """The rows [N, n] that the weight of `layer` multiplies for a presynaptic `signal` [N, ...].
 
     Features of a linear layer, patches of a convolution, padding included. rows: at most so many, drawn at random.
     """
     if isinstance(layer, nn.Linear):
-        return draw(signal.reshape(-1, signal.shape[-1]), rows, generator)
+        return draw((signal.reshape(-1, signal.shape[-1]),), rows, generator)[0]
     signal = signal.reshape(-1, *signal.shape[-3:])
     if rows is not None:
         # Patches of all images of all steps may take more memory than the network: few images give enough of them.
-        signal = draw(signal, max(1, -(-8 * rows // _places(layer, signal))), generator)
+        (signal,) = draw((signal,), max(1, -(-8 * rows // _places(layer, signal))), generator)
     kernel, padding = cast(tuple[int, int], layer.kernel_size), layer.padding
     if layer.padding_mode != "zeros" or isinstance(padding, str):
         mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
@@ -101,15 +119,16 @@ def inputs(layer: Projected, signal: Tensor, rows: int | None = None, generator:
     patches = functional.unfold(
         signal, kernel, cast(tuple[int, int], layer.dilation), padding, cast(tuple[int, int], layer.stride)
     )
-    return draw(patches.transpose(1, 2).reshape(-1, patches.shape[1]), rows, generator)
+    return draw((patches.transpose(1, 2).reshape(-1, patches.shape[1]),), rows, generator)[0]
 
 
-def draw(samples: Tensor, count: int | None, generator: torch.Generator | None) -> Tensor:
-    """At most `count` of samples [N, ...], drawn without replacement."""
-    if count is None or len(samples) <= count:
+def draw(samples: tuple[Tensor, ...], count: int | None, generator: torch.Generator | None) -> tuple[Tensor, ...]:
+    """At most `count` of samples [N, ...], drawn without replacement; the same of each tensor."""
+    length = len(samples[0])
+    if count is None or length <= count:
         return samples
-    chosen = torch.randperm(len(samples), generator=generator)[:count]
-    return samples[chosen.to(samples.device)]
+    chosen = torch.randperm(length, generator=generator)[:count].to(samples[0].device)
+    return tuple(sample[chosen] for sample in samples)
 
 
 def _places(layer: nn.Conv2d, signal: Tensor) -> int:
