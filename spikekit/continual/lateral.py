@@ -109,7 +109,7 @@ class Lateral(Subspace):
 
         Raises InputError when the rows grow without bound.
         """
-        rule, left = self.rule, self.residual(x) if left is None else left
+        rule, left = self.rule, self._left(x) if left is None else left
         fresh = self.rows[self.kept :]
         for iteration in range(rule.iterations):
             y = self.respond(x, fresh)
@@ -121,6 +121,10 @@ class Lateral(Subspace):
             change = (y.T @ error).div_(len(x)).clamp_(-rule.clamp, rule.clamp)
             self.velocity.mul_(rule.momentum).add_(change, alpha=1 - rule.momentum)
             fresh.add_(self.velocity, alpha=rule.lr)
+
+    def _left(self, x: Tensor) -> Tensor:
+        # Of few inputs the rows themselves take less than the whole I - HᵀH.
+        return self.outside(x) if self.rule.spiking is None and 2 * self.kept < self.width else self.residual(x)
 
     def _measure(self, x: Tensor, error: Tensor) -> None:
         power = float(x.square().sum())

@@ -52,6 +52,8 @@ class Projection(Method, Generic[Space]):
         self._first_step = True
         # Layers of this step, and whether their inputs are projected.
         self._by_inputs: dict[str, bool] = {}
+        # Their last signal in it, its rows, and what is left of them: with a still image, that of every step.
+        self._last: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
 
     def train(self) -> None:
         super().train()
@@ -78,6 +80,7 @@ class Projection(Method, Generic[Space]):
     def _listener(self, x: Tensor) -> Listener | None:
         steps = len(x)
         self._by_inputs.clear()
+        self._last.clear()
 
         def listen(name: str, layer: nn.Module, signal: Tensor) -> Tensor | None:
             space = self.spaces.get(name)
@@ -87,10 +90,12 @@ class Projection(Method, Generic[Space]):
             if not self._by_inputs.setdefault(name, self._wants_inputs(space, shown)):
                 self._learn(space, shown)
                 return None
-            rows = inputs(space.layer, shown)
-            left = space.residual(rows)
-            self._learn(space, shown, rows, left)
-            return left if shown is signal else left.repeat(steps, 1)
+            last = self._last.get(name)
+            if last is None or not same(last[0], shown):
+                rows = inputs(space.layer, shown)
+                last = self._last[name] = (shown, rows, space.residual(rows))
+            self._learn(space, *last)
+            return last[2]
 
         return listen
 
@@ -148,4 +153,9 @@ def once(signal: Tensor, steps: int) -> Tensor:
     if steps < 2 or len(signal) % steps:
         return signal
     first, *others = signal.unflatten(0, (steps, -1))
-    return first if all(torch.equal(first, other) for other in others) else signal
+    return first if all(same(first, other) for other in others) else signal
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    """Whether two signals are equal; where they are not, the first sample mostly tells."""
+    return a.shape == b.shape and torch.equal(a[0], b[0]) and torch.equal(a, b)

@@ -53,12 +53,17 @@ def weight_gradient(layer: Weighted, signal: Tensor, error: Tensor) -> Tensor:
 
 
 def rows_gradient(layer: Weighted, rows: Tensor, error: Tensor) -> Tensor:
-    """The same for `rows` [N, inputs of a neuron], one for each place of `error`: of a convolution, its patches."""
+    """The same for `rows` [N, inputs of a neuron], one for each place of `error`: of a convolution, its patches.
+
+    Fewer rows stand for repetitions of all of them, such as a still image's at every step.
+    """
     if isinstance(layer, nn.Linear):
         error = error.reshape(-1, error.shape[-1])
     else:
         places = error.ndim - (layer.weight.ndim - 1)
         error = error.movedim(places, -1).reshape(-1, error.shape[places])
+    if len(rows) and len(error) % len(rows) == 0 and len(error) > len(rows):
+        error = error.unflatten(0, (-1, len(rows))).sum(0)
     if len(rows) != len(error) or rows[0].numel() != layer.weight[0].numel():
         raise InputError(
             f"a listener put rows of the shape {list(rows.shape)} in the place of a signal of {layer}; the shape must "

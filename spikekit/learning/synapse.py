@@ -86,6 +86,9 @@ class Transmit(torch.autograd.Function):
         credit: Credit | None,
     ) -> Tensor:
         leaves = [None if a is None else a.detach().requires_grad_(a.requires_grad) for a in (x, weight, bias)]
+        if credit is not None and x.requires_grad and isinstance(synapse.layer, nn.Linear):
+            # The gradient of the weight is put together here; its own would be computed for nothing.
+            leaves[1] = weight.detach()
         # With gradients on, as without the rule: kernels are chosen by that, and kernels differ in their rounding.
         with torch.enable_grad():
             y = operation(*cast(tuple[Tensor, Tensor, Tensor | None], tuple(leaves)))
