@@ -11,7 +11,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,7 +23,9 @@ TASKS = (1, 2, 5, 10)
 VARIANTS = {"all": (None, 1.0), "64": (64, 1.0), "64, half": (64, 0.5)}
 
 
-def stepper(run: Run, to_task: int, rows: int | None, share: float = 1.0, project: str = "auto") -> Callable[[], object]:
+def stepper(
+    run: Run, to_task: int, rows: int | None, share: float = 1.0, project: str = "auto"
+) -> Callable[[], object]:
     """A function that does one step in task `to_task`."""
     net = network(run)
     way = method(run, net)
@@ -62,7 +63,15 @@ def main(rounds: int = 25) -> None:
             cells = [f"{100 * (times[label] / base - 1):+.0f} %" for label in contenders if label != "plain"]
             rows.append([name, str(task), f"{1e3 * base:.1f}", *cells])
             print(rows[-1], flush=True)
-    head = ["rule", "task", "plain, ms", "all rows", "64 rows", "64 rows, half of the calls", "all rows, gradients projected"]
+    head = [
+        "rule",
+        "task",
+        "plain, ms",
+        "all rows",
+        "64 rows",
+        "64 rows, half of the calls",
+        "all rows, gradients projected",
+    ]
     page = "\n".join(["# HLOP: CPU time of a step, over plain training", "", *grid(head, rows)])
     (Path(__file__).parent / "results" / "continual-cost.md").write_text(page)
     print(page)

@@ -56,6 +56,8 @@ class HLOP(Projection[Lateral]):
         share: float = 1.0,
         seed: int = 0,
     ) -> None:
+        if not isinstance(net, nn.Module):
+            raise InputError(f"HLOP: net must be an nn.Module, got {type(net).__name__}")
         if not (rows is None or (isinstance(rows, int) and rows > 0)):
             raise InputError(f"HLOP: rows must be a whole number, 1 or more, or None, got {rows!r}")
         self.growth = checked_growth(units)
@@ -112,9 +114,10 @@ class HLOP(Projection[Lateral]):
         else:
             counts = self.growth.units(self.task, list(self.spaces))
         for name, space in self.spaces.items():
-            check_room(name, len(space.rows) + counts[name], space.width, "HLOP")
             space.explained = math.nan
-            space.grow(counts[name])
+            if counts[name]:
+                check_room(name, len(space.rows) + counts[name], space.width, "HLOP")
+                space.grow(counts[name])
 
     def _end(self, batches: Iterable[Batch]) -> None:
         for name, space in self.spaces.items():

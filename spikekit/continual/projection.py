@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +68,7 @@ class Projection(Method, Generic[Space]):
             freeze(self.net, {f"{name}.weight" for name in self.spaces} | self._free)
 
     def _weights(self) -> dict[str, nn.Parameter]:
-        return {name: space.layer.weight for name, space in self.spaces.items() if space.kept}
+        return {name: cast(nn.Parameter, space.layer.weight) for name, space in self.spaces.items() if space.kept}
 
     def _check(self, optimizer: Optimizer) -> None:
         if self.task < 2:
@@ -118,8 +118,8 @@ class Projection(Method, Generic[Space]):
             else:
                 self._project_gradients(weights, optimizer)
             optimizer.step()
-            for name, weight in before.items():
-                weight.copy_(before[name] + self.spaces[name].project(weight - before[name]))
+            for name, old in before.items():
+                weights[name].copy_(old + self.spaces[name].project(weights[name] - old))
         self._first_step = False
 
     def _project_gradients(self, weights: dict[str, nn.Parameter], optimizer: Optimizer) -> None:

@@ -168,11 +168,12 @@ def _split(
         known = classes if scenario == "task" else tuple(range(classes[-1] + 1))
         allowed = torch.zeros(10, dtype=torch.bool)
         allowed[list(known)] = True
-        parts = []
-        for (data, labels), most in ((train, limit), (test, None)):
-            where = torch.isin(labels, torch.tensor(classes)).nonzero().flatten()[:most]
-            parts.append(Samples(data[where], labels[where], *settings, allowed))
-        made.append(Task(f"classes {classes[0]}-{classes[-1]}", *parts, classes))
+        learn, judge = (
+            Samples(data[where], labels[where], *settings, allowed)
+            for (data, labels), most in ((train, limit), (test, None))
+            for where in [torch.isin(labels, torch.tensor(classes)).nonzero().flatten()[:most]]
+        )
+        made.append(Task(f"classes {classes[0]}-{classes[-1]}", learn, judge, classes))
     return made
 
 
