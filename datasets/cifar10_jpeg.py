@@ -11,6 +11,7 @@ import io
 import lzma
 import os
 import tarfile
+import warnings
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Final, Literal
 
@@ -24,6 +25,7 @@ from spikekit.errors import InputError, require
 
 _VERSION: Final = 1
 _SPLITS: Final = ("train", "test")
+_FIX: Final = "Fetch the archive again."
 
 
 class CIFAR10JPEG(ImageSet):
@@ -76,26 +78,45 @@ def _archive(root: str | os.PathLike[str] | None) -> Path:
 def _decode(archive: Path, split: str) -> Arrays:
     """Decode every image of a split, in the order of (class, name)."""
     pillow: Any = require("PIL.Image", "images")
-    found: list[tuple[int, str, Any]] = []
+    found: dict[tuple[int, str], Any] = {}
     try:
         with tarfile.open(archive, "r:xz") as tar:
             # One pass and nothing unpacked to disk: no member can lead anywhere.
             for member in tar:
                 parts = PurePosixPath(member.name).parts
-                if not member.isfile() or len(parts) != 3 or parts[0] != split or parts[1] not in CIFAR10JPEG.classes:
+                if not member.isfile() or len(parts) != 3 or parts[0] != split:
                     continue
+                if parts[1] not in CIFAR10JPEG.classes:
+                    raise InputError(f"{archive}: {member.name} is of no class of CIFAR-10: another archive. {_FIX}")
+                key = (CIFAR10JPEG.classes.index(parts[1]), parts[2])
+                if key in found:
+                    raise InputError(f"{archive}: {member.name} is there twice. {_FIX}")
                 content = tar.extractfile(member)
-                with pillow.open(io.BytesIO(content.read() if content else b"")) as image:
-                    pixels = np.asarray(image.convert("RGB"))
-                if pixels.shape != (32, 32, 3):
-                    raise InputError(f"{archive}: {member.name} has the shape {pixels.shape}, expected (32, 32, 3)")
-                found.append((CIFAR10JPEG.classes.index(parts[1]), parts[2], pixels.transpose(2, 0, 1)))
+                found[key] = _pixels(pillow, content.read() if content else b"", f"{archive}: {member.name}")
     except (tarfile.TarError, lzma.LZMAError, EOFError, OSError) as error:
-        raise InputError(f"{archive} is damaged ({error}). Fetch it again.") from error
+        raise InputError(f"{archive} is damaged ({error}). {_FIX}") from error
     if not found:
-        raise InputError(f"{archive} holds no {split}/<class>/<number>.jpg: another archive")
-    found.sort(key=lambda item: item[:2])
+        raise InputError(f"{archive} holds no {split}/<class>/<number>.jpg: another archive. {_FIX}")
+    order = sorted(found)
     return {
-        "images": np.stack([pixels for _, _, pixels in found]),
-        "labels": np.array([label for label, _, _ in found], dtype=np.int64),
+        "images": np.stack([found[key] for key in order]),
+        "labels": np.array([label for label, _ in order], dtype=np.int64),
     }
+
+
+def _pixels(pillow: Any, content: bytes, where: str) -> Any:
+    """One picture, uint8 [3, 32, 32]."""
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of a picture too large to be one of ours.
+            warnings.simplefilter("ignore", pillow.DecompressionBombWarning)
+            with pillow.open(io.BytesIO(content)) as image:
+                # Before it is decoded: a damaged head may say any size.
+                if image.size != (32, 32):
+                    width, height = image.size
+                    raise InputError(f"{where} has {width} x {height} pixels, expected 32 x 32. {_FIX}")
+                return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{where} is no sound picture ({error}). {_FIX}") from error

@@ -41,7 +41,7 @@ class RandomFlip:
     p: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.p <= 1:
+        if not (isinstance(self.p, int | float) and 0 <= self.p <= 1):
             raise InputError(f"RandomFlip: p must be between 0 and 1, got {self.p!r}")
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -62,9 +62,14 @@ class Cutout:
     def __post_init__(self) -> None:
         if not (isinstance(self.size, int) and self.size > 0):
             raise InputError(f"Cutout: size must be a whole number above 0, got {self.size!r}")
+        colour = self.fill if isinstance(self.fill, tuple | list) else (self.fill,)
+        if not all(isinstance(value, int | float) for value in colour):
+            raise InputError(f"Cutout: fill must be a number, or one a channel, got {self.fill!r}")
 
     def __call__(self, images: Tensor) -> Tensor:
         batch, channels, height, width = images.shape
+        if isinstance(self.fill, tuple | list) and len(self.fill) not in (1, channels):
+            raise InputError(f"Cutout: fill has {len(self.fill)} numbers, images have {channels} channels")
 
         def inside(length: int) -> Tensor:
             first = torch.randint(0, length, (batch, 1)) - self.size // 2

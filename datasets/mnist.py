@@ -7,6 +7,7 @@ Xiao, Rasul, Vollgraf, "Fashion-MNIST", arXiv 1708.07747, 2017.
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import zlib
 from pathlib import Path
@@ -31,16 +32,19 @@ class _IDX(ImageSet):
     statistics: ClassVar[tuple[float, float]]
 
     def __init__(self, split: Literal["train", "test"], root: str | os.PathLike[str] | None = None) -> None:
-        if split not in _PREFIX:
+        if split not in tuple(_PREFIX):
             raise InputError(f"{self.title}: split must be 'train' or 'test', got {split!r}")
         images_file, labels_file = self._files(split, root)
         images, labels = _read(images_file, 3, self.title), _read(labels_file, 1, self.title)
         if len(images) != len(labels):
-            raise InputError(f"{images_file} holds {len(images)} images, {labels_file.name} {len(labels)} labels")
+            raise InputError(
+                f"{images_file} holds {len(images)} images, {labels_file.name} {len(labels)} labels. Fetch both again."
+            )
         if not len(images) or images.shape[1:] != (28, 28) or labels.max() > 9:
             raise InputError(
                 f"{images_file.parent}: expected images of 28 x 28 pixels with labels 0 to 9, found "
-                f"{list(images.shape)} with labels to {labels.max(initial=0)}: another data set"
+                f"{list(images.shape)} with labels to {labels.max(initial=0)}: another data set. "
+                f"Fetch the four files of {self.title} again."
             )
         mean, std = self.statistics
         pixels, classes = torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels.astype(np.int64))
@@ -96,8 +100,9 @@ def _read(path: Path, axes: int, title: str) -> npt.NDArray[np.uint8]:
     start = 4 + 4 * axes
     if len(content) < start or content[:4] != bytes((0, 0, 8, axes)):
         raise InputError(f"{path} does not hold bytes with {axes} axes in the IDX format. Fetch it again.")
-    sizes = np.frombuffer(content, ">u4", axes, 4).astype(np.int64)
-    if len(content) - start != sizes.prod():
-        raise InputError(f"{path} holds {len(content) - start} values, its head says {list(sizes)}. Fetch it again.")
+    # Python's integers, because a damaged head may say more than 64 bits hold.
+    sizes = np.frombuffer(content, ">u4", axes, 4).tolist()
+    if len(content) - start != math.prod(sizes):
+        raise InputError(f"{path} holds {len(content) - start} values, its head says {sizes}. Fetch it again.")
     # A copy: what a tensor shares must be writable.
     return np.frombuffer(content, np.uint8, offset=start).reshape(sizes).copy()

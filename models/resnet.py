@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from spikekit.errors import InputError
 from spikekit.keys import choose
 from spikekit.models.neuron import Factory, neuron_factory
-from spikekit.neurons import Neuron
+from spikekit.neurons import LI, Neuron
 from spikekit.norm import TDBN2d
 from spikekit.sequential import Sequential
 
@@ -45,12 +45,14 @@ def resnet20(
     width: float = 1.0,
     norm: str = "tdbn",
     neuron: Mapping[str, Any] | Factory | None = None,
+    readout: float | None = None,
 ) -> Sequential:
     """Three 3×3 convolutions of 64 channels, average pooling, then 2 blocks each of 64, 128, 256 and 512, 18 in all.
 
     A shortcut that halves the image pools it and projects it by a 1×1 convolution. width: factor of all numbers of
     channels. norm: of the blocks, "tdbn" (as with InfLoR-SNN) or "bn" (as with MPBN); the stem has batch normalisation.
-    neuron: see `neuron_factory`. CIFAR10-DVS and N-MNIST: in_channels=2.
+    neuron: see `neuron_factory`. readout: beta of an LI that sums up the logits, as a network needs it that goes to a
+    chip; None: none. CIFAR10-DVS and N-MNIST: in_channels=2.
     """
     make = neuron_factory(neuron)
     choose(norm, NORMS, "resnet20: norm")
@@ -60,7 +62,7 @@ def resnet20(
         layers += [_conv(channels, first), nn.BatchNorm2d(first), make(first)]
     layers.append(nn.AvgPool2d(2))
     layers += _stages((2, 2, 2, 2), [scaled(c, width) for c in (64, 128, 256, 512)], first, norm, make, pooled=True)
-    return _finish(layers, scaled(512, width), classes)
+    return _finish(layers, scaled(512, width), classes, readout)
 
 
 def resnet19(
@@ -69,6 +71,7 @@ def resnet19(
     width: float = 1.0,
     norm: str = "tdbn",
     neuron: Mapping[str, Any] | Factory | None = None,
+    readout: float | None = None,
 ) -> Sequential:
     """One 3×3 convolution of 128 channels, then 3, 3 and 2 blocks of 128, 256 and 512.
 
@@ -79,7 +82,7 @@ def resnet19(
     first = scaled(128, width)
     layers: list[nn.Module] = [_conv(in_channels, first), nn.BatchNorm2d(first), make(first)]
     layers += _stages((3, 3, 2), [scaled(c, width) for c in (128, 256, 512)], first, norm, make, pooled=False)
-    return _finish(layers, scaled(512, width), classes)
+    return _finish(layers, scaled(512, width), classes, readout)
 
 
 def _stages(
@@ -124,8 +127,9 @@ def batch_norm(kind: str, channels: int, alpha: float = 1.0) -> nn.Module:
     return TDBN2d(channels, threshold=0.5, alpha=alpha) if kind == "tdbn" else nn.BatchNorm2d(channels)
 
 
-def _finish(layers: list[nn.Module], features: int, classes: int) -> Sequential:
-    net = Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(features, classes))
+def _finish(layers: list[nn.Module], features: int, classes: int, readout: float | None) -> Sequential:
+    last = [] if readout is None else [LI(readout)]
+    net = Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(features, classes), *last)
     initialise(net, 1 / features)
     return net
 

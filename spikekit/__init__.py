@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from spikekit import errors, presets, surrogate
 from spikekit.folding import fold, verify_fold
 from spikekit.native.allocator import tune_allocator
-from spikekit.neurons import CUBALIF, IF, LI, LIF, FoldedLIF, Neuron, RecurrentLIF
+from spikekit.neurons import ALIF, CUBALIF, IF, LI, LIF, FoldedLIF, Neuron, RecurrentLIF, RefractoryLIF, SigmaDelta
 from spikekit.norm import MPBN, TDBN1d, TDBN2d
 from spikekit.rectifier import MPR
 from spikekit.rematerialise import checkpoint_time
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ALIF",
     "CUBALIF",
     "FoldedLIF",
     "IF",
@@ -34,7 +35,9 @@ __all__ = [
     "MPR",
     "Neuron",
     "RecurrentLIF",
+    "RefractoryLIF",
     "Sequential",
+    "SigmaDelta",
     "TDBN1d",
     "TDBN2d",
     "Trainer",

@@ -30,7 +30,7 @@ _DESCRIPTION = """Spiking networks from event data to a Loihi-style chip, proven
   spikekit evaluate runs/first             accuracy and firing rates of the trained network
   spikekit export runs/first               quantise to 8-bit integers: runs/first/net.npz
   spikekit verify runs/first/net.npz       run it on Intel Lava and compare every spike
-  spikekit report runs/first/net.npz       sizes, rates, operations, quantisation loss, a picture
+  spikekit report runs/first/net.npz       sizes, rates, loss, cores, energy and the proof on one page: report.html
   spikekit lava install                    set up the interpreter that Lava runs in
 """
 
@@ -107,9 +107,10 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--thresholds",
         choices=("neuron", "group", "layer"),
-        default="neuron",
-        help="one a neuron, at most 16 a layer, or one a layer (default: %(default)s)",
+        help="one a neuron, at most 16 a layer, or one a layer (default: neuron; with --netx: layer)",
     )
+    export.add_argument("--netx", type=Path, metavar="FILE", help="also write HDF5 for lava-dl's netx; hard reset only")
+    export.add_argument("--nir", type=Path, metavar="FILE", help="also write NIR, of the float network")
     export.add_argument("--calibration", type=_count, default=200, help="recordings (default: %(default)s)")
 
     verify = commands.add_parser("verify", help="run an exported network on Intel Lava, compare every spike")
@@ -118,9 +119,18 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--samples", type=_count, default=10, help="recordings (default: %(default)s)")
     verify.add_argument("--timeout", type=_amount, default=600.0, help="seconds (default: %(default)s)")
 
-    report = commands.add_parser("report", help="what an exported network costs and loses, layer by layer")
+    report = commands.add_parser("report", help="what an exported network costs and loses, on one HTML page")
     _network(report)
     report.add_argument("--samples", type=_count, default=100, help="recordings (default: %(default)s)")
+    report.add_argument("-o", "--out", type=Path, help="page to write (default: report.html beside the network)")
+    report.add_argument("--json", type=Path, help="the same as JSON (default: beside the page)")
+    report.add_argument(
+        "--proof",
+        type=_whole,
+        default=2,
+        help="recordings to run on Lava too, where it is installed; 0: none (default: %(default)s)",
+    )
+    report.add_argument("--timeout", type=_amount, default=600.0, help="of the proof, seconds (default: %(default)s)")
 
     lava = commands.add_parser("lava", help="the worker interpreter that runs Intel Lava")
     lava.add_argument("action", choices=("install", "check"))
@@ -136,6 +146,10 @@ def _network(parser: argparse.ArgumentParser) -> None:
 
 def _count(text: str) -> int:
     return _number(text, int, lambda value: value > 0, "a whole number above 0")
+
+
+def _whole(text: str) -> int:
+    return _number(text, int, lambda value: value >= 0, "a whole number from 0")
 
 
 def _seed(text: str) -> int:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from spikekit import doctor as diagnosis
 from spikekit.errors import CheckpointError, InputError
 from spikekit.export import LoihiNet, layer_reports, quantisation_loss, to_loihi
 from spikekit.export.tables import layer_table, loss_table
+from spikekit.interop import to_nir
 from spikekit.sequential import Sequential
 from spikekit.task import IMAGES, Task
 
@@ -105,7 +105,13 @@ def export(given: Namespace) -> int:
     """Quantise with training recordings as calibration, and write the network."""
     task, net, _ = _trained(given.run)
     calibration = _first(task, "train", given.calibration)[0]
-    chip = to_loihi(net.eval(), calibration, weight_bits=given.bits, thresholds=given.thresholds, notes=task.config())
+    settings = {"weight_bits": given.bits, "thresholds": given.thresholds, "target": "netx" if given.netx else "lava"}
+    chip = to_loihi(net.eval(), calibration, **settings, notes=task.config())
+    if given.netx:
+        print(f"{chip.to_netx(given.netx)}: for lava.lib.dl.netx.hdf5.Network, reset_interval={calibration.shape[0]}")
+    if given.nir:
+        to_nir(net, calibration, given.nir)
+        print(f"{given.nir}: NIR")
     path = chip.save(given.out or _folder(given.run) / "net.npz")
     print(f"{path}: {len(chip.layers)} layers, calibrated on {calibration.shape[1]} recordings")
     print(layer_table(layer_reports(chip, calibration)))
@@ -127,45 +133,47 @@ def verify(given: Namespace) -> int:
 
 
 def report(given: Namespace) -> int:
-    """Print the table of layers and accuracies; write report.json and activity.png beside the network."""
+    """Print the table of layers and accuracies; write the page, its figures as JSON, and activity.png beside it."""
+    from spikekit.export.lava import worker_python
+    from spikekit.export.page import write_report
     from spikekit.viz import overview
 
     path = _network(given.network)
     chip = LoihiNet.load(path)
     task, x, labels = _test_data(chip, path, given)
-    print(_headline(task, x.shape[1]))
-    rows, loss = layer_reports(chip, x), quantisation_loss(chip, x)
+    print(_headline(task, x.shape[1]), flush=True)
     exact, integer = chip.trace_float(x)[-1], chip.trace(x)
     readout = chip.simulate(x)
     accuracies = {
         "float": _accuracy(exact.membranes if not chip.plan[-1].fires else exact.spikes, labels),
         "integer": _accuracy(readout, labels),
     }
-    print(f"{layer_table(rows)}\n\n{loss_table(loss)}\n")
+    print(f"{layer_table(layer_reports(chip, x))}\n\n{loss_table(quantisation_loss(chip, x))}\n")
     print(
         ", ".join(f"{kind} accuracy {value:.2%}" for kind, value in accuracies.items()),
         f"on {len(labels)} recordings",
     )
-    folder = path.parent
-    facts = {
-        "data": task.name,
-        "bins": x.shape[0],
-        "samples": len(labels),
-        "accuracy": accuracies,
-        "layers": [asdict(row) for row in rows],
-        "quantisation": asdict(loss) | {"worst": loss.worst.name if loss.worst else None},
-    }
-    (folder / "report.json").write_text(json.dumps(facts, indent=2) + "\n")
+    proof = None
+    if given.proof and worker_python() is not None:
+        proof = chip.verify(x[:, : given.proof], timeout=given.timeout)
+        print(proof)
+    elif given.proof:
+        print("no proof: Lava is not installed. Type: spikekit lava install")
+    page = given.out or path.parent / "report.html"
+    figures = given.json or page.with_suffix(".json")
+    title = f"{path.parent.resolve().name}/{path.name}"
+    write_report(chip, x, page, proof=proof, accuracies=accuracies, title=title, data=task.name, json_path=figures)
     spikes = {
-        f"layer {row.name}": trace.spikes[:, 0]
-        for row, trace, layer in zip(rows, integer, chip.layers, strict=True)
+        f"layer {layer.name}": trace.spikes[:, 0]
+        for layer, trace in zip(chip.layers, integer, strict=True)
         if layer.fires
     }
+    picture = page.parent / "activity.png"
     overview(x[:, 0], spikes, readout[:, 0].flatten(1), "the integer network on one recording").savefig(
-        folder / "activity.png", dpi=110
+        picture, dpi=110
     )
-    print(f"written: {folder / 'report.json'}, {folder / 'activity.png'}")
-    return 0
+    print(f"written: {page}, {figures}, {picture}")
+    return 0 if proof is None or proof.identical else 1
 
 
 def lava(given: Namespace) -> int:

@@ -21,7 +21,10 @@ from spikekit.ops.paths import ENVIRONMENT_VARIABLE, forced_path
 # The modules that hold the KERNELS of an operation. A new operation with kernels is added here.
 KERNEL_MODULES = tuple(
     f"spikekit.ops.{name}.cpu"
-    for name in ("lif", "li", "recurrent", "mpbn", "linear", "linear_lif", "conv", "conv_lif", "integer")
+    for name in (
+        *("lif", "li", "recurrent", "alif", "refractory", "sigma_delta", "mpbn"),
+        *("linear", "linear_lif", "conv", "conv_lif", "integer"),
+    )
 )
 
 EXTRAS = {

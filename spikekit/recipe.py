@@ -83,6 +83,8 @@ class Recipe:
             value = getattr(self, key)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InputError(f"{key} must be a whole number, {least} or more, got {value!r}")
+        if self.seed >= 2**64:
+            raise InputError(f"seed must be below 2**64, which torch's generators take, got {self.seed}")
         named = dict(check_keys(self.model, ("name", *_arguments(self.model)), "model"))
         if "neuron" in named:
             raise InputError("model: neuron is a key of the recipe itself, beside model")
@@ -175,6 +177,11 @@ class Recipe:
         for key, value in settings.items():
             checked = flag if isinstance(defaults[key], bool) else number
             settings[key] = checked(value, f"optimizer: {key}")
+        # torch takes both: nothing would be learned, or everything blown up.
+        if not settings["lr"] > 0:
+            raise InputError(f"optimizer: lr must be above 0, got {settings['lr']}")
+        if not 0 <= settings.get("momentum", 0.0) < 1:
+            raise InputError(f"optimizer: momentum must be 0 or more and below 1, got {settings['momentum']}")
         return kind, settings, decay_all
 
 
@@ -190,8 +197,8 @@ def read_recipe(path: str | Path) -> Recipe:
     if not file.is_file():
         raise InputError(f"{path}: no such recipe; these come with spikekit: {', '.join(names())}")
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = _loaded(yaml, file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise InputError(f"{file}: is not YAML ({' '.join(str(error).split())})") from error
     known = [entry.name for entry in fields(Recipe)]
     check_keys(values, known, str(file))
@@ -201,6 +208,20 @@ def read_recipe(path: str | Path) -> Recipe:
         return Recipe(**values)
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
+
+
+def _loaded(yaml: Any, text: str) -> Any:
+    """The plain values of a YAML text. Raises a YAMLError for a key that is there twice: the last would count."""
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc, name-defined]
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            keys = [(self.construct_object(key, deep=True), key.start_mark) for key, _ in node.value]
+            for index, (key, mark) in enumerate(keys):
+                if any(key == before for before, _ in keys[:index]):
+                    raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is there twice", mark)
+            return super().construct_mapping(node, deep)
+
+    return yaml.load(text, Loader)
 
 
 def names() -> list[str]:

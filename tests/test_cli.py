@@ -82,10 +82,26 @@ def test_export_in_few_bits_and_one_threshold_a_layer(run, tmp_path, capsys):
     assert "invalid choice: 3" in capsys.readouterr().err
 
 
+def test_export_writes_nir_too(run, tmp_path, capsys):
+    path = tmp_path / "net.nir"
+    assert (
+        main(["export", str(run), "--calibration", "20", "--out", str(tmp_path / "net.npz"), "--nir", str(path)]) == 0
+    )
+    assert f"{path}: NIR" in capsys.readouterr().out
+    assert path.is_file()
+
+
+def test_export_says_what_netx_cannot_hold(run, tmp_path, capsys):
+    given = ["--out", str(tmp_path / "net.npz"), "--netx", str(tmp_path / "net.net")]
+    assert main(["export", str(run), "--calibration", "20", *given]) == 1
+    assert "netx resets neurons to zero, not 'soft'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_report_is_about_the_data_of_training(network, capsys, no_data, monkeypatch):
     # Were the data chosen anew, it would be this, and not found.
     monkeypatch.setattr("spikekit.datasets.NMNIST.available", lambda: True)
-    assert main(["report", str(network.parent), "--samples", "30"]) == 0
+    assert main(["report", str(network.parent), "--samples", "30", "--proof", "0"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("Saccade-Digits (synthetic): 30 recordings, 4 frames each\n")
     assert "integer accuracy" in out
@@ -94,8 +110,22 @@ def test_report_is_about_the_data_of_training(network, capsys, no_data, monkeypa
     loss = report["quantisation"]
     assert [layer["name"] for layer in loss["layers"]] == [layer["name"] for layer in report["layers"]]
     assert f"layer {loss['worst']} hurts most" in out
-    assert (report["data"], report["bins"], report["samples"]) == ("Saccade-Digits (synthetic)", 4, 30)
+    assert (report["data"], report["steps"], report["samples"]) == ("Saccade-Digits (synthetic)", 4, 30)
+    assert report["proofs"] == []
+    page = (network.parent / "report.html").read_text()
+    assert "Saccade-Digits (synthetic)" in page
+    assert "Not run." in page
     assert (network.parent / "activity.png").stat().st_size > 10_000
+
+
+def test_report_proves_a_part_on_lava(network, tmp_path, capsys, worker):
+    page, figures = tmp_path / "deep" / "page.html", tmp_path / "figures.json"
+    given = ["report", str(network), "--samples", "5", "--proof", "1", "-o", str(page), "--json", str(figures)]
+    assert main(given) == 0
+    (proof,) = json.loads(figures.read_text())["proofs"]
+    assert (proof["identical"], proof["samples"]) == (True, 1)
+    assert "identical" in page.read_text()
+    assert f"written: {page}, {figures}" in capsys.readouterr().out
 
 
 def test_verify_on_lava(network, capsys, worker):
@@ -190,7 +220,7 @@ def test_a_report_that_cannot_be_written_says_so(network, tmp_path, capsys):
     moved = tmp_path / "net.npz"
     moved.write_bytes(network.read_bytes())
     (tmp_path / "report.json").mkdir()
-    assert main(["report", str(moved), "--samples", "2"]) == 1
+    assert main(["report", str(moved), "--samples", "2", "--proof", "0"]) == 1
     error = capsys.readouterr().err
     assert "report.json" in error
     assert error.count("\n") == 1
@@ -217,6 +247,7 @@ def test_an_unwritable_run_folder_is_refused_before_training(tmp_path, capsys):
         ("verify", "--timeout", ["0", "nan", "inf"], "is not a finite number above 0"),
         ("verify", "--data", ["mnist"], "invalid choice"),
         ("report", "--data", ["mnist"], "invalid choice"),
+        ("report", "--proof", ["-1", "1.5"], "is not a whole number from 0"),
     ],
 )
 def test_wrong_usage_is_exit_code_two(command, option, values, message, capsys):

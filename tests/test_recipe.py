@@ -173,6 +173,10 @@ def test_options_that_are_the_recipes(fashion, tmp_path, capsys):
         ({"augment": {"crop": "four"}}, "augment: crop must be true, a number, or settings by name"),
         ({"augment": {"cutout": {"sise": 3}}}, "augment: cutout: unknown key 'sise'; did you mean 'size'"),
         ({"augment": {"crop": -1}}, "RandomCrop: padding"),
+        ({"augment": {"flip": {"p": "half"}}}, "augment: flip: RandomFlip: p"),
+        ({"optimizer": {"name": "sgd", "lr": 0}}, "optimizer: lr must be above 0"),
+        ({"optimizer": {"name": "sgd", "momentum": 1}}, "optimizer: momentum must be 0 or more and below 1"),
+        ({"seed": 2**64}, "seed must be below"),
         ({"steps": 0}, "steps must be a whole number, 1 or more, got 0"),
         ({"batch": 2.5}, "batch must be a whole number"),
         ({"warmup": 1.0}, "WarmCosine: warmup"),
@@ -191,6 +195,8 @@ def test_files_that_are_no_recipe(tmp_path):
         ("data: [", "is not YAML"),
         ("- 1", "expected settings by name"),
         ("", "expected settings by name"),
+        ("data: mnist\nepochs: 3\nepochs: 4", "the key 'epochs' is there twice.*line 3"),
+        ("data: mnist\nmodel: {name: mlp, name: convnet}", "the key 'name' is there twice"),
         ("data: mnist", "the key 'model' is missing"),
     ):
         path.write_text(text)
@@ -208,7 +214,7 @@ def test_a_recipe_is_plain_values():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"optimizer": {"name": "sgd", "lr": -1}}, "recipe.yaml: optimizer: Invalid learning rate"),
+        ({"optimizer": {"name": "sgd", "lr": -1}}, "recipe.yaml: optimizer: lr must be above 0"),
         ({"precision": "foo"}, "recipe.yaml: precision: unknown value 'foo'"),
         ({"clip_norm": -1}, "recipe.yaml: clip_norm must be above 0"),
         ({"model": {"name": "resnet20", "norm": "foo"}}, "recipe.yaml: model: resnet20: norm: unknown value 'foo'"),

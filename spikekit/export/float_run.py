@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from spikekit.export.plan import FloatLayer
+from spikekit.export.synapses import INPUT, SELF
+from spikekit.ops.alif.reference import alif_reference
 from spikekit.ops.li.reference import li_reference
 from spikekit.ops.lif.reference import LIFRule, lif_reference
+from spikekit.ops.recurrent.reference import recurrent_reference
+from spikekit.ops.refractory.reference import refractory_reference
 from spikekit.surrogate import ATan
 
 
@@ -25,26 +30,49 @@ class LayerTrace:
     membranes: Tensor
     last: Tensor
     peak_drive: Tensor
-    """Largest |drive| of each neuron over time and batch [n]."""
+    """Largest |drive| or |synaptic current| of each neuron over time and batch [n]."""
 
 
 @torch.no_grad()
 def run_plan(layers: Sequence[FloatLayer], x: Tensor) -> list[LayerTrace]:
     """Run the plan on x [T, B, ...] and return what each layer did, in float64."""
-    activity = x.flatten(2).double()
-    traces = []
-    for layer in layers:
-        drive = layer.synapses.apply(activity.flatten(0, 1)).unflatten(0, activity.shape[:2])
-        drive += torch.from_numpy(layer.bias).to(drive)
-        beta, threshold, quantum = (
-            torch.from_numpy(values).to(drive) for values in (layer.beta, layer.threshold, layer.quantum)
-        )
-        if layer.fires:
-            rule = LIFRule(layer.reset, layer.inclusive, detach_reset=True, surrogate=ATan())
-            spikes, membranes, last = lif_reference(drive, None, beta, threshold, quantum, rule)
-        else:
-            membranes = li_reference(drive, None, beta)
-            spikes, last = torch.zeros_like(drive), membranes[-1]
-        traces.append(LayerTrace(spikes, membranes, last, drive.abs().amax((0, 1))))
-        activity = spikes
+    sent, traces = {INPUT: x.flatten(2).double()}, []
+    for number, layer in enumerate(layers):
+        traces.append(run_layer(layer, sent))
+        sent[number] = traces[-1].spikes
     return traces
+
+
+@torch.no_grad()
+def run_layer(layer: FloatLayer, sent: Mapping[int, Tensor]) -> LayerTrace:
+    """Run one layer on what its sources send: source -> [T, B, n] in float64."""
+    drive, weight = torch.from_numpy(layer.bias).to(sent[INPUT]), None
+    for projection in layer.inputs:
+        if projection.source == SELF:
+            weight = torch.from_numpy(projection.synapses.weight).to(drive)
+            continue
+        activity = sent[projection.source]
+        arriving = projection.synapses.apply(activity.flatten(0, 1)).unflatten(0, activity.shape[:2])
+        drive = arriving + drive
+    beta, threshold, quantum = (
+        torch.from_numpy(values).to(drive) for values in (layer.beta, layer.threshold, layer.quantum)
+    )
+    current = drive if layer.alpha is None else li_reference(drive, None, torch.from_numpy(layer.alpha).to(drive))
+    if layer.fires:
+        rule = LIFRule(layer.reset, layer.inclusive, detach_reset=True, surrogate=ATan())
+        settings = (beta, threshold, quantum)
+        if layer.rho is not None and layer.step is not None:
+            rho, step = (torch.from_numpy(values).to(drive) for values in (layer.rho, layer.step))
+            spikes, membranes, _, last, _ = alif_reference(current, None, None, *settings, rho, step, rule)
+        elif layer.period:
+            spikes, membranes, _, last, _ = refractory_reference(current, None, None, *settings, layer.period, rule)
+        elif weight is None:
+            spikes, membranes, last = lif_reference(current, None, beta, threshold, quantum, rule)
+        else:
+            spikes, membranes, last = recurrent_reference(current, None, None, weight, beta, threshold, quantum, rule)
+            drive = drive + F.pad(spikes[:-1], (0, 0, 0, 0, 1, 0)) @ weight.t()
+    else:
+        membranes = li_reference(current, None, beta)
+        spikes, last = torch.zeros_like(drive), membranes[-1]
+    peak = torch.maximum(drive.abs().amax((0, 1)), current.abs().amax((0, 1)))
+    return LayerTrace(spikes, membranes, last, peak)

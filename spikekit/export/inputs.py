@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -26,6 +28,19 @@ def check_whole(x: Tensor, in_shape: tuple[int, ...], who: str) -> None:
         f"{who}: the input holds fractions; a chip receives spikes or counts. "
         "Use binary frames, or put the encoding into the first layer."
     )
+
+
+def checked_calibration(calibration: Tensor, headroom: float, who: str) -> Tensor:
+    """Calibration data on the CPU. Raises InputError for anything but whole numbers [T, B, ...] and a headroom >= 1."""
+    if not isinstance(calibration, Tensor):
+        raise InputError(f"{who}: calibration must be a torch.Tensor, got {type(calibration).__name__}")
+    if calibration.ndim < 3 or 0 in calibration.shape:
+        raise InputError(f"{who}: calibration must be [T, B, ...], not empty, got {tuple(calibration.shape)}")
+    if isinstance(headroom, bool) or not isinstance(headroom, (int, float)) or not 1 <= headroom < math.inf:
+        raise InputError(f"{who}: headroom must be a number of at least 1, got {headroom!r}")
+    calibration = calibration.detach().cpu()
+    check_whole(calibration, tuple(calibration.shape[2:]), f"{who}: calibration")
+    return calibration
 
 
 def _whole(x: Tensor) -> bool:

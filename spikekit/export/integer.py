@@ -2,13 +2,13 @@
 
 The neuron is `spikekit.ops.integer`. Its input is a sum of whole numbers, which floating point holds exactly while it
 stays within the mantissa, whatever the order of its terms: so the fast paths of linear and convolution layers serve,
-event by event where few neurons fire. The current keeps nothing from step to step (du = 4095), as in every network that
-spikekit exports. The tests hold this file against traces recorded from Lava, and `LoihiNet.verify` against Lava itself.
+event by event where few neurons fire. The tests hold this file against traces recorded from Lava, and `LoihiNet.verify`
+against Lava itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,9 +16,14 @@ from torch import Tensor
 from spikekit.errors import ExportError
 from spikekit.export.float_run import LayerTrace
 from spikekit.export.quantise import DECAY_ONE, IntegerLayer
-from spikekit.ops.integer import STATE_SHIFT, IntegerRule, integer_lif, wrapped
+from spikekit.export.synapses import INPUT, SELF, Projection
+from spikekit.ops.alif.integer import alif_integer
+from spikekit.ops.integer import STATE_SHIFT, IntegerRule, integer_lif
+from spikekit.ops.refractory.integer import refractory_integer
 
+# Beyond these a shift of 32 bits would lose the sum of a step; a current that is kept takes one bit more.
 _SHIFT_LIMIT = 2**25
+_KEPT_LIMIT = 2**24
 # Bytes of one layer's activity in a piece of the batch: it bounds the memory, and some of it is in cache when the next
 # layer reads it. From 4 to 16 MiB one thread is as fast; several meet less often in large pieces.
 _PIECE = 1 << 24
@@ -30,13 +35,13 @@ def run_integers(layers: Sequence[IntegerLayer], x: Tensor) -> list[LayerTrace]:
 
     Raises ExportError for a synaptic sum that Lava's own arithmetic cannot hold.
     """
-    activity, traces = x.flatten(2), []
-    for i, layer in enumerate(layers):
-        sums = arriving(layer, activity, binary=i > 0)
+    sent, traces = {INPUT: x.flatten(2)}, []
+    for number, layer in enumerate(layers):
+        sums = arriving(layer, sent)
         spikes, membranes, last = fire(layer, sums)
-        activity = spikes.flatten(2)
-        current = currents(layer, sums).abs().amax((0, 1)).flatten()
-        traces.append(LayerTrace(activity.bool(), membranes.flatten(2).long(), last.flatten(1).long(), current))
+        sent[number] = spikes.flatten(2)
+        peak = sums.abs().amax((0, 1)).flatten().to(torch.int64) << (layer.exponent + STATE_SHIFT)
+        traces.append(LayerTrace(sent[number].bool(), membranes.flatten(2).long(), last.flatten(1).long(), peak))
     return traces
 
 
@@ -46,49 +51,89 @@ def run_last(layers: Sequence[IntegerLayer], x: Tensor) -> Tensor:
 
     Spikes are floating point, membranes int32. Raises what `run_integers` raises.
     """
-    widest = max(max(layer.synapses.n_in, layer.synapses.n_out) for layer in layers)
+    widest = max(max(p.synapses.n_in, p.synapses.n_out) for layer in layers for p in layer.inputs)
     samples = max(1, _PIECE // (4 * len(x) * widest)) if x.device.type == "cpu" else x.shape[1]
+    last_use = {p.source: number for number, layer in enumerate(layers) for p in layer.inputs}
     outputs = []
     for piece in x.split(samples, dim=1):
-        activity = piece.contiguous()
-        for i, layer in enumerate(layers):
-            sums = arriving(layer, activity, binary=i > 0)
+        sent = {INPUT: piece.contiguous()}
+        for number, layer in enumerate(layers):
+            sums = arriving(layer, sent)
             spikes, membranes, _ = fire(layer, sums, membranes=not layer.fires)
-            activity = spikes if layer.fires else membranes
-        outputs.append(activity.flatten(2))
+            sent = {source: kept for source, kept in sent.items() if last_use.get(source, -1) > number}
+            sent[number] = spikes if layer.fires else membranes
+        outputs.append(sent[len(layers) - 1].flatten(2))
     return torch.cat(outputs, dim=1)
 
 
-def arriving(layer: IntegerLayer, activity: Tensor, weight: Tensor | None = None, *, binary: bool = False) -> Tensor:
-    """The sums of weights that arrive [T, B, *out_shape], float32 or float64, of activity [T, B, ...] before the layer.
+def arriving(layer: IntegerLayer, sent: Mapping[int, Tensor], weights: Sequence[Tensor | None] | None = None) -> Tensor:
+    """The sums of weights that arrive from other layers [T, B, *shape], in units of exponent 0, float32 or float64.
 
-    weight: the layer's own as a tensor, through which a gradient is to pass. binary: the activity is known to be 0 and
-    1, and not looked at.
+    sent: what each source sends, [T, B, ...]; spikes of layers are 0 and 1, and not looked at. weights: used instead of
+    the inputs' own, so that a gradient may pass through them.
     """
-    largest = 1.0 if binary or activity.dtype == torch.bool else float(activity.detach().abs().max())
-    most = layer.synapses.most * max(largest, 1.0)
-    dtype = torch.float32 if most < 2**24 else torch.float64
-    sums = layer.synapses.sums(activity.flatten(0, 1).to(dtype), weight).unflatten(0, activity.shape[:2])
-    if most * 2.0**layer.exponent >= _SHIFT_LIMIT:
-        reached = int(sums.detach().abs().max()) << layer.exponent
-        if reached >= _SHIFT_LIMIT:
+    most = 0.0
+    for projection in layer.inputs:
+        activity = sent[projection.source] if projection.source == INPUT else None
+        known = activity is None or activity.dtype == torch.bool
+        largest = 1.0 if known or activity is None else float(activity.detach().abs().max())
+        most += projection.synapses.most * max(largest, 1.0) * 2**projection.shift
+    dtype, total = torch.float32 if most < 2**24 else torch.float64, None
+    for number, projection in enumerate(layer.inputs):
+        if projection.source == SELF:
+            continue
+        activity, weight = sent[projection.source], None if weights is None else weights[number]
+        sums = projection.synapses.sums(activity.flatten(0, 1).to(dtype), weight).unflatten(0, activity.shape[:2])
+        sums = sums * 2.0**projection.shift if projection.shift else sums
+        total = sums if total is None else total + sums
+    if total is None:
+        raise ExportError(f"layer {layer.name} has no input but its own spikes")
+    limit = _SHIFT_LIMIT if layer.current_decay is None else _KEPT_LIMIT
+    if most * 2.0**layer.exponent >= limit:
+        feedback = sum(_most(p) for p in layer.inputs if p.source == SELF)
+        reached = (int(total.detach().abs().max()) + feedback) << layer.exponent
+        if reached >= limit:
             raise ExportError(
-                f"layer {layer.name}: a synaptic sum of {reached:,} is beyond 2^25, where Lava's 32-bit shift would "
-                "lose it. Send smaller counts, or export with more headroom."
+                f"layer {layer.name}: a synaptic sum of {reached:,} is beyond 2^{limit.bit_length() - 1}, where Lava's "
+                "32-bit shift would lose it. Send smaller counts, or export with more headroom."
             )
-    return sums
+    return total
 
 
 def fire(layer: IntegerLayer, sums: Tensor, *, membranes: bool = True) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes, membranes (empty unless asked for) and last membranes of the layer's neurons: see `integer_lif`."""
-    bias, keep, threshold, quantum = (
-        torch.from_numpy(values).to(sums.device).reshape(sums.shape[2:])
-        for values in (layer.bias, DECAY_ONE - layer.decay, layer.threshold << STATE_SHIFT, layer.quantum)
-    )
+
+    def shaped(values: object) -> Tensor:
+        return torch.as_tensor(values).to(sums.device).reshape(sums.shape[2:])
+
+    values = (layer.bias, DECAY_ONE - layer.decay, layer.threshold << STATE_SHIFT, layer.quantum)
+    bias, keep, threshold, quantum = map(shaped, values)
     rule = IntegerRule(layer.exponent, layer.reset, layer.inclusive, layer.fires)
-    return integer_lif(sums, bias, keep, threshold, quantum, rule, membranes=membranes)
+    if layer.adapt_decay is not None and layer.adapt_step is not None:
+        adaptation = (shaped(DECAY_ONE - layer.adapt_decay), shaped(layer.adapt_step))
+        return alif_integer(sums, bias, keep, threshold, quantum, *adaptation, rule)[:3]
+    if layer.period:
+        period = torch.tensor(layer.period, device=sums.device)
+        return refractory_integer(sums, bias, keep, threshold, quantum, period, rule)[:3]
+    kept = None if layer.current_decay is None else shaped(DECAY_ONE - 1 - layer.current_decay)
+    feedback = next((p for p in layer.inputs if p.source == SELF), None)
+    return integer_lif(
+        sums,
+        bias,
+        keep,
+        threshold,
+        quantum,
+        rule,
+        keep_current=kept,
+        recurrent=None if feedback is None else lambda spikes: _back(feedback, spikes),
+        membranes=membranes,
+    )
 
 
-def currents(layer: IntegerLayer, sums: Tensor) -> Tensor:
-    """The synaptic current u that sums make, int64."""
-    return wrapped(sums.to(torch.int64) << (layer.exponent + STATE_SHIFT))
+def _back(projection: Projection, spikes: Tensor) -> Tensor:
+    """What spikes [B, ...] of a layer bring to itself."""
+    return projection.synapses.sums(spikes) * 2.0**projection.shift
+
+
+def _most(projection: Projection) -> int:
+    return projection.synapses.most << projection.shift

@@ -22,7 +22,7 @@ _SEARCHED = 512
 
 def most_thresholds(thresholds: str) -> int | None:
     """The number of thresholds a layer may have, None for one a neuron. Raises InputError for another word."""
-    if thresholds not in THRESHOLDS:
+    if not isinstance(thresholds, str) or thresholds not in THRESHOLDS:
         raise InputError(f"to_loihi: thresholds must be one of {tuple(THRESHOLDS)}, got {thresholds!r}")
     return THRESHOLDS[thresholds]
 

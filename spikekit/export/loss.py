@@ -6,18 +6,22 @@ one layer in integers and all others in float64, which is that layer's own share
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spikekit.export.float_run import LayerTrace, run_plan
-from spikekit.export.integer import arriving, currents, fire
+from spikekit.errors import InputError
+from spikekit.export.float_run import LayerTrace, run_layer, run_plan
+from spikekit.export.integer import arriving, fire
 from spikekit.export.network import LoihiNet
-from spikekit.export.plan import FloatLayer, Floats
+from spikekit.export.plan import FloatLayer
 from spikekit.export.quantise import IntegerLayer
-from spikekit.ops.integer import STATE_MAX, STATE_SHIFT
+from spikekit.export.signal import Floats
+from spikekit.export.synapses import INPUT
+from spikekit.ops.integer import STATE_MAX, STATE_SHIFT, WRAP
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class LayerLoss:
     """Root mean square of the rounding errors of its weights, relative to that of the weights; 0 without weights."""
     clipped_weights: int
     """Weights that are larger than their row's scale can hold."""
+    lost_rows: int
+    """Rows all of whose weights became 0, though they were not: their neurons no longer hear anything."""
     threshold_error: float
     """Largest relative difference of a threshold from the float one."""
     thresholds: int
@@ -39,7 +45,7 @@ class LayerLoss:
     first_difference: int | None
     """The first step at which any spike of any sample differs, all layers in integers; None when none does."""
     wrapped: int
-    """Neuron-steps whose synaptic current wrapped around 24 bits."""
+    """Neuron-steps in which what arrives from other layers wrapped around 24 bits."""
     saturated: int
     """Neuron-steps whose membrane stood at the limit of 24 bits."""
     alone_count_error: float
@@ -72,38 +78,53 @@ class QuantisationLoss:
 @torch.no_grad()
 def quantisation_loss(chip: LoihiNet, x: Tensor) -> QuantisationLoss:
     """Compare the integer network with its float plan on x [T, B, ...], whole and one layer at a time."""
+    if not isinstance(chip, LoihiNet):
+        raise InputError(f"quantisation_loss: give what to_loihi made, got {type(chip).__name__}")
     chip.check_input(x)
     exact = run_plan(chip.plan, x)
-    activity = given = x.flatten(2)
-    output = _output(chip.plan[-1], exact[-1])
+    given = {INPUT: x.flatten(2)} | {number: trace.spikes for number, trace in enumerate(exact)}
+    sent, output = {INPUT: x.flatten(2)}, _output(chip.plan[-1], exact[-1])
     rows, last = [], output
-    for i, (layer, plan) in enumerate(zip(chip.layers, chip.plan, strict=True)):
-        sums = arriving(layer, activity)
+    for number, (layer, plan) in enumerate(zip(chip.layers, chip.plan, strict=True)):
+        sums = arriving(layer, sent)
         spikes, membranes, _ = fire(layer, sums)
         current = sums.to(torch.int64) << (layer.exponent + STATE_SHIFT)
-        differs = (spikes.flatten(2) != exact[i].spikes).any(2).any(1).nonzero()
+        differs = (spikes.flatten(2) != exact[number].spikes).any(2).any(1).nonzero()
         alone_spikes, alone_membranes, _ = fire(layer, arriving(layer, given))
         alone = _sent(layer, alone_spikes, alone_membranes)
-        after = run_plan(chip.plan[i + 1 :], alone) if layer.fires else []
+        final = alone
+        if number < len(chip.plan) - 1:
+            final = _output(chip.plan[-1], _rest(chip.plan, exact, x, number, alone))
         rows.append(
             LayerLoss(
                 name=layer.name,
                 weight_bits=layer.weight_bits,
                 weight_error=_weight_error(layer, plan),
                 clipped_weights=_clipped(layer, plan),
+                lost_rows=_lost(layer, plan),
                 threshold_error=_threshold_error(layer, plan),
                 thresholds=len(np.unique(layer.threshold)) if layer.fires else 0,
-                spike_count_error=_count_error(spikes, exact[i].spikes),
+                spike_count_error=_count_error(spikes, exact[number].spikes),
                 first_difference=int(differs[0]) if len(differs) else None,
-                wrapped=int((currents(layer, sums) != current).sum()),
+                wrapped=int(((current > WRAP) | (current <= -WRAP)).sum()),
                 saturated=int((membranes.abs() >= STATE_MAX).sum()),
-                alone_count_error=_count_error(alone_spikes, exact[i].spikes),
-                alone_output_error=_relative(_output(chip.plan[-1], after[-1]) if after else alone, output),
+                alone_count_error=_count_error(alone_spikes, exact[number].spikes),
+                alone_output_error=_relative(final, output),
             )
         )
         last = _sent(layer, spikes, membranes)
-        activity, given = spikes.flatten(2), exact[i].spikes
+        sent[number] = spikes.flatten(2)
     return QuantisationLoss(tuple(rows), x.shape[1], _relative(last, output))
+
+
+def _rest(plan: Sequence[FloatLayer], exact: Sequence[LayerTrace], x: Tensor, number: int, alone: Tensor) -> LayerTrace:
+    """What the last layer does when layer `number` sends `alone`; layers in front of it are known already."""
+    sent = {INPUT: x.flatten(2).double(), number: alone}
+    sent |= {before: exact[before].spikes for before in range(number)}
+    for after in range(number + 1, len(plan)):
+        trace = run_layer(plan[after], sent)
+        sent[after] = trace.spikes
+    return trace
 
 
 def _sent(layer: IntegerLayer, spikes: Tensor, membranes: Tensor) -> Tensor:
@@ -127,25 +148,41 @@ def _count_error(found: Tensor, wanted: Tensor) -> float:
     return float((found.flatten(2).double().sum(0) - wanted.sum(0)).abs().mean())
 
 
-def _weights(layer: IntegerLayer, plan: FloatLayer) -> tuple[Floats, Floats]:
-    """The float weights in the integer layer's scales, not rounded [rows, k], and the scales [rows, 1]."""
-    scale = layer.row_scale[:, None]
-    return np.asarray(plan.synapses.weight, np.float64).reshape(len(scale), -1) * scale, scale
+def _weights(layer: IntegerLayer, plan: FloatLayer) -> list[tuple[Floats, Floats, Floats]]:
+    """Of each input: float weights in the integer layer's scales, not rounded, the integer ones, and the scales."""
+    found = []
+    for projection, exact in zip(layer.inputs, plan.inputs, strict=True):
+        scale = projection.synapses.per_weight(layer.row_scale(projection))
+        found.append(
+            (
+                exact.synapses.weight * scale,
+                projection.synapses.weight,
+                np.broadcast_to(scale, exact.synapses.weight.shape),
+            )
+        )
+    return found
 
 
 def _weight_error(layer: IntegerLayer, plan: FloatLayer) -> float:
-    wanted, scale = _weights(layer, plan)
-    error = (layer.synapses.weight.reshape(wanted.shape) - wanted) / scale
-    size = float(np.square(wanted / scale).mean())
-    return float(np.square(error).mean() / size) ** 0.5 if size else 0.0
+    every = _weights(layer, plan)
+    error = sum(float(np.square((whole - wanted) / scale).sum()) for wanted, whole, scale in every)
+    size = sum(float(np.square(wanted / scale).sum()) for wanted, _, scale in every)
+    return (error / size) ** 0.5 if size else 0.0
 
 
 def _clipped(layer: IntegerLayer, plan: FloatLayer) -> int:
-    wanted, _ = _weights(layer, plan)
-    return int((np.rint(np.abs(wanted) / layer.weight_step) > 256 // layer.weight_step - 1).sum())
+    most = 256 // layer.weight_step - 1
+    return sum(int((np.rint(np.abs(wanted) / layer.weight_step) > most).sum()) for wanted, *_ in _weights(layer, plan))
+
+
+def _lost(layer: IntegerLayer, plan: FloatLayer) -> int:
+    pairs = zip(layer.inputs, plan.inputs, strict=True)
+    heard = [(whole.synapses.by_row().any(1), exact.synapses.by_row().any(1)) for whole, exact in pairs]
+    return sum(int((exact & ~whole).sum()) for whole, exact in heard)
 
 
 def _threshold_error(layer: IntegerLayer, plan: FloatLayer) -> float:
     if not layer.fires:
         return 0.0
-    return float(np.abs((layer.threshold << STATE_SHIFT) / (plan.threshold * layer.unit) - 1).max())
+    exact = plan.threshold * layer.unit
+    return float((np.abs((layer.threshold << STATE_SHIFT) - exact) / np.maximum(np.abs(exact), 1)).max())

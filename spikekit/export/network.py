@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -16,8 +16,9 @@ from spikekit import state as sessions
 from spikekit.errors import ExportError, InputError
 from spikekit.export import storage
 from spikekit.export.float_run import LayerTrace, run_plan
-from spikekit.export.inputs import check_whole
+from spikekit.export.inputs import check_whole, checked_calibration
 from spikekit.export.integer import run_integers, run_last
+from spikekit.export.netx import write_netx
 from spikekit.export.plan import FloatLayer, plan
 from spikekit.export.qat import QATNetwork
 from spikekit.export.quantise import IntegerLayer, quantise
@@ -51,7 +52,7 @@ class LoihiNet:
         if not self.layers[-1].fires:
             output = output / torch.from_numpy(self.layers[-1].unit).to(x.device)
         output = output.to(torch.float32)
-        return output.unflatten(-1, self.layers[-1].synapses.out_shape)
+        return output.unflatten(-1, self.layers[-1].shape)
 
     def trace(self, x: Tensor) -> list[LayerTrace]:
         """Spikes (bool) and membranes (int64 units) of every layer of the integer network, for x [T, B, ...]."""
@@ -85,6 +86,25 @@ class LoihiNet:
         """Write the network to one .npz file, without pickle; returns its path."""
         return storage.save((self.layers, self.plan, self.in_shape, self.notes), path)
 
+    def to_netx(self, path: str | Path) -> Path:
+        """Write the network for lava-dl's `netx.hdf5.Network`, to one HDF5 file; returns its path.
+
+        For chains of dense and convolution layers with hard reset that `to_loihi(..., target="netx")` quantised; run it
+        with reset_interval=T, and each sample starts at rest. Raises ExportError with the layer and the reason for
+        everything else, before anything is written, and MissingExtraError without h5py.
+        """
+        return write_netx(self, path)
+
+    def report(self, path: str | Path, x: Tensor, *, proof: Proof | None = None) -> Path:
+        """Write one page of HTML about the network on x [T, B, ...]: layers, activity, loss, cores, energy, the proof.
+
+        proof: what `verify` returned; None says that none was made. `spikekit.export.page.write_report` takes more.
+        """
+        # The page knows the network, not the other way round.
+        from spikekit.export.page import write_report
+
+        return write_report(self, x, path, proof=proof)
+
     @staticmethod
     def load(path: str | Path) -> LoihiNet:
         """Read a network that `save` wrote. Raises ExportError for anything else."""
@@ -102,11 +122,12 @@ def to_loihi(
     weight_bits: int | None = None,
     thresholds: str | None = None,
     headroom: float | None = None,
+    target: str = "lava",
     notes: Mapping[str, Any] | None = None,
 ) -> LoihiNet:
     """Quantise a trained network for a Loihi-style chip.
 
-    net: an `sk.Sequential` of Conv2d, Linear, BatchNorm, Flatten, Dropout and LIF, IF, LI, in eval mode, or what
+    net: a network in eval mode, of the layers that `plan` reads, residual and branching ones included, or what
     `sk.fold` or `qat` made of it. An LIF with a norm becomes one with a threshold a channel or neuron.
     calibration: real input [T, B, ...], whole numbers; it sets the size of the states. weight_bits: 4 to 8, sign
     included; None: 8. With fewer than 8, the largest weights of a row clip where that rounds the row better.
@@ -114,25 +135,30 @@ def to_loihi(
     one. Rows are scaled so that they meet a shared threshold, which costs bits of their weights; thresholds that differ
     inside a channel, which has one scale, are rounded to the nearest (`quantisation_loss` tells both errors).
     headroom: how many times larger the states may become before they saturate; None: 2. A network from `qat` brings all
-    three. notes: plain JSON values kept with the network. Needs no Lava. Raises ExportError with the layer, the reason
-    and the way out.
+    three. target: "netx" for a network that `to_netx` can write, which keeps one threshold a layer and no exponents of
+    weights. notes: plain JSON values kept with the network. Needs no Lava. Raises ExportError with the layer, the
+    reason and the way out.
     """
     if sessions.active() is not None:
         raise ExportError("to_loihi was called inside run() or record(); call it outside")
-    if not isinstance(calibration, Tensor):
-        raise InputError(f"to_loihi: calibration must be a torch.Tensor, got {type(calibration).__name__}")
-    if calibration.ndim < 3 or 0 in calibration.shape:
-        raise InputError(f"to_loihi: calibration must be [T, B, ...], not empty, got {tuple(calibration.shape)}")
-    if headroom is not None and not 1 <= headroom < math.inf:
-        raise InputError(f"to_loihi: headroom must be a number of at least 1, got {headroom}")
-    calibration = calibration.detach().cpu()
+    try:
+        json.dumps(notes)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"to_loihi: notes must be plain JSON values ({error})") from error
+    calibration = checked_calibration(calibration, 2.0 if headroom is None else headroom, "to_loihi")
     if isinstance(net, QATNetwork):
-        if any(setting is not None for setting in (weight_bits, thresholds, headroom)):
-            raise InputError("to_loihi: qat() settled weight_bits, thresholds and headroom; leave them out here")
+        if any(setting is not None for setting in (weight_bits, thresholds, headroom)) or target != "lava":
+            raise InputError(
+                "to_loihi: qat() settled weight_bits, thresholds, headroom and target; leave them out here"
+            )
         check_whole(calibration, net.in_shape, "to_loihi: calibration")
         exact, chips = net.quantised()
         return LoihiNet(chips, exact, net.in_shape, dict(notes or {}))
-    layers = plan(net, calibration)
+    if target not in ("lava", "netx"):
+        raise InputError(f"to_loihi: target must be 'lava' or 'netx', got {target!r}")
+    if target == "netx" and thresholds not in (None, "layer"):
+        raise InputError(f"to_loihi: target='netx' keeps one threshold a layer, so thresholds={thresholds!r} cannot be")
+    layers = plan(net, calibration).layers
     in_shape = tuple(calibration.shape[2:])
     traces = LoihiNet((), layers, in_shape).trace_float(calibration)
     _check_plan(net, layers, traces, calibration)
@@ -141,7 +167,8 @@ def to_loihi(
         traces,
         headroom=2.0 if headroom is None else headroom,
         weight_bits=8 if weight_bits is None else weight_bits,
-        thresholds=thresholds or "neuron",
+        thresholds=thresholds if thresholds is not None else "layer" if target == "netx" else "neuron",
+        netx=target == "netx",
     )
     return LoihiNet(integers, layers, in_shape, dict(notes or {}))
 

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from spikekit import state as sessions
-from spikekit.errors import InputError, StateError
-from spikekit.export.chain import flat
+from spikekit.errors import ExportError, InputError, StateError
 from spikekit.export.float_run import run_plan
-from spikekit.export.inputs import check_whole
+from spikekit.export.inputs import check_whole, checked_calibration
 from spikekit.export.integer import arriving
 from spikekit.export.plan import FloatLayer, plan
 from spikekit.export.quantise import IntegerLayer, filled, quantise
 from spikekit.export.straight import fire_straight, straight
+from spikekit.export.synapses import INPUT, SELF
 from spikekit.neurons import LIF, FoldedLIF, Neuron
 from spikekit.surrogate import ATan, Surrogate
 
@@ -33,18 +33,22 @@ _INTEGERS = ("scale", "decay", "threshold", "quantum")
 class QATLayer(Neuron):
     """Synapses and neurons of one layer in the chip's integers, with straight-through gradients to float weights.
 
-    Activity [T, B, ...] of whole numbers to spikes [T, B, *out_shape], or to a readout's membranes in units of 1.0, in
-    float32. Parameters: weight, in the shape that `Synapses` gives it, and bias, one a row or one a neuron. Scales,
-    exponent, decay and thresholds are buffers and stay as they are.
+    Activities [T, B, ...] of whole numbers, one an input, to spikes [T, B, *shape], or to a readout's membranes in
+    units of 1.0, in float32. Parameters: weights, one tensor an input, in the shape that `Synapses` gives it, and bias,
+    one a row or one a neuron. Scales, exponents, decay and thresholds are buffers and stay as they are.
     """
 
-    def __init__(self, exact: FloatLayer, chip: IntegerLayer, surrogate: Surrogate, detach_reset: bool) -> None:
+    def __init__(
+        self, exact: FloatLayer, chip: IntegerLayer, surrogate: Surrogate, detach_reset: bool, thresholds: str
+    ) -> None:
         super().__init__()
+        # Public, so that a checkpoint of other settings is refused.
+        self.weight_bits, self.thresholds = chip.weight_bits, thresholds
         self.spiking = chip.fires  # type: ignore[misc]
         self.records = ("membrane", "spikes") if chip.fires else ("membrane",)  # type: ignore[misc]
         self._exact, self._chip, self._surrogate, self._detach_reset = exact, chip, surrogate, detach_reset
-        self.weight = nn.Parameter(torch.from_numpy(exact.synapses.weight).float())
-        per_row = torch.from_numpy(exact.bias).reshape(len(self.weight), -1)
+        self.weights = nn.ParameterList(torch.from_numpy(each.synapses.weight).float() for each in exact.inputs)
+        per_row = torch.from_numpy(exact.bias).reshape(exact.rows, -1)
         same = bool((per_row == per_row[:, :1]).all())
         self.bias = nn.Parameter((per_row[:, 0] if same else per_row.flatten()).float())
         for name in _FLOATS:
@@ -61,8 +65,9 @@ class QATLayer(Neuron):
     @torch.no_grad()
     def layers(self) -> tuple[FloatLayer, IntegerLayer]:
         """The layer with its present weights, in float64 and in integers. Raises InputError for NaN and Inf."""
-        weight, bias = (p.detach().cpu().double().numpy() for p in (self.weight, self._bias()))
-        for what, parameter in (("weight", self.weight), ("bias", self.bias)):
+        weights = [weight.detach().cpu().double().numpy() for weight in self.weights]
+        bias = self._bias().detach().cpu().double().numpy()
+        for what, parameter in (*(("weight", weight) for weight in self.weights), ("bias", self.bias)):
             if not bool(torch.isfinite(parameter).all()):
                 raise InputError(f"QATLayer {self.name}: its {what} holds NaN or Inf; was the training stable?")
 
@@ -70,45 +75,53 @@ class QATLayer(Neuron):
             found = {name: cast(Tensor, self._buffers[f"{kind}_{name}"]).cpu() for name in names}
             return {n: (t.double() if t.is_floating_point() else t).numpy() for n, t in found.items()}
 
-        synapses = self._exact.synapses.with_weight(weight)
-        exact = replace(self._exact, synapses=synapses, bias=bias, **buffers("float", _FLOATS))
+        inputs = tuple(
+            replace(each, synapses=each.synapses.with_weight(weight))
+            for each, weight in zip(self._exact.inputs, weights, strict=True)
+        )
+        exact = replace(self._exact, inputs=inputs, bias=bias, **buffers("float", _FLOATS))
         exponent = int(cast(Tensor, self._buffers["exponent"]))
         frame = replace(self._chip, exponent=exponent, **buffers("integer", _INTEGERS))
-        return exact, filled(frame, weight, bias)
+        return exact, filled(frame, weights, bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Activity x [T, B, ...] to what the chip's layer would send, from rest."""
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """Where each input comes from: the number of a layer, or `INPUT`."""
+        return tuple(each.source for each in self._exact.inputs)
+
+    def forward(self, *activities: Tensor) -> Tensor:
+        """Activities [T, B, ...] of the inputs, in their order, to what the chip's layer would send, from rest."""
         session = sessions.active()
         slot = None if session is None else session.slot(self)
         if session is not None and slot is not None and session.take(slot) is not None:
             raise StateError(f"QATLayer {self.name}: it starts at rest; give whole sequences, with state=None")
         _, chip = self.layers()
-        device = self.weight.device
+        device = self.bias.device
         # Half precision would round the sums of whole numbers.
         with torch.autocast(device.type, enabled=False):
-            scale = torch.from_numpy(chip.row_scale).to(device, torch.float32)
-            whole = torch.from_numpy(chip.synapses.weight).to(device, torch.float32)
-            weight = straight(self.weight, whole, scale.reshape(-1, *[1] * (whole.ndim - 1)))
-            sums = arriving(chip, x, weight)
+            weights = []
+            for own, each in zip(self.weights, chip.inputs, strict=True):
+                arrays = (each.synapses.weight, each.synapses.per_weight(chip.row_scale(each)))
+                weights.append(straight(own, *(torch.from_numpy(array).to(device, torch.float32) for array in arrays)))
+            sums = arriving(chip, dict(zip(self.sources, activities, strict=True)), weights)
             units = (torch.from_numpy(values).to(device, torch.float32) for values in (chip.bias, chip.unit))
             bias = straight(self._bias(), *units).reshape(sums.shape[2:])
             output, membranes = fire_straight(chip, sums, bias, self._surrogate, self._detach_reset)
         if session is not None and slot is not None:
-            session.give(slot, {"ended": torch.ones(x.shape[1], dtype=torch.bool)})
+            session.give(slot, {"ended": torch.ones(output.shape[1], dtype=torch.bool)})
             for what in session.wants(self):
                 session.put(slot, what, output if what == "spikes" else membranes)
         return output.to(torch.float32)
 
     def _bias(self) -> Tensor:
         """One value a neuron [n]."""
-        return self.bias.repeat_interleave(self._exact.synapses.n_out // len(self.bias))
+        return self.bias.repeat_interleave(len(self._exact.bias) // len(self.bias))
 
     def extra_repr(self) -> str:
         """Where it came from, its geometry and its bits."""
-        synapses = self._exact.synapses
-        return (
-            f"{self.name}: {synapses.kind} {synapses.in_shape} -> {synapses.out_shape}, {self._chip.weight_bits} bits"
-        )
+        every = (each.synapses for each in self._exact.inputs)
+        inputs = " + ".join(f"{synapses.kind} {synapses.in_shape}" for synapses in every)
+        return f"{self.name}: {inputs} -> {self._exact.shape}, {self._chip.weight_bits} bits"
 
 
 class QATNetwork(nn.Module):
@@ -128,9 +141,10 @@ class QATNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """X [T, B, ...] -> [T, B, ...], float32."""
         check_whole(x, self.in_shape, "QATNetwork")
-        for layer in self.layers:
-            x = layer(x)
-        return x
+        sent = {INPUT: x}
+        for number, layer in enumerate(self.layers):
+            sent[number] = layer(*(sent[source] for source in layer.sources))  # type: ignore[union-attr]
+        return sent[len(self.layers) - 1]
 
     def quantised(self) -> tuple[tuple[FloatLayer, ...], tuple[IntegerLayer, ...]]:
         """The present network as float plan and as integer layers."""
@@ -156,22 +170,30 @@ def qat(
     ```
     net, calibration, weight_bits, thresholds, headroom: as in `to_loihi`. Batch normalisation is folded with its
     running statistics and gone, dropout too; beta and thresholds no longer learn. Scales stay as calibration set
-    them, and weights that grow beyond them clip. surrogate: None keeps each neuron's own. Raises what `to_loihi`
-    raises.
+    them, and weights that grow beyond them clip. What was several layers between two neurons, such as a pooling and a
+    convolution, learns as the synapses that it has become. surrogate: None keeps each neuron's own. Raises what
+    `to_loihi` raises, and ExportError for recurrent weights and synaptic currents, which it does not train.
     """
-    if not isinstance(calibration, Tensor) or calibration.ndim < 3 or 0 in calibration.shape:
-        raise InputError("qat: calibration must be a tensor [T, B, ...], not empty")
-    calibration = calibration.detach().cpu()
+    calibration = checked_calibration(calibration, headroom, "qat")
     in_shape = tuple(calibration.shape[2:])
-    check_whole(calibration, in_shape, "qat: calibration")
-    exact = plan(net, calibration)
+    found = plan(net, calibration)
+    exact = found.layers
+    for layer in exact:
+        more = layer.alpha is not None or layer.rho is not None or layer.period > 0
+        if more or any(each.source == SELF for each in layer.inputs):
+            raise ExportError(
+                f"qat: layer {layer.name} keeps a current, adapts, is refractory or receives its own spikes, which qat "
+                "does not train; export it as it is with to_loihi(net, calibration, weight_bits=...)"
+            )
     traces = run_plan(exact, calibration)
     chips = quantise(exact, traces, headroom=headroom, weight_bits=weight_bits, thresholds=thresholds)
-    neurons = dict(flat(net))
     layers = []
     for layer, chip in zip(exact, chips, strict=True):
-        neuron = neurons[layer.name]
+        neuron = found.neurons.get(layer.name)
         rule = neuron.rule if isinstance(neuron, (LIF, FoldedLIF)) else None
         own = ATan() if rule is None else rule.surrogate
-        layers.append(QATLayer(layer, chip, surrogate or own, rule is not None and rule.detach_reset))
+        detached = rule is not None and rule.detach_reset
+        learner = QATLayer(layer, chip, surrogate or own, detached, thresholds)
+        # Max pooling has nothing to learn.
+        layers.append(learner.requires_grad_(neuron is not None))
     return QATNetwork(layers, in_shape).to(next(net.parameters()).device)

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from spikekit.export.network import LoihiNet
+from spikekit.export.synapses import INPUT, SELF
 from spikekit.ops.integer import STATE_MAX
 
 
@@ -17,6 +18,7 @@ class LayerReport:
 
     name: str
     kind: str
+    """Of its inputs: "dense", "conv" or "sparse", joined by "+"; with "own" for spikes that come back."""
     shape: tuple[int, ...]
     neurons: int
     synapses: int
@@ -38,23 +40,23 @@ def layer_reports(chip: LoihiNet, x: Tensor) -> list[LayerReport]:
     integer, exact = chip.trace(x), chip.trace_float(x)
     samples = x.shape[1]
     reports = []
-    arriving = x.flatten(2)
-    for layer, trace, reference in zip(chip.layers, integer, exact, strict=True):
+    sent = {INPUT: x.flatten(2)} | {number: trace.spikes for number, trace in enumerate(integer)}
+    for number, (layer, trace, reference) in enumerate(zip(chip.layers, integer, exact, strict=True)):
+        arriving = [(p.synapses, sent[number if p.source == SELF else p.source]) for p in layer.inputs]
         counts = trace.spikes.sum(0).double() - reference.spikes.sum(0)
         reports.append(
             LayerReport(
                 name=layer.name,
-                kind=layer.synapses.kind,
-                shape=layer.synapses.out_shape,
-                neurons=layer.synapses.n_out,
-                synapses=layer.synapses.count,
+                kind="+".join("own" if p.source == SELF else p.synapses.kind for p in layer.inputs),
+                shape=layer.shape,
+                neurons=len(layer.bias),
+                synapses=sum(p.synapses.count for p in layer.inputs),
                 exponent=layer.exponent,
                 firing_rate=float(trace.spikes.double().mean()),
                 float_rate=float(reference.spikes.mean()),
                 spike_count_error=float(np.abs(counts.numpy()).mean()),
                 saturated=int((trace.membranes.abs() >= STATE_MAX).sum()),
-                synaptic_operations=layer.synapses.operations(arriving) / samples,
+                synaptic_operations=sum(synapses.operations(spikes) for synapses, spikes in arriving) / samples,
             )
         )
-        arriving = trace.spikes
     return reports

@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -16,9 +17,11 @@ import numpy as np
 from spikekit.errors import ExportError
 from spikekit.export.plan import FloatLayer
 from spikekit.export.quantise import IntegerLayer
-from spikekit.export.synapses import Synapses
+from spikekit.export.synapses import Projection, Synapses
 
-FORMAT = "spikekit.LoihiNet/1"
+FORMAT = "spikekit.LoihiNet/2"
+# What unpacking a damaged archive raises, besides Python's own errors.
+_DAMAGED = (zipfile.BadZipFile, zlib.error)
 Layer = TypeVar("Layer", FloatLayer, IntegerLayer)
 
 
@@ -61,7 +64,7 @@ def load(path: str | Path) -> Contents:
         return layers, plan, tuple(meta["in_shape"]), meta["notes"]
     except FileNotFoundError:
         raise ExportError(f"{path}: no such file; write it with `spikekit export` or LoihiNet.save") from None
-    except (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, LookupError, TypeError, ValueError, EOFError, NotImplementedError, *_DAMAGED) as error:
         if isinstance(error, ExportError):
             raise
         raise ExportError(f"{path}: not a LoihiNet file, or a damaged one; export the network again") from error
@@ -71,9 +74,8 @@ def _pack(layer: FloatLayer | IntegerLayer, key: str, arrays: dict[str, Any]) ->
     plain: dict[str, Any] = {}
     for field in fields(layer):
         value = getattr(layer, field.name)
-        if isinstance(value, Synapses):
-            arrays[f"{key}.weight"] = value.weight
-            plain["synapses"] = {f.name: getattr(value, f.name) for f in fields(value) if f.name != "weight"}
+        if field.name == "inputs":
+            plain["inputs"] = [_pack_input(each, f"{key}.input{i}", arrays) for i, each in enumerate(value)]
         elif isinstance(value, np.ndarray):
             arrays[f"{key}.{field.name}"] = value
         else:
@@ -81,15 +83,28 @@ def _pack(layer: FloatLayer | IntegerLayer, key: str, arrays: dict[str, Any]) ->
     return plain
 
 
+def _pack_input(projection: Projection, key: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    geometry = {field.name: getattr(projection.synapses, field.name) for field in fields(Synapses)}
+    for name in ("weight", "ends"):
+        array = geometry.pop(name)
+        if array is not None:
+            arrays[f"{key}.{name}"] = array
+    return {"source": projection.source, "shift": projection.shift, "synapses": geometry}
+
+
 def _unpack(kind: type[Layer], plain: dict[str, Any], key: str, arrays: dict[str, Any]) -> Layer:
-    geometry: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in plain["synapses"].items()
-    }
-    synapses = Synapses(weight=arrays[f"{key}.weight"], **geometry)
+    inputs = tuple(_unpack_input(each, f"{key}.input{i}", arrays) for i, each in enumerate(plain["inputs"]))
     values: dict[str, Any] = {
         field.name: plain.get(field.name, arrays.get(f"{key}.{field.name}"))
         for field in fields(kind)
-        if field.name != "synapses"
+        if field.name != "inputs"
     }
-    # A file from before a field was there lacks it: the field's own default holds.
-    return kind(synapses=synapses, **{name: value for name, value in values.items() if value is not None})
+    return kind(inputs=inputs, **values)
+
+
+def _unpack_input(plain: dict[str, Any], key: str, arrays: dict[str, Any]) -> Projection:
+    geometry: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in plain["synapses"].items()
+    }
+    synapses = Synapses(weight=arrays[f"{key}.weight"], ends=arrays.get(f"{key}.ends"), **geometry)
+    return Projection(plain["source"], synapses, plain["shift"])

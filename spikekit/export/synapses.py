@@ -1,4 +1,4 @@
-"""The linear map between two layers of neurons: weights with their geometry, dense or convolutional."""
+"""The linear map between two layers of neurons: weights with their geometry, dense, convolutional or one by one."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ Array = NDArray[Any]
 class Synapses:
     """Weights from a layer of shape `in_shape` to one of shape `out_shape`.
 
-    kind "dense": weight [out, in]. kind "conv": weight [C_out, C_in / groups, k_h, k_w], torch's cross-correlation,
-    on layers of shape (C, H, W). Row: an output neuron (dense) or output channel (conv), the unit that shares a scale.
+    kind "dense": weight [out, in]. "conv": weight [C_out, C_in / groups, k_h, k_w], torch's cross-correlation, on
+    layers of shape (C, H, W). "sparse": weight [k], of which each is one synapse, and ends [2, k]: its postsynaptic and
+    presynaptic neuron, in ascending order, each pair once. Row: an output neuron, or an output channel of a
+    convolution, the unit that shares a scale.
     """
 
     kind: str
@@ -36,6 +38,7 @@ class Synapses:
     padding: Pair = (0, 0)
     dilation: Pair = (1, 1)
     groups: int = 1
+    ends: NDArray[np.int64] | None = None
 
     @property
     def n_in(self) -> int:
@@ -48,30 +51,86 @@ class Synapses:
         return prod(self.out_shape)
 
     @property
-    def fan_in(self) -> int:
-        """The most synapses that one output neuron can have."""
-        return int(np.prod(self.weight.shape[1:]))
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.n_out if self.kind == "sparse" else len(self.weight)
+
+    @property
+    def image(self) -> Pair:
+        """Height and width of what a convolution gives."""
+        sizes = zip(self.in_shape[1:], self.weight.shape[2:], self.stride, self.padding, self.dilation, strict=True)
+        height, width = ((size + 2 * pad - apart * (k - 1) - 1) // step + 1 for size, k, step, pad, apart in sizes)
+        return height, width
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        if self.ends is None:
+            raise ValueError(f"synapses of kind {self.kind!r} have no list of ends")
+        return self.ends
+
+    @cached_property
+    def _places(self) -> NDArray[np.int64]:
+        """Of sparse synapses, each one's place in its row [k]."""
+        post = self._ends[0]
+        first = np.searchsorted(post, np.arange(self.n_out))
+        return np.arange(len(post)) - first[post]
+
+    def by_row(self) -> Array:
+        """The weights of each row [rows, k], with zeros behind those of sparse rows that have fewer."""
+        if self.kind != "sparse":
+            return self.weight.reshape(self.rows, -1)
+        padded = np.zeros((self.n_out, 1 + int(self._places.max(initial=0))), self.weight.dtype)
+        padded[self._ends[0], self._places] = self.weight
+        return padded
+
+    def per_weight(self, per_row: Array) -> Array:
+        """One value a row [rows] -> the same, broadcastable to the weights."""
+        if self.kind == "sparse":
+            return per_row[self._ends[0]]
+        return per_row.reshape(-1, *[1] * (self.weight.ndim - 1))
+
+    def per_neuron(self, per_row: Array) -> Array:
+        """One value a row [rows] -> one value a neuron [n_out]."""
+        return np.repeat(per_row, self.n_out // len(per_row))
 
     def with_weight(self, weight: Array) -> Synapses:
         """The same geometry with other weights."""
         return replace(self, weight=weight)
 
-    def dense(self) -> Synapses:
-        """The same synapses as single weights [n_out, n_in], which neurons of a channel do not share."""
-        weight = np.zeros((self.n_out, self.n_in), self.weight.dtype)
-        post, pre, values = self.connections
-        weight[post, pre] = values
-        return Synapses("dense", weight, self.in_shape, self.out_shape)
+    def onto(self, shape: tuple[int, ...]) -> Synapses:
+        """The same synapses onto neurons that are arranged in another shape of the same size."""
+        return replace(self, out_shape=shape)
 
-    def rows(self, per_row: Array) -> Array:
-        """One value a row [rows] -> one value a neuron [n_out]."""
-        return np.repeat(per_row, self.n_out // len(per_row))
+    def within(self, shape: tuple[int, ...], offset: int) -> Synapses:
+        """The same synapses onto a layer of `shape`, whose neurons from number `offset` on are these."""
+        single = self.sparse()
+        post, pre = single._ends
+        return replace(single, out_shape=shape, ends=np.stack([post + offset, pre]))
+
+    def scaled(self, factor: Array) -> Synapses:
+        """The drive of each neuron multiplied by `factor` [n_out]; one by one where the neurons of a row differ."""
+        per_row = np.reshape(factor, (self.rows, -1))
+        if (per_row == per_row[:, :1]).all():
+            return self.with_weight(self.weight * self.per_weight(per_row[:, 0]))
+        single = self.sparse()
+        return single.with_weight(single.weight * single.per_weight(np.asarray(factor)))
+
+    def sparse(self) -> Synapses:
+        """The same synapses one by one, without those of weight 0."""
+        if self.kind == "sparse":
+            return self
+        post, pre, values = self.connections
+        order = np.lexsort((pre, post))
+        ends = np.stack([post[order], pre[order]])
+        return Synapses("sparse", values[order], self.in_shape, self.out_shape, ends=ends)
 
     def apply(self, spikes: Tensor) -> Tensor:
         """Drive [N, n_out] of presynaptic activity [N, n_in], in the dtype of `spikes`."""
         weight = self._tensor(spikes)
         if self.kind == "dense":
             return F.linear(spikes, weight)
+        if self.kind == "sparse":
+            return self._sparse_sums(spikes, weight)
         drive = F.conv2d(
             spikes.reshape(-1, *self.in_shape),
             weight,
@@ -90,10 +149,21 @@ class Synapses:
         weight = self._tensor(activity) if weight is None else weight.to(activity)
         if self.kind == "dense":
             return linear(activity.flatten(1), weight).reshape(-1, *self.out_shape)
+        if self.kind == "sparse":
+            return self._sparse_sums(activity.flatten(1), weight).reshape(-1, *self.out_shape)
         images = activity.reshape(-1, *self.in_shape)
         if self.groups == 1:
-            return conv2d(images, weight, None, self.stride, self.padding, self.dilation)
-        return F.conv2d(images, weight, None, self.stride, self.padding, self.dilation, self.groups)
+            sums = conv2d(images, weight, None, self.stride, self.padding, self.dilation)
+        else:
+            sums = F.conv2d(images, weight, None, self.stride, self.padding, self.dilation, self.groups)
+        return sums if sums.shape[1:] == self.out_shape else sums.reshape(-1, *self.out_shape)
+
+    def _sparse_sums(self, activity: Tensor, weight: Tensor) -> Tensor:
+        ends = torch.from_numpy(self._ends).to(activity.device)
+        matrix = torch.sparse_coo_tensor(
+            ends, weight, (self.n_out, self.n_in), is_coalesced=True, check_invariants=False
+        )
+        return torch.sparse.mm(matrix, activity.t()).t()
 
     def _tensor(self, model: Tensor) -> Tensor:
         return torch.from_numpy(self.weight).to(model)
@@ -101,7 +171,7 @@ class Synapses:
     @cached_property
     def most(self) -> int:
         """The largest sum of |weights| that one output neuron can receive, for whole numbers."""
-        return int(np.abs(self.weight).reshape(len(self.weight), -1).sum(1).max())
+        return int(np.abs(self.by_row()).sum(1).max())
 
     @cached_property
     def connections(self) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
@@ -109,6 +179,9 @@ class Synapses:
         if self.kind == "dense":
             post, pre = np.nonzero(self.weight)
             return post, pre, self.weight[post, pre]
+        if self.kind == "sparse":
+            real = self.weight != 0
+            return self._ends[0][real], self._ends[1][real], self.weight[real]
         # Unfolding the neurons' own numbers tells which neuron each kernel position sees; 0 stands for the padding.
         numbers = torch.arange(1, self.n_in + 1, dtype=torch.float64).reshape(1, *self.in_shape)
         kernel = self.weight.shape[2:]
@@ -140,3 +213,19 @@ class Synapses:
         """Synaptic operations that presynaptic activity [..., n_in] causes: one a spike and non-zero synapse."""
         per_neuron = spikes.reshape(-1, self.n_in).sum(0, dtype=torch.float64)
         return float(per_neuron @ torch.from_numpy(self.fan_out).double())
+
+
+INPUT, SELF = -1, -2
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """Synapses into a layer, and where they come from.
+
+    source: the number of an earlier layer, `INPUT` for the network's input, or `SELF` for the layer's own spikes, which
+    arrive one step later. shift: in integers, the weights count 2^shift times as much as those of shift 0.
+    """
+
+    source: int
+    synapses: Synapses
+    shift: int = 0

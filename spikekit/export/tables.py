@@ -57,6 +57,7 @@ def loss_table(loss: QuantisationLoss) -> str:
             str(row.weight_bits),
             f"{row.weight_error:.2%}",
             str(row.clipped_weights),
+            str(row.lost_rows),
             str(row.thresholds) if row.thresholds else "",
             f"{row.threshold_error:.2%}" if row.thresholds else "",
             f"{row.spike_count_error:.3f}",
@@ -69,7 +70,7 @@ def loss_table(loss: QuantisationLoss) -> str:
         for row in loss.layers
     ]
     head = [
-        "layer", "bits", "weight error", "clipped", "thresholds", "worst off by", "count error", "first step",
-        "wrapped", "saturated", "count error alone", "output error alone",
+        "layer", "bits", "weight error", "clipped", "lost rows", "thresholds", "worst off by", "count error",
+        "first step", "wrapped", "saturated", "count error alone", "output error alone",
     ]  # fmt: skip
     return f"{table(head, cells)}\n{loss}"

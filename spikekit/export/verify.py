@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from spikekit.errors import InputError
 from spikekit.export.float_run import LayerTrace
-from spikekit.export.lava import LavaJob, LavaLayer, LavaResult, run_job
+from spikekit.export.lava import LavaInput, LavaJob, LavaLayer, LavaResult, run_job
 from spikekit.export.plan import FloatLayer
 from spikekit.export.quantise import IntegerLayer
+from spikekit.export.synapses import Projection
 
 if TYPE_CHECKING:
     from spikekit.export.network import LoihiNet
@@ -113,7 +115,7 @@ def verify(
     inputs = x.flatten(2).transpose(0, 1).cpu().numpy().astype(np.int64)
     job = LavaJob(
         "fixed" if fixed else "float",
-        tuple(map(_fixed_layer, chip.layers)) if fixed else tuple(map(_float_layer, chip.plan)),
+        tuple(map(fixed_layer, chip.layers)) if fixed else tuple(map(_float_layer, chip.plan)),
         inputs,
         0 if most <= 1 and int(x.min()) >= 0 else most.bit_length(),
     )
@@ -170,40 +172,48 @@ def compare(names: Sequence[str], traces: Sequence[LayerTrace], result: LavaResu
     )
 
 
-def _fixed_layer(layer: IntegerLayer) -> LavaLayer:
-    rows, cols, values = layer.synapses.connections
-    return LavaLayer(
-        name=layer.name,
-        rows=rows,
-        cols=cols,
-        values=values.astype(np.int64),
-        shape=(layer.synapses.n_out, layer.synapses.n_in),
-        weight_exp=layer.exponent,
-        decay=layer.decay,
-        bias=layer.bias,
-        threshold=layer.threshold,
-        quantum=layer.quantum,
-        reset=layer.reset,  # type: ignore[arg-type]
-        inclusive=layer.inclusive,
-        fires=layer.fires,
-        weight_bits=layer.weight_bits,
-    )
+def fixed_layer(layer: IntegerLayer) -> LavaLayer:
+    """The layer for Lava's fixed-point processes."""
+    exponents = [layer.exponent + projection.shift for projection in layer.inputs]
+    inputs = _inputs(layer.inputs, exponents, np.int64)
+    extra = {"current_decay": layer.current_decay, "adapt_decay": layer.adapt_decay, "adapt_step": layer.adapt_step}
+    return _lava_layer(layer, inputs, layer.decay, extra, layer.weight_bits)
 
 
 def _float_layer(layer: FloatLayer) -> LavaLayer:
-    rows, cols, values = layer.synapses.connections
+    inputs = _inputs(layer.inputs, [0] * len(layer.inputs), np.float64)
+    extra = {"current_decay": layer.alpha, "adapt_decay": layer.rho, "adapt_step": layer.step}
+    return _lava_layer(layer, inputs, layer.beta, extra, 8)
+
+
+def _inputs(projections: Sequence[Projection], exponents: Sequence[int], dtype: type) -> tuple[LavaInput, ...]:
+    inputs = []
+    for projection, exponent in zip(projections, exponents, strict=True):
+        rows, cols, values = projection.synapses.connections
+        inputs.append(
+            LavaInput(projection.source, rows, cols, values.astype(dtype), projection.synapses.n_in, exponent)
+        )
+    return tuple(inputs)
+
+
+def _lava_layer(
+    layer: IntegerLayer | FloatLayer,
+    inputs: tuple[LavaInput, ...],
+    decay: NDArray[Any],
+    extra: dict[str, NDArray[Any] | None],
+    weight_bits: int,
+) -> LavaLayer:
     return LavaLayer(
         name=layer.name,
-        rows=rows,
-        cols=cols,
-        values=values.astype(np.float64),
-        shape=(layer.synapses.n_out, layer.synapses.n_in),
-        weight_exp=0,
-        decay=layer.beta,
+        inputs=inputs,
+        decay=decay,
         bias=layer.bias,
         threshold=layer.threshold,
         quantum=layer.quantum,
         reset=layer.reset,  # type: ignore[arg-type]
         inclusive=layer.inclusive,
         fires=layer.fires,
+        weight_bits=weight_bits,
+        period=layer.period,
+        **extra,
     )

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Sequence
-from copy import deepcopy
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -22,34 +18,39 @@ _ROUNDING = 1e-5
 
 
 class Chain:
-    """Layers in the order of the forward pass; a neuron's input gain goes into the weights in front of it."""
+    """Layers in the order of the forward pass.
+
+    Parameters of the peers broadcast as torch's tensors do, from the last axis on; ours are one a channel where they
+    have one axis. So a chain knows how many axes its neurons have, as far as its layers tell.
+    """
 
     def __init__(self, surrogate: Surrogate | None = None) -> None:
         self._layers: list[nn.Module] = []
         self._surrogate = surrogate
+        self._axes: int | None = None
+        self._gain: Tensor | None = None
 
     def add(self, layer: nn.Module) -> None:
         """Append a layer without state."""
         self._layers.append(layer)
+        self._axes = axes_after(layer, self._axes)
 
     def drive(self, name: str, gain: Tensor) -> None:
         """Scale what the next neuron receives by `gain`, one value or one a neuron.
 
-        Raises ExportError where no Linear or Conv directly in front has a row for each value.
+        It goes into the weights directly in front, else what fires is compared with a threshold that much smaller.
         """
         if bool(((gain - 1).abs() < _ROUNDING).all()):
             return
         front = self._layers[-1] if self._layers else None
-        gain = compact(gain)
-        if not isinstance(front, (nn.Linear, nn.Conv1d, nn.Conv2d)) or gain.ndim > 1:
-            raise ExportError(
-                f"{name} scales its input by {gain.flatten()[0]:.4g}, and no Linear or Conv layer directly in front "
-                "has weights to put that into; add one, or scale its input before"
-            )
+        placed = self.place(name, "input gain", gain)
+        if not isinstance(front, (nn.Linear, nn.Conv1d, nn.Conv2d)) or placed.ndim > 1 or _watched(front):
+            self._gain = gain
+            return
         with torch.no_grad():
-            front.weight.mul_(gain.reshape(-1, *[1] * (front.weight.ndim - 1)).to(front.weight))
+            front.weight.mul_(placed.reshape(-1, *[1] * (front.weight.ndim - 1)).to(front.weight))
             if front.bias is not None:
-                front.bias.mul_(gain.to(front.bias))
+                front.bias.mul_(placed.to(front.bias))
 
     def fire(
         self,
@@ -68,77 +69,103 @@ class Chain:
         """
         if not bool((threshold > 0).all()):
             raise ExportError(f"{name} fires at {threshold.min():.4g} above rest; our thresholds are above 0")
+        if self._gain is not None:
+            gain, self._gain = self._gain, None
+            if not bool((gain > 0).all()):
+                raise ExportError(self._no_weights(name, gain))
+            threshold = threshold / gain
+            quantum = None if quantum is None else quantum / gain
         settings: dict[str, Any] = {"reset": reset, "inclusive": inclusive, "surrogate": self._surrogate}
+        beta, threshold = self.place(name, "decay", beta), self.place(name, "threshold", threshold)
         if reset == "soft" and quantum is not None:
+            quantum = self.place(name, "reset", quantum)
             if not bool((quantum > 0).all()):
                 # Only FoldedLIF subtracts what is not above 0.
                 rule = LIFRule(reset, inclusive, False, self._surrogate or ATan())
-                ones = torch.ones_like(threshold)
-                self._layers.append(FoldedLIF(beta, threshold, quantum, ones, ones, rule))
+                one = torch.ones_like(threshold)
+                self._layers.append(FoldedLIF(beta, threshold, quantum, one, one, rule))
                 return
-            settings["reset_quantum"] = compact(quantum)
+            settings["reset_quantum"] = quantum
         # The reset of every peer is outside the graph.
         settings["detach_reset"] = True
-        beta, threshold = compact(beta), compact(threshold)
-        if alpha is not None:
-            self._layers.append(CUBALIF(compact(alpha), beta, threshold, **settings))
-        elif beta.ndim == 0 and float(beta) == 1:
-            self._layers.append(IF(threshold, **settings))
-        else:
-            self._layers.append(LIF(beta, threshold, **settings))
+        try:
+            if alpha is not None:
+                self._layers.append(CUBALIF(self.place(name, "synaptic decay", alpha), beta, threshold, **settings))
+            elif beta.ndim == 0 and float(beta) == 1:
+                self._layers.append(IF(threshold, **settings))
+            else:
+                self._layers.append(LIF(beta, threshold, **settings))
+        except InputError as error:
+            raise ExportError(f"{name}: {error}") from error
 
-    def integrate(self, beta: Tensor) -> None:
+    def integrate(self, name: str, beta: Tensor) -> None:
         """Append a leaky integrator."""
-        self._layers.append(LI(compact(beta)))
+        if self._gain is not None:
+            raise ExportError(self._no_weights(name, self._gain))
+        self._layers.append(LI(self.place(name, "decay", beta)))
 
-    def sequential(self) -> Sequential:
-        """The network."""
+    def place(self, name: str, what: str, values: Tensor) -> Tensor:
+        """Values that broadcast from the last axis on, as a neuron of ours takes them at this place in the chain."""
+        values = values.detach().clone()
+        if values.numel() == 0:
+            raise ExportError(f"{name}: its {what} holds no value")
+        if bool((values == values.flatten()[0]).all()) and (values.numel() == 1 or self._axes is None):
+            return values.flatten()[0].clone()
+        axes = self._axes
+        if axes is None:
+            return values
+        while values.ndim > axes and len(values) == 1:
+            values = values[0]
+        shape = (*[1] * (axes - values.ndim), *values.shape)
+        front = self._layers[-1] if self._layers else None
+        features = next((getattr(front, key) for key in ("out_features", "out_channels") if hasattr(front, key)), None)
+        axis = -1 if isinstance(front, nn.Linear) else 0
+        if len(shape) > axes or (features is not None and shape[axis] not in (1, features)):
+            raise ExportError(
+                f"{name}: its {what} has the shape {tuple(values.shape)}, which does not fit the {features or ''} "
+                f"{'features' if isinstance(front, nn.Linear) else 'channels'} of a layer with {axes} axes a sample"
+            )
+        return compact(values.reshape(shape))
+
+    def _no_weights(self, name: str, gain: Tensor) -> str:
+        return (
+            f"{name} scales its input by {gain.flatten()[0]:.4g}, and no Linear or Conv layer directly in front "
+            "has weights to put that into; add one, or scale its input before"
+        )
+
+    def sequential(self, training: bool = True) -> Sequential:
+        """The network; training=False: in eval mode."""
         if not self._layers:
             raise ExportError("there is no layer to import")
-        return Sequential(*self._layers)
+        net = Sequential(*self._layers)
+        return net if training else net.eval()
 
 
-def peer(name: str) -> ModuleType:
-    """Import the library whose network is read; no extra brings it, since who has the network has it."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise InputError(
-            f"{name.partition('.')[0]} could not be imported ({error}), so no network of it can be read"
-        ) from error
+def axes_after(layer: nn.Module, axes: int | None) -> int | None:
+    """How many axes one sample has behind a layer of torch's, given those in front; None where nothing tells."""
+    kind = type(layer).__name__
+    if isinstance(layer, nn.Flatten):
+        if axes is None:
+            return 1 if (layer.start_dim, layer.end_dim) == (1, -1) else None
+        start, end = (dim if dim >= 0 else dim + axes + 1 for dim in (layer.start_dim, layer.end_dim))
+        return axes - (end - start)
+    if isinstance(layer, nn.Linear):
+        return axes or 1
+    if isinstance(layer, nn.Unflatten):
+        return None
+    # Of BatchNorm1d and Dropout1d the input may have an axis less.
+    if kind[-2:] in ("2d", "3d") or (kind[-2:] == "1d" and ("Conv" in kind or "Pool" in kind)):
+        return int(kind[-2]) + 1
+    return axes
 
 
-def flatten(net: Any, path: str = "") -> list[tuple[str, nn.Module]]:
-    """Every layer of a chain with its path. Raises ExportError for a module with a forward of its own."""
-    if isinstance(net, nn.Module) and type(net).forward is nn.Sequential.forward:
-        pairs = [(str(name), child) for name, child in net.named_children()]
-    elif isinstance(net, Sequence):
-        pairs = [(str(index), child) for index, child in enumerate(net)]
-    else:
-        return [(path or "0", net)]
-    return [found for name, child in pairs for found in flatten(child, f"{path}.{name}".lstrip("."))]
-
-
-def plain(where: str, layer: nn.Module) -> nn.Module:
-    """The layer, if it is one of torch's own, which mean the same in both."""
-    if not type(layer).__module__.startswith("torch.nn.modules"):
-        raise ExportError(
-            f"{where} is not read. Give an nn.Sequential, or the layers in the order of the forward pass: "
-            "[net.fc1, net.lif1, ...]"
-        )
-    return layer
-
-
-def copied(layer: nn.Module) -> nn.Module:
-    """A copy of a layer of torch's, so that scaling its weights leaves the original as it was."""
-    return deepcopy(layer)
+def _watched(layer: nn.Module) -> bool:
+    """Whether scaled weights would not scale the output: a hook may make either anew."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def compact(values: Tensor) -> Tensor:
     """One value a neuron [C, ...] as one number or one a channel where that says the same."""
-    values = values.detach().clone()
-    if values.ndim == 0 or values.numel() == 0:
-        return values
     first = values.flatten()[0]
     if bool((values == first).all()):
         return first.clone()

@@ -33,11 +33,13 @@ def add_neuron(name: str, node: Any, chain: Chain, reading: Reading) -> None:
     """Append the neuron of an IF, LIF, CubaLIF, I, LI or CubaLI node. Raises ExportError with its name."""
     kind = type(node).__name__
     where, notes = f"node {name!r} ({kind})", _notes(node)
+    if notes:
+        check_notes(where, node, notes)
     beta, gain = _membrane(where, node, reading)
     if notes:
         chain.drive(where, reading.tensor(gain))
         if kind in ("I", "LI"):
-            chain.integrate(reading.tensor(notes["beta"]))
+            chain.integrate(where, reading.tensor(notes["beta"]))
         else:
             _ours(where, _array(node.v_threshold), chain, reading, notes)
         return
@@ -48,18 +50,24 @@ def add_neuron(name: str, node: Any, chain: Chain, reading: Reading) -> None:
         tau = _tau(node.tau_syn, reading)
         alpha = _decay(where, "tau_syn", tau, reading)
         gain = gain * _array(node.w_in) * (1 if reading.written_by == "norse" else reading.dt / tau)
+    _check_writer(where, node, gain, reading)
     chain.drive(where, reading.tensor(gain))
     if kind in ("I", "LI", "CubaLI"):
         if leak.any():
             raise ExportError(f"{where} leaks to {leak.flat[0]:.4g}; our LI leaks to 0")
         if alpha is not None:
-            chain.integrate(reading.tensor(alpha))
-        chain.integrate(reading.tensor(beta))
+            chain.integrate(where, reading.tensor(alpha))
+        chain.integrate(where, reading.tensor(beta))
         return
     level, floor = _array(node.v_threshold), _array(node.v_reset)
     reset = _reset(where, reading)
     if reset == "hard" and (floor != leak).any():
         raise ExportError(f"{where} resets to {floor.flat[0]:.4g} and rests at {leak.flat[0]:.4g}; ours resets to rest")
+    if reset == "hard" and kind == "CubaLIF" and reading.written_by == "snntorch":
+        raise ExportError(
+            f"{where} with reset_mechanism='zero' drops the input of the step after each spike in snnTorch, unless "
+            "reset_delay=False, which a file does not tell; give the network itself to sk.interop.from_snntorch"
+        )
     beta, level, leak = np.broadcast_arrays(beta, level, leak)
     quantum = level
     if reset == "soft" and reading.written_by == "snntorch":
@@ -78,12 +86,17 @@ def add_neuron(name: str, node: Any, chain: Chain, reading: Reading) -> None:
     )
 
 
-def soft_reset(name: str, membrane: Any, threshold: Any, scale: Any | None, chain: Chain, reading: Reading) -> None:
+def soft_reset(name: str, membrane: Any, threshold: Any, feedback: Any | None, chain: Chain, reading: Reading) -> None:
     """Append the neuron of an LI or I node, its Threshold, and the Scale that feeds spikes back, if there is one."""
     where = f"node {name!r} (Threshold)"
+    if notes := _notes(membrane):
+        check_notes(where, membrane, notes)
     beta, gain = _membrane(where, membrane, reading)
     chain.drive(where, reading.tensor(gain))
+    scale = None if feedback is None else feedback.scale
     if notes := _notes(threshold):
+        check_notes(where, membrane, notes, graph=True)
+        check_feedback(where, scale, notes)
         _ours(where, _array(threshold.threshold), chain, reading, notes)
         return
     if (_array(getattr(membrane, "v_leak", 0.0)) != 0).any():
@@ -104,7 +117,7 @@ def soft_reset(name: str, membrane: Any, threshold: Any, scale: Any | None, chai
 
 def _ours(where: str, level: Floats, chain: Chain, reading: Reading, notes: dict[str, Any]) -> None:
     if not np.allclose(level, notes["threshold"], rtol=1e-6):
-        raise ExportError(f"{where} has another threshold than its metadata says; who changes one must change both")
+        raise ExportError(_changed(where, "threshold"))
     quantum = notes.get("quantum")
     chain.fire(
         where,
@@ -114,6 +127,44 @@ def _ours(where: str, level: Floats, chain: Chain, reading: Reading, notes: dict
         quantum=None if quantum is None or np.array_equal(quantum, notes["threshold"]) else reading.tensor(quantum),
         inclusive=bool(notes["inclusive"]),
     )
+
+
+def check_notes(where: str, node: Any, notes: dict[str, Any], *, graph: bool = False) -> None:
+    """Raise ExportError for metadata that is not all there, or that says another neuron than the node beside it."""
+    fires = graph or hasattr(node, "v_threshold")
+    wanted = {"dt", "beta"} | ({"reset", "threshold", "inclusive"} if fires else set())
+    if notes.get("reset") == "soft":
+        wanted.add("quantum")
+    if notes["spikekit"] != "1" or (missing := sorted(wanted - notes.keys())):
+        what = f"lacks {missing}" if notes["spikekit"] == "1" else f"is of version {notes['spikekit']!r}"
+        raise ExportError(f"{where}: its metadata {what}; write the file again with this version of spikekit")
+    if notes.get("reset", "none") not in ("soft", "hard", "none") or notes.get("inclusive", 0) not in (0, 1):
+        raise ExportError(f"{where}: its metadata says {notes}, which is no neuron of ours")
+    beta, dt = _array(notes["beta"]), float(notes["dt"])
+    for what, values in ((key, _array(notes[key])) for key in ("beta", "threshold", "quantum") if key in notes):
+        if not np.isfinite(values).all():
+            raise ExportError(f"{where}: its metadata says {what} = {values}; the file is damaged")
+    if hasattr(node, "tau") and not np.allclose(_array(node.tau) * (1 - beta), dt, rtol=1e-5):
+        raise ExportError(_changed(where, "tau"))
+    gain = _array(node.r) * dt / (_array(node.tau) if hasattr(node, "tau") else 1)
+    if not np.allclose(gain, 1, rtol=1e-5):
+        raise ExportError(_changed(where, "input resistance"))
+    for key in ("v_leak", "v_reset"):
+        if _array(getattr(node, key, 0.0)).any():
+            raise ExportError(_changed(where, key))
+
+
+def check_feedback(where: str, scale: Any | None, notes: dict[str, Any]) -> None:
+    """Raise ExportError where the feedback of a graph of ours is not the reset of its metadata."""
+    soft = notes["reset"] == "soft"
+    if soft != (scale is not None) or (
+        soft and not np.allclose(_array(scale), -_array(notes["beta"]) * _array(notes["quantum"]), rtol=1e-5)
+    ):
+        raise ExportError(_changed(where, "feedback"))
+
+
+def _changed(where: str, what: str) -> str:
+    return f"{where} has another {what} than its metadata says; who changes one must change both, or drop the metadata"
 
 
 def _notes(node: Any) -> dict[str, Any]:
@@ -127,7 +178,8 @@ def _reset(where: str, reading: Reading) -> str:
         raise ExportError(
             f"{where}: NIR knows reset to a value alone, and snnTorch, norse and sinabs write every reset as that one; "
             "say what the network was trained with: reset='soft' (subtract), 'hard' (zero) or 'none'. snnTorch and "
-            "sinabs subtract by default, norse resets to zero; written_by= names the writer"
+            "sinabs subtract by default, norse resets to zero; written_by= names the writer. Of sinabs, networks with "
+            "spike_fn=SingleSpike are read; its default, MultiSpike, fires several spikes a step, which no file tells"
         )
     return reading.reset
 
@@ -144,8 +196,11 @@ def _membrane(where: str, node: Any, reading: Reading) -> tuple[Floats, Floats]:
         return _array(notes["beta"]), r * dt / _array(raw)
     tau = _tau(raw, reading)
     if reading.written_by == "sinabs":
+        if not (tau > 0).all():
+            raise ExportError(f"{where}: tau = {tau.min():.4g} steps, and time constants are above 0")
         beta = np.exp(-1 / tau)
-        return beta, 1 - beta
+        # norm_input, which no file tells, is True for LIF and False for ExpLeak unless said otherwise.
+        return beta, 1 - beta if type(node).__name__ == "LIF" else np.ones_like(beta)
     beta = _decay(where, "tau", tau, reading)
     with np.errstate(invalid="ignore"):
         gain = np.where(np.isinf(tau), 1.0, r * reading.dt / tau)
@@ -157,7 +212,22 @@ def _tau(tau: Any, reading: Reading) -> Floats:
     return _array(tau) / (reading.dt if reading.written_by == "norse" else 1.0)
 
 
+def _check_writer(where: str, node: Any, gain: Floats, reading: Reading) -> None:
+    """Raise ExportError for constants that the writer does not write: another wrote the file, or its dt is another."""
+    writer = reading.written_by
+    if writer == "snntorch" and not np.allclose(gain, 1, rtol=1e-4):
+        raise ExportError(
+            f"{where} scales its input by {gain.flat[0]:.4g}, and snnTorch writes neurons that scale it by 1; another "
+            "library wrote the file, or dt is not snnTorch's 1e-4"
+        )
+    if writer in ("norse", "sinabs") and ((_array(node.r) != 1).any() or (_array(getattr(node, "w_in", 1)) != 1).any()):
+        raise ExportError(f"{where} has r = {_array(node.r).flat[0]:.4g}, and {writer} writes 1; who wrote the file?")
+
+
 def _decay(where: str, what: str, tau: Floats, reading: Reading) -> Floats:
+    if reading.written_by == "snntorch":
+        # A learned beta above 1 makes tau negative; snnTorch clamps it to 1 where it is used.
+        tau = np.where(tau < 0, np.inf, tau)
     # The constants of most writers are float32.
     if not (tau >= reading.dt * (1 - 1e-6)).all():
         raise ExportError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from spikekit.surrogate import Surrogate
 
 _WRITERS = (None, "snntorch", "norse", "sinabs")
 _STEPS = {None: 1e-4, "snntorch": 1e-4, "norse": 1e-3, "sinabs": 1.0}
+_TIMES = ("tau", "tau_mem", "tau_syn")
+_VALUES = frozenset({"weight", "bias", "r", "w_in", "scale", "threshold", "v_threshold", "v_leak", "v_reset", *_TIMES})
 _NEURONS = ("IF", "LIF", "CubaLIF", "I", "LI", "CubaLI")
 
 
@@ -42,8 +46,10 @@ def from_nir(
         raise InputError(f"from_nir: written_by must be one of {_WRITERS}, got {written_by!r}")
     if reset not in (None, "soft", "hard", "none"):
         raise InputError(f"from_nir: reset must be 'soft', 'hard' or 'none', got {reset!r}")
-    if dt is not None and not 0 < dt < float("inf"):
-        raise InputError(f"from_nir: dt must be a positive number of seconds, got {dt}")
+    if dt is not None and not (isinstance(dt, (int, float)) and 0 < dt < float("inf")):
+        raise InputError(f"from_nir: dt must be a positive number of seconds, got {dt!r}")
+    if not dtype.is_floating_point:
+        raise InputError(f"from_nir: dtype must be a floating point type, got {dtype}")
     if isinstance(source, (str, Path)):
         if not Path(source).is_file():
             raise InputError(f"from_nir: there is no file {source}")
@@ -59,22 +65,37 @@ def from_nir(
         raise InputError(f"from_nir: spikekit wrote this, and it says {' and '.join(given)} itself; leave that out")
     reading = Reading(_STEPS[written_by] if dt is None else dt, written_by, reset, dtype)
     chain = Chain(surrogate)
-    followers: dict[str, list[str]] = {name: [] for name in source.nodes}
-    for before, after in dict.fromkeys(map(tuple, source.edges)):
-        followers[before].append(after)
-    for name in _starts(nir, source, followers):
-        _walk(nir, source, followers, name, chain, reading)
+    followers = _followers(source)
+    seen = _walk(nir, source, followers, _start(nir, source), chain, reading)
+    if left := [name for name in source.nodes if name not in seen]:
+        raise ExportError(
+            f"node {left[0]!r} ({_kind(source, left[0])}) is not on the way from the input to the output"
+            + (f", and leads to {followers[left[0]]}" if followers[left[0]] else "")
+            + "; we read chains, without branches and recurrent connections"
+        )
     return chain.sequential()
 
 
-def _starts(nir: Any, graph: Any, followers: dict[str, list[str]]) -> list[str]:
+def _followers(graph: Any) -> dict[str, list[str]]:
+    """The nodes that each node leads to."""
+    followers: dict[str, list[str]] = {name: [] for name in graph.nodes}
+    for before, after in dict.fromkeys(map(tuple, graph.edges)):
+        for name in (before, after):
+            if name not in followers:
+                raise ExportError(f"the edge {before!r} -> {after!r} names a node {name!r} that the graph lacks")
+        followers[before].append(after)
+    return followers
+
+
+def _start(nir: Any, graph: Any) -> str:
     starts = [name for name, node in graph.nodes.items() if isinstance(node, nir.Input)]
     if len(starts) != 1:
         raise ExportError(f"the graph has {len(starts)} inputs ({', '.join(starts)}); we read chains, with one")
-    return starts
+    return starts[0]
 
 
-def _walk(nir: Any, graph: Any, followers: dict[str, list[str]], name: str, chain: Chain, reading: Reading) -> None:
+def _walk(nir: Any, graph: Any, followers: dict[str, list[str]], name: str, chain: Chain, reading: Reading) -> set[str]:
+    """Add the chain that starts at `name`; returns the names of the nodes that were read."""
     seen: set[str] = set()
     while True:
         if name in seen:
@@ -82,19 +103,27 @@ def _walk(nir: Any, graph: Any, followers: dict[str, list[str]], name: str, chai
         seen.add(name)
         node, after = graph.nodes[name], followers[name]
         if isinstance(node, nir.Output):
-            return
-        if isinstance(node, (nir.LI, nir.I)) and len(after) == 1 and _kind(graph, after[0]) == "Threshold":
-            membrane, name = node, after[0]
-            feedback = [n for n in followers[name] if _kind(graph, n) == "Scale"]
-            scale = graph.nodes[feedback[0]].scale if feedback else None
-            if feedback and followers[feedback[0]] != [_name_of(graph, membrane)]:
-                raise ExportError(f"node {feedback[0]!r} (Scale) does not lead back to its membrane; it is not read")
-            soft_reset(name, membrane, graph.nodes[name], scale, chain, reading)
-            after = [n for n in followers[name] if n not in feedback]
-        elif type(node).__name__ in _NEURONS:
-            add_neuron(name, node, chain, reading)
-        elif not isinstance(node, nir.Input):
-            chain.add(_layer(name, node, reading.dtype))
+            if after:
+                raise ExportError(f"node {name!r} (Output) leads to {after}; recurrent nodes are not read")
+            return seen
+        with reading_node(name, node):
+            if isinstance(node, (nir.LI, nir.I)) and len(after) == 1 and _kind(graph, after[0]) == "Threshold":
+                membrane, name = name, after[0]
+                feedback = [n for n in followers[name] if _kind(graph, n) == "Scale"]
+                if feedback and (len(feedback) > 1 or followers[feedback[0]] != [membrane]):
+                    raise ExportError(
+                        f"node {feedback[0]!r} (Scale) does not lead back to {membrane!r} alone; it is not read"
+                    )
+                scale = graph.nodes[feedback[0]] if feedback else None
+                for other in (name, *feedback):
+                    check_values(other, graph.nodes[other])
+                soft_reset(name, node, graph.nodes[name], scale, chain, reading)
+                seen.update(feedback, [name])
+                after = [n for n in followers[name] if n not in feedback]
+            elif type(node).__name__ in _NEURONS:
+                add_neuron(name, node, chain, reading)
+            elif not isinstance(node, nir.Input):
+                chain.add(_layer(name, node, reading.dtype))
         if len(after) != 1:
             raise ExportError(
                 f"node {name!r} ({_kind(graph, name)}) leads to {len(after)} nodes {after}; we read chains, without "
@@ -103,12 +132,34 @@ def _walk(nir: Any, graph: Any, followers: dict[str, list[str]], name: str, chai
         name = after[0]
 
 
+@contextmanager
+def reading_node(name: str, node: Any) -> Iterator[None]:
+    """What is wrong with the values of a node becomes an error that names it."""
+    try:
+        check_values(name, node)
+        yield
+    except (InputError, ValueError, TypeError, IndexError, RuntimeError, AttributeError) as error:
+        if isinstance(error, ExportError):
+            raise
+        raise ExportError(f"node {name!r} ({type(node).__name__}) holds values that do not fit: {error}") from error
+
+
+def check_values(name: str, node: Any) -> None:
+    """Raise ExportError for a parameter of a node that is no finite number.
+
+    Time constants may be infinite, and so may the input resistance beside one, which is what beta = 1 is written as.
+    """
+    endless = any(np.isinf(getattr(node, key, 0.0)).any() for key in _TIMES[:2])
+    for key in sorted(_VALUES & vars(node).keys()):
+        values = np.asarray(getattr(node, key))
+        fits, may = values.dtype.kind in "fiub", key in _TIMES or (key == "r" and endless)
+        if not fits or np.isnan(values).any() or (np.isinf(values).any() and not may):
+            found = "values that are not finite" if fits else f"{values.dtype} values"
+            raise ExportError(f"node {name!r} ({type(node).__name__}): {key} holds {found}; the file is damaged")
+
+
 def _kind(graph: Any, name: str) -> str:
     return type(graph.nodes[name]).__name__
-
-
-def _name_of(graph: Any, node: Any) -> str:
-    return next(name for name, candidate in graph.nodes.items() if candidate is node)
 
 
 def _layer(name: str, node: Any, dtype: torch.dtype) -> nn.Module:

@@ -11,6 +11,7 @@ without the feedback where nothing is reset. u >= threshold is u > the next smal
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,11 @@ from torch import Tensor, nn
 
 from spikekit.errors import ExportError, InputError, require
 from spikekit.export.plan import FloatLayer, plan
+from spikekit.export.synapses import INPUT, SELF, Synapses
 
 Array = NDArray[Any]
+# Numbers of one Linear: 128 MiB in float64.
+MATRIX_MAX = 2**24
 DT = 1e-4
 """Seconds a step, as in the NIR paper and in snnTorch."""
 
@@ -31,7 +35,7 @@ def to_nir(
 ) -> Any:
     """Write a trained network as a NIR graph, and to a file if `path` is given; returns the `nir.NIRGraph`.
 
-    net, sample: as for `sk.export.to_loihi`: a chain of Conv2d, Linear, BatchNorm (folded in), Flatten and LIF, IF, LI.
+    net, sample: as for `sk.export.to_loihi`, branches, recurrent weights and synaptic currents included.
     dt: seconds a step. soft: how a reset by subtraction is written, which NIR has no neuron for. "graph": LI, Threshold
     and feedback, which means the same to every reader, or is refused by it. "metadata": an LIF whose metadata says
     {"reset": "soft"}; a reader that does not look there resets to zero instead, so choose it only for readers you know.
@@ -39,68 +43,142 @@ def to_nir(
     """
     if soft not in ("graph", "metadata"):
         raise InputError(f"to_nir: soft must be 'graph' or 'metadata', got {soft!r}")
-    if not 0 < dt < float("inf"):
-        raise InputError(f"to_nir: dt must be a positive number of seconds, got {dt}")
+    if not (isinstance(dt, (int, float)) and 0 < dt < float("inf")):
+        raise InputError(f"to_nir: dt must be a positive number of seconds, got {dt!r}")
+    if not isinstance(sample, Tensor):
+        raise InputError(f"to_nir: sample must be an input tensor [T, B, ...], got {type(sample).__name__}")
     nir = require("nir", "nir")
-    layers = plan(net, sample)
+    layers = plan(net, sample).layers
     writer = _Writer(nir, dt, soft, tuple(sample.shape[2:]))
-    for layer in layers:
-        writer.layer(layer)
-    graph = writer.finish()
+    for number, layer in enumerate(layers):
+        writer.layer(number, layer)
+    graph = writer.finish(len(layers) - 1)
     if path is not None:
-        nir.write(str(path), graph)
+        _write(nir, Path(path), graph)
     return graph
+
+
+def _write(nir: Any, path: Path, graph: Any) -> None:
+    """Replace the file at `path`; on any failure the file that was there stays."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"to_nir: {path} is there and is no file; give the name of one")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            nir.write(str(temporary), graph)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:
+        # h5py reports a full disk as a RuntimeError at times.
+        raise InputError(
+            f"to_nir: {path} could not be written ({error}). Give a file in a folder that is there, with free space"
+        ) from error
 
 
 class _Writer:
     def __init__(self, nir: Any, dt: float, soft: str, shape: tuple[int, ...]) -> None:
-        self.nir, self.dt, self.soft, self.shape = nir, dt, soft, shape
+        self.nir, self.dt, self.soft = nir, dt, soft
         self.nodes: dict[str, Any] = {"input": nir.Input(np.array(shape))}
         self.edges: list[tuple[str, str]] = []
-        self.last = "input"
+        # What sends the spikes of a source, and in which shape.
+        self.senders: dict[int, tuple[str, tuple[int, ...]]] = {INPUT: ("input", shape)}
 
-    def add(self, name: str, node: Any) -> None:
-        self.nodes[name] = node
-        self.edges.append((self.last, name))
-        self.last = name
-
-    def layer(self, layer: FloatLayer) -> None:
+    def layer(self, number: int, layer: FloatLayer) -> None:
+        """The neurons of a layer, behind the nodes of their inputs."""
         # "/" would be a folder of the HDF5 file.
-        name, synapses, nir = layer.name.replace("/", "_"), layer.synapses, self.nir
-        rows = layer.bias.reshape(len(synapses.weight), -1)[:, 0]
-        weight, bias = exact(synapses.weight), exact(rows)
-        if synapses.kind == "conv":
-            if self.shape != synapses.in_shape:
-                raise ExportError(f"layer {layer.name}: NIR cannot unflatten {self.shape} to {synapses.in_shape}")
-            geometry = (synapses.stride, synapses.padding, synapses.dilation)
-            self.add(f"{name}_conv", nir.Conv2d(synapses.in_shape[1:], weight, *geometry, synapses.groups, bias))
-            self.shape = synapses.out_shape
-            kernel = weight.shape[2:]
-            if kernel[0] != kernel[1]:
-                # nir 1.0.8 infers the shape of the output from the height of the kernel alone.
-                self.nodes[self.last].output_type = {"output": np.array(self.shape)}
-        else:
-            if len(self.shape) > 1:
-                self.add(f"{name}_flatten", nir.Flatten({"input": np.array(self.shape)}, start_dim=0))
-            self.add(f"{name}_linear", nir.Affine(weight, bias) if rows.any() else nir.Linear(weight))
-            self.shape = (synapses.n_out,)
-        self.neuron(name, layer)
+        name = layer.name.replace("/", "_")
+        shape = self._neuron_shape(layer)
+        entry, spikes = self._neuron(name, layer, shape)
+        self.senders[number] = (spikes, shape)
+        bias = layer.bias
+        for place, projection in enumerate(layer.inputs):
+            own = name if len(layer.inputs) == 1 else f"{name}_{place}"
+            sender = self.senders[number if projection.source == SELF else projection.source]
+            self._synapses(own, layer, projection.synapses, bias, sender, shape, entry)
+            # Once is enough.
+            bias = np.zeros_like(bias)
 
-    def neuron(self, name: str, layer: FloatLayer) -> None:
+    def _neuron_shape(self, layer: FloatLayer) -> tuple[int, ...]:
+        kinds = {projection.synapses.kind for projection in layer.inputs}
+        if "conv" in kinds and kinds != {"conv"} and len(layer.shape) > 1:
+            raise ExportError(
+                f"layer {layer.name}: NIR has no node that makes an image of single synapses, which it has beside a "
+                "convolution. Use strided convolutions in place of pooling and upsampling with other borders"
+            )
+        # What comes out of Linear is flat.
+        return layer.shape if kinds == {"conv"} else (len(layer.bias),)
+
+    def _synapses(
+        self,
+        name: str,
+        layer: FloatLayer,
+        synapses: Synapses,
+        bias: Array,
+        sender: tuple[str, tuple[int, ...]],
+        shape: tuple[int, ...],
+        entry: str,
+    ) -> None:
+        nir, (last, sent) = self.nir, sender
+        if synapses.kind == "conv":
+            if sent != synapses.in_shape:
+                raise ExportError(f"layer {layer.name}: NIR cannot unflatten {sent} to {synapses.in_shape}")
+            rows = bias.reshape(synapses.rows, -1)
+            if not (rows == rows[:, :1]).all():
+                raise ExportError(
+                    f"layer {layer.name}: its bias differs inside a channel, which NIR's Conv2d has no place for. Put "
+                    "batch normalisation behind convolutions, not in front of them"
+                )
+            weight = exact(synapses.weight)
+            geometry = (synapses.stride, synapses.padding, synapses.dilation, synapses.groups)
+            last = self._add(
+                f"{name}_conv", nir.Conv2d(synapses.in_shape[1:], weight, *geometry, exact(rows[:, 0])), last
+            )
+            size = synapses.n_out // synapses.rows
+            images = (synapses.rows, *synapses.image)
+            # nir 1.0.8 infers both from a kernel that is square, in one group.
+            node = self.nodes[last]
+            node.input_type = {"input": np.array(synapses.in_shape)}
+            node.output_type = {"output": np.array(images)}
+            if len(shape) == 1 and size > 1:
+                last = self._add(f"{name}_flat", nir.Flatten({"input": np.array(images)}, start_dim=0), last)
+        else:
+            if synapses.n_in * synapses.n_out > MATRIX_MAX:
+                raise ExportError(
+                    f"layer {layer.name}: {synapses.n_in:,} x {synapses.n_out:,} weights, most of them 0, are too many "
+                    "for a NIR Linear, which has no sparse form. Use strided convolutions in place of pooling"
+                )
+            if len(sent) > 1:
+                last = self._add(f"{name}_flatten", nir.Flatten({"input": np.array(sent)}, start_dim=0), last)
+            weight = exact(_matrix(synapses))
+            node = nir.Affine(weight, exact(bias)) if bias.any() else nir.Linear(weight)
+            last = self._add(f"{name}_linear", node, last)
+        self.edges.append((last, entry))
+
+    def _add(self, name: str, node: Any, last: str | None = None) -> str:
+        """Put a node behind another, under its name or, where that is taken, one like it."""
+        while name in self.nodes or name == "output":
+            name += "_"
+        self.nodes[name] = node
+        if last is not None:
+            self.edges.append((last, name))
+        return name
+
+    def _neuron(self, name: str, layer: FloatLayer, shape: tuple[int, ...]) -> tuple[str, str]:
+        """Add the neuron and return the nodes that its input goes to and that its spikes come from."""
         nir, dt = self.nir, self.dt
-        beta, threshold, quantum = (
-            values.reshape(self.shape) for values in (layer.beta, layer.threshold, layer.quantum)
-        )
-        leaky = bool((beta < 1).all())
-        if not leaky and (beta < 1).any():
-            raise ExportError(f"layer {layer.name}: some of its neurons have beta = 1, and NIR's LIF none; make it < 1")
-        tau = dt / (1 - beta) if leaky else np.ones_like(beta)
-        zero, gain = np.zeros_like(beta), tau / dt
+        if layer.rho is not None or layer.period:
+            raise ExportError(
+                f"layer {layer.name}: NIR has no neuron with an adaptive threshold or a refractory period; use sk.LIF"
+            )
+        beta, threshold, quantum = (values.reshape(shape) for values in (layer.beta, layer.threshold, layer.quantum))
         notes: dict[str, Any] = {"spikekit": "1", "dt": dt, "beta": beta}
+        tau, gain, leaky = self._constants(layer, beta)
+        zero = np.zeros_like(beta)
         integrator = nir.LI(tau, gain, zero, metadata=notes) if leaky else nir.I(gain, metadata=notes)
         if not layer.fires:
-            self.add(name, integrator)
-            return
+            only = self._add(name, integrator)
+            return self._current(name, layer, shape, only), only
         notes |= {"reset": layer.reset, "threshold": threshold, "inclusive": int(layer.inclusive)}
         level = threshold
         if layer.inclusive:
@@ -114,21 +192,52 @@ class _Writer:
                 if leaky
                 else nir.IF(gain, level, zero, metadata=notes)
             )
-            self.add(name, node)
-            return
-        self.add(f"{name}_membrane", integrator)
-        self.add(name, nir.Threshold(level, metadata=notes))
+            only = self._add(name, node)
+            return self._current(name, layer, shape, only), only
+        membrane = self._add(f"{name}_membrane", integrator)
+        spikes = self._add(name, nir.Threshold(level, metadata=notes), membrane)
         if layer.reset == "soft":
-            self.nodes[f"{name}_reset"] = nir.Scale(-beta * quantum)
-            self.edges += [(name, f"{name}_reset"), (f"{name}_reset", f"{name}_membrane")]
+            self.edges.append((self._add(f"{name}_reset", nir.Scale(-beta * quantum), spikes), membrane))
+        return self._current(name, layer, shape, membrane), spikes
 
-    def finish(self) -> Any:
-        self.add("output", self.nir.Output(np.array(self.shape)))
+    def _current(self, name: str, layer: FloatLayer, shape: tuple[int, ...], entry: str) -> str:
+        """The synaptic current in front of `entry`, where the layer keeps one: a leaky integrator of its own."""
+        if layer.alpha is None:
+            return entry
+        alpha = layer.alpha.reshape(shape)
+        tau, gain, leaky = self._constants(layer, alpha)
+        notes = {"spikekit": "1", "dt": self.dt, "beta": alpha}
+        node = self.nir.LI(tau, gain, np.zeros_like(tau), metadata=notes) if leaky else self.nir.I(gain, metadata=notes)
+        current = self._add(f"{name}_current", node)
+        self.edges.append((current, entry))
+        return current
+
+    def _constants(self, layer: FloatLayer, keep: Array) -> tuple[Array, Array, bool]:
+        """Time constant and gain of a decay, and whether there is one."""
+        leaky = bool((keep < 1).all())
+        if not leaky and (keep < 1).any():
+            raise ExportError(f"layer {layer.name}: some of its neurons have beta = 1, and NIR's LIF none; make it < 1")
+        tau = self.dt / (1 - keep) if leaky else np.ones_like(keep)
+        return tau, tau / self.dt, leaky
+
+    def finish(self, last: int) -> Any:
+        name, shape = self.senders[last]
+        self.nodes["output"] = self.nir.Output(np.array(shape))
+        self.edges.append((name, "output"))
         return self.nir.NIRGraph(self.nodes, self.edges, type_check=self._checks())
 
     def _checks(self) -> bool:
-        kernels = [n.weight.shape[2:] for n in self.nodes.values() if isinstance(n, self.nir.Conv2d)]
-        return all(height == width for height, width in kernels)
+        convs = [node for node in self.nodes.values() if isinstance(node, self.nir.Conv2d)]
+        return all(conv.groups == 1 and conv.weight.shape[2] == conv.weight.shape[3] for conv in convs)
+
+
+def _matrix(synapses: Synapses) -> Array:
+    if synapses.kind == "dense":
+        return synapses.weight
+    matrix = np.zeros((synapses.n_out, synapses.n_in))
+    post, pre, values = synapses.connections
+    matrix[post, pre] = values
+    return matrix
 
 
 def exact(values: Array) -> Array:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from spikekit.errors import ExportError
-from spikekit.interop.assemble import Chain, copied, flatten, peer, plain
+from spikekit.interop.assemble import Chain
+from spikekit.interop.peers import copied, flatten, peer, unhooked
 from spikekit.sequential import Sequential
 from spikekit.surrogate import Surrogate
 
@@ -26,7 +27,7 @@ def from_norse(net: nn.Module | Sequence[nn.Module], *, surrogate: Surrogate | N
     Raises ExportError with the layer and the reason where the equations differ, InputError without norse.
     """
     norse = peer("norse.torch")
-    layers = [net] if not isinstance(net, (nn.Sequential, Sequence)) else _layers(norse, net)
+    layers = [layer for _, layer in _layers(norse, net)]
     pairs: list[tuple[str, Any]] = [(str(index), layer) for index, layer in enumerate(layers)]
     over_time = any(type(layer).__name__ in (*_OVER_TIME, "Lift") for _, layer in pairs)
     chain = Chain(surrogate)
@@ -36,26 +37,30 @@ def from_norse(net: nn.Module | Sequence[nn.Module], *, surrogate: Surrogate | N
         if ours and _OVER_TIME.get(kind, kind) in _CELLS:
             _neuron(where, _OVER_TIME.get(kind, kind), layer, chain)
         elif ours and kind == "Lift":
-            chain.add(copied(plain(where, layer.lifted_module)))
+            chain.add(copied(where, layer.lifted_module))
         elif isinstance(layer, nn.Flatten) and over_time:
             if 0 <= layer.start_dim < 2:
                 raise ExportError(f"{where} joins time and batch; use nn.Flatten(2)")
             chain.add(nn.Flatten(layer.start_dim - (layer.start_dim > 0), layer.end_dim - (layer.end_dim > 0)))
         else:
-            chain.add(copied(plain(where, layer)))
-    return chain.sequential()
+            chain.add(copied(where, layer))
+    return chain.sequential(any(layer.training for layer in layers))
 
 
-def _layers(norse: Any, net: Any) -> list[nn.Module]:
-    found: list[nn.Module] = []
-    for child in net:
-        inner = isinstance(child, norse.SequentialState) or type(child) is nn.Sequential
-        found += _layers(norse, child) if inner else [layer for _, layer in flatten(child)]
-    return found
+def _layers(norse: Any, net: Any) -> list[tuple[str, nn.Module]]:
+    """The layers of a chain; a SequentialState is one with a forward of its own."""
+    if isinstance(net, norse.SequentialState):
+        unhooked(type(net).__name__, net)
+        net = list(net)
+    if isinstance(net, Sequence) and not isinstance(net, str):
+        return [pair for child in net for pair in _layers(norse, child)]
+    found = flatten(net)
+    return found if [layer for _, layer in found] == [net] else [p for _, child in found for p in _layers(norse, child)]
 
 
 def _neuron(where: str, kind: str, layer: Any, chain: Chain) -> None:
     p = layer.p
+    unhooked(where, layer)
     if kind == "IAFCell":
         # It starts at v_reset, so that this is its rest.
         chain.fire(where, beta=torch.ones(()), threshold=_value(p.v_th) - _value(p.v_reset), reset="hard")
@@ -68,15 +73,16 @@ def _neuron(where: str, kind: str, layer: Any, chain: Chain) -> None:
         if bool((leak != 0).any()):
             raise ExportError(f"{where} leaks to v_leak = {leak}; our LI leaks to 0")
         if alpha is not None:
-            chain.integrate(alpha)
-        chain.integrate(beta)
+            chain.integrate(where, alpha)
+        chain.integrate(where, beta)
         return
-    method = getattr(getattr(p, "reset_method", None), "__name__", "reset_value")
-    if method not in ("reset_value", "reset_subtract"):
-        raise ExportError(f"{where} resets by {method}; we read reset_value and reset_subtract")
-    if method == "reset_value" and bool((_value(p.v_reset) != leak).any()):
+    resets = peer("norse.torch.functional.reset")
+    method = getattr(p, "reset_method", resets.reset_value)
+    if method not in (resets.reset_value, resets.reset_subtract):
+        raise ExportError(f"{where} resets by {method}; we read norse's own reset_value and reset_subtract")
+    soft = method is resets.reset_subtract
+    if not soft and bool((_value(p.v_reset) != leak).any()):
         raise ExportError(f"{where} resets to {p.v_reset} and rests at {p.v_leak}; ours resets to its rest")
-    soft = method == "reset_subtract"
     # It subtracts v_th, wherever its rest is.
     quantum = _value(p.v_th) if soft else None
     threshold = _value(p.v_th) - leak

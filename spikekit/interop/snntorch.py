@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from spikekit.errors import ExportError
-from spikekit.interop.assemble import Chain, compact, copied, flatten, peer, plain
+from spikekit.interop.assemble import Chain
+from spikekit.interop.peers import copied, flatten, peer, unhooked
 from spikekit.neurons import RecurrentLIF
 from spikekit.sequential import Sequential
 from spikekit.surrogate import Surrogate
 
 _RESETS = {"subtract": "soft", "zero": "hard", "none": "none"}
+_FUNCTIONS = {"_base_sub": "subtract", "_base_zero": "zero", "_base_int": "none"}
 
 
 def from_snntorch(net: nn.Module | Sequence[nn.Module], *, surrogate: Surrogate | None = None) -> Sequential:
@@ -29,14 +31,14 @@ def from_snntorch(net: nn.Module | Sequence[nn.Module], *, surrogate: Surrogate 
     Raises ExportError with the layer and the reason where the equations differ, InputError without snntorch.
     """
     snn = peer("snntorch")
-    chain = Chain(surrogate)
-    for name, layer in flatten(net):
+    chain, layers = Chain(surrogate), flatten(net)
+    for name, layer in layers:
         where = f"layer {name} ({type(layer).__name__})"
         if isinstance(layer, snn.SpikingNeuron):
             _neuron(snn, where, layer, chain, surrogate)
         else:
-            chain.add(copied(plain(where, layer)))
-    return chain.sequential()
+            chain.add(copied(where, layer))
+    return chain.sequential(any(layer.training for _, layer in layers))
 
 
 def _neuron(snn: Any, where: str, layer: Any, chain: Chain, surrogate: Surrogate | None) -> None:
@@ -50,7 +52,8 @@ def _neuron(snn: Any, where: str, layer: Any, chain: Chain, surrogate: Surrogate
     ):
         if used:
             raise ExportError(f"{where} uses {what}, which our neurons do not have; train without it")
-    reset = _RESETS[layer.reset_mechanism]
+    unhooked(where, layer)
+    reset, inclusive = _reset(where, layer), _inclusive(where, layer)
     beta, threshold = layer.beta.detach().clamp(0, 1), layer.threshold.detach()
     if reset == "hard" and layer.reset_delay and type(layer) is not snn.Leaky:
         raise ExportError(
@@ -66,25 +69,59 @@ def _neuron(snn: Any, where: str, layer: Any, chain: Chain, surrogate: Surrogate
         raise ExportError(f"{where} has beta = 0 and a reset that comes a step late; ours comes before the decay")
     quantum = None
     if reset == "soft":
-        beta, threshold = torch.broadcast_tensors(beta, threshold)
+        try:
+            beta, threshold = torch.broadcast_tensors(beta, threshold)
+        except RuntimeError as error:
+            raise ExportError(f"{where}: its beta and its threshold do not fit together ({error})") from error
         quantum = threshold / beta
     if type(layer) is snn.RLeaky:
-        chain.add(_recurrent(where, layer, beta, threshold, reset, quantum, surrogate))
+        chain.add(_recurrent(where, layer, chain, beta, threshold, reset, inclusive, quantum, surrogate))
         return
     alpha = layer.alpha.detach().clamp(0, 1) if type(layer) is snn.Synaptic else None
-    chain.fire(where, beta=beta, threshold=threshold, reset=reset, quantum=quantum, alpha=alpha)
+    chain.fire(where, beta=beta, threshold=threshold, reset=reset, quantum=quantum, inclusive=inclusive, alpha=alpha)
+
+
+def _reset(where: str, layer: Any) -> str:
+    """The reset that it does: its function is chosen when it is made, whatever `reset_mechanism` is set to later."""
+    does = _FUNCTIONS.get(getattr(layer.state_function, "__name__", ""))
+    says = tuple(_RESETS)[int(layer.reset_mechanism_val)]
+    # With reset_delay the number is looked at by nothing.
+    if does is None or (does != says and not layer.reset_delay) or does != layer.reset_mechanism:
+        raise ExportError(
+            f"{where} was made with reset_mechanism={does!r} and says {layer.reset_mechanism!r} ({says!r}) now; "
+            "snnTorch does what it was made with. Make it anew with the reset that you mean"
+        )
+    return _RESETS[does]
+
+
+def _inclusive(where: str, layer: Any) -> bool:
+    """Whether it fires at its threshold too, asked of its spike function, which may be anybody's."""
+    margins = torch.tensor([-1.0, -1e-3, 0.0, 1e-3, 1.0]).to(layer.threshold)
+    try:
+        fired = [float(value) for value in layer.spike_grad(margins)]
+    except Exception as error:
+        raise ExportError(f"{where}: its spike_grad could not be asked when it fires ({error})") from error
+    if fired not in ([0, 0, 0, 1, 1], [0, 0, 1, 1, 1]):
+        raise ExportError(
+            f"{where}: its spike_grad gives {fired} at {margins.tolist()} above the threshold; our spikes are 0 or 1, "
+            "and 1 above it"
+        )
+    return fired[2] == 1
 
 
 def _recurrent(
     where: str,
     layer: Any,
+    chain: Chain,
     beta: Tensor,
     threshold: Tensor,
     reset: str,
+    inclusive: bool,
     quantum: Tensor | None,
     surrogate: Surrogate | None,
 ) -> RecurrentLIF:
     linear = layer.recurrent
+    unhooked(f"{where}: recurrent", linear)
     if isinstance(linear, nn.Linear):
         weight, bias = linear.weight.detach(), linear.bias
     elif not layer.all_to_all and layer.V.ndim == 1 and layer.V.numel() > 1:
@@ -93,11 +130,12 @@ def _recurrent(
         raise ExportError(f"{where}: we read all_to_all with linear_features, or V with one value a neuron")
     neuron = RecurrentLIF(
         len(weight),
-        compact(beta),
-        compact(threshold),
+        chain.place(where, "decay", beta),
+        chain.place(where, "threshold", threshold),
         reset,
         bias=bias is not None,
-        reset_quantum=None if quantum is None else compact(quantum),
+        reset_quantum=None if quantum is None else chain.place(where, "reset", quantum),
+        inclusive=inclusive,
         surrogate=surrogate,
         detach_reset=True,
     ).to(weight)

@@ -41,8 +41,9 @@ class DSR(Rule):
 
     The network: LIF and IF with soft reset, all of one beta, close to 1 (HLOP: T = 20, beta = exp(-0.05)). With a
     threshold of half the quantum (threshold=0.5, reset_quantum=1; the authors' LIF has 0.3) rates are rounded to the
-    nearest instead of down. LI of any beta; its map is its gain for a constant drive. Refused: other neurons and resets, MPBN,
-    a learned beta, layers that are not given the whole sequence at once, `sk.checkpoint_time`, compiled networks.
+    nearest instead of down. LI of any beta; its map is its gain for a constant drive. Refused: other neurons and
+    resets, MPBN, a learned beta, layers that are not given the whole sequence at once, `sk.checkpoint_time`, compiled
+    networks.
     """
 
     def __call__(

@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -76,7 +75,8 @@ class OTTT(Rule):
             raise InputError("OTTT: every_step=True needs update=..., which is called after every step")
         traces = Traces(self, net, listen)
         state: State | None = None
-        outputs, total = [], x.new_zeros((), dtype=state_dtype(x.dtype))
+        outputs: Tensor | None = None
+        total = x.new_zeros((), dtype=state_dtype(x.dtype))
         with passing(net, traces, "OTTT"):
             for t, x_t in enumerate(x.split(1)):
                 output, state = traces.step(x_t, state)
@@ -84,12 +84,15 @@ class OTTT(Rule):
                 value = self._loss(loss, output, f" of step {t}")
                 (value / len(x)).backward()
                 total += value.detach() / len(x)
-                outputs.append(output.detach())
+                if outputs is None:
+                    # One piece: many small ones that stay would keep the heap from being used again.
+                    outputs = output.new_empty((len(x), *output.shape[1:]))
+                outputs[t] = output.detach()[0]
                 if self.every_step and update is not None:
                     update()
         if not self.every_step and update is not None:
             update()
-        return Result(total, torch.cat(outputs))
+        return Result(total, cast(Tensor, outputs))
 
 
 class Traces(Pass):

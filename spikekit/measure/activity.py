@@ -23,9 +23,10 @@ from spikekit.state import active
 class LayerActivity:
     """What one spiking layer did while it was measured.
 
-    name: its path in the network. kind: its class. spikes: their total number. neuron_steps: neurons x time
-    steps x samples. neurons: neurons of one sample, and dead_neurons: how many of them never fired; both None
-    when the layer did not run, or ran on inputs of several sizes, where a neuron has no identity.
+    name: its path in the network. kind: its class. spikes: their number; a graded one counts once, whatever it
+    carries. neuron_steps: neurons x time steps x samples. neurons: neurons of one sample, and dead_neurons: how many
+    of them never fired; both None when the layer did not run, or ran on inputs of several sizes, where a neuron has
+    no identity.
     """
 
     name: str
@@ -55,7 +56,7 @@ class _Counter:
         self.total: Tensor | None = None
 
     def add(self, spikes: Tensor) -> None:
-        # Spikes are 0 or 1, so a float32 sum is exact up to 2^24 steps x samples in one call.
+        # Of 0 and 1: a float32 sum is exact up to 2^24 steps x samples in one call.
         counts = spikes.sum(dim=(0, 1), dtype=torch.float32)
         self.neuron_steps += spikes.numel()
         if self.total is None and self.per_neuron is None:
@@ -113,11 +114,15 @@ class ActivityMeter:
         self._handles.clear()
 
     def _hook(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        graded = self._layers[name].graded
+
         def count(module: nn.Module, inputs: Any, spikes: Tensor) -> None:
             session = active()
             # sk.checkpoint_time runs the network twice, and its spikes are those of the first time.
             if session is None or not session.again:
-                self._counters[name].add(spikes.detach())
+                spikes = spikes.detach()
+                # A graded spike is one message, whatever it carries.
+                self._counters[name].add(spikes != 0 if graded else spikes)
 
         # A graph break: traced, the counters would be constants, and every call would compile anew.
         disabled: Callable[[nn.Module, Any, Tensor], None] = torch.compiler.disable(count)

@@ -30,6 +30,9 @@ class Neuron(nn.Module):
     spiking: ClassVar[bool] = True
     """Its output is spikes."""
 
+    graded: ClassVar[bool] = False
+    """Its spikes carry a number of either sign: what is not zero is one spike."""
+
     records: ClassVar[tuple[str, ...]] = ("drive", "membrane", "spikes")
     """What `sk.record` can ask of it."""
 

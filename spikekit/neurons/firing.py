@@ -19,7 +19,7 @@ RESETS = {"soft": "soft", "hard": "hard", "none": "none", "subtract": "soft", "z
 
 
 class FiringNeuron(Neuron):
-    """Base of LIF, CUBALIF and RecurrentLIF, which say what their arguments mean.
+    """Base of LIF, CUBALIF, RecurrentLIF, ALIF and RefractoryLIF, which say what their arguments mean.
 
     parameters: name -> value of all that may be learned.
     """

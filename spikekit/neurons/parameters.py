@@ -1,7 +1,8 @@
 """Neuron parameters: fixed or learnable, one for all neurons, one a channel, or one a neuron.
 
 A learnable parameter is stored unconstrained and read through a map that cannot leave the legal range, so that no
-optimiser step needs clamping: a decay (alpha, beta) is sigmoid(beta_raw) in (0, 1), threshold = exp(threshold_raw) > 0.
+optimiser step needs clamping: a decay (alpha, beta, rho) is sigmoid(beta_raw) in (0, 1), what is positive (threshold,
+step) is exp(threshold_raw) > 0, and a bias, which has no range, is bias_raw itself.
 """
 
 from __future__ import annotations
@@ -13,15 +14,22 @@ from torch import Tensor, nn
 
 from spikekit.errors import InputError
 
-DECAYS = ("alpha", "beta")
+DECAYS = ("alpha", "beta", "rho")
 _POSITIVE = ("threshold", "reset_quantum")
-RANGES = dict.fromkeys(DECAYS, "between 0 and 1") | dict.fromkeys(_POSITIVE, "greater than 0")
+RANGES = {
+    **dict.fromkeys(DECAYS, "between 0 and 1"),
+    **dict.fromkeys(_POSITIVE, "greater than 0"),
+    "step": "0 or greater",
+    "bias": "finite",
+}
 
 
 def _legal(name: str, value: Tensor) -> bool:
     if not bool(torch.isfinite(value).all()):
         return False
-    return bool(((value >= 0) & (value <= 1)).all()) if name in DECAYS else bool((value > 0).all())
+    if name in DECAYS:
+        return bool(((value >= 0) & (value <= 1)).all())
+    return name == "bias" or bool((value >= 0 if name == "step" else value > 0).all())
 
 
 def add_parameter(module: nn.Module, name: str, value: float | Tensor, learn: bool) -> None:
@@ -44,7 +52,12 @@ def add_parameter(module: nn.Module, name: str, value: float | Tensor, learn: bo
             f"{type(module).__name__}: a learnable {name} must start strictly between 0 and 1, got {value}; "
             "at 0 or 1 the sigmoid that keeps it legal has no gradient"
         )
-    raw = torch.logit(tensor) if name in DECAYS else torch.log(tensor)
+    if name == "step" and not bool((tensor > 0).all()):
+        raise InputError(
+            f"{type(module).__name__}: a learnable step must start above 0, got {value}; the exponential that keeps it "
+            "legal never reaches 0"
+        )
+    raw = tensor if name == "bias" else torch.logit(tensor) if name in DECAYS else torch.log(tensor)
     module.register_parameter(f"{name}_raw", nn.Parameter(raw))
 
 
@@ -54,7 +67,7 @@ def read_parameter(module: nn.Module, name: str) -> Tensor:
     raw = module._parameters.get(f"{name}_raw")
     if raw is None:
         return cast(Tensor, module._buffers[name])
-    return torch.sigmoid(raw) if name in DECAYS else torch.exp(raw)
+    return raw if name == "bias" else torch.sigmoid(raw) if name in DECAYS else torch.exp(raw)
 
 
 def broadcast(module: nn.Module, name: str, value: Tensor, x: Tensor) -> Tensor:

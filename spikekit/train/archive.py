@@ -70,7 +70,7 @@ def read_archive(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(
             f"{path}: not a readable safetensors file, probably cut short or damaged ({error}). "
-            "Use an older copy, or start again with resume=False"
+            "Use an older copy, or start again with resume=False (--fresh)"
         ) from error
     if metadata.get("format") != FORMAT:
         raise CheckpointError(

@@ -208,7 +208,7 @@ class FitLoop:
         kept = (
             "nothing was saved: the Trainer has no run_dir"
             if self._last is None
-            else f"saved to {self._last}; the same fit() with resume=True goes on from there"
+            else f"saved to {self._last}; the same command, or fit() with resume=True, goes on from there"
         )
         text = f"training interrupted in {self.state.position}; {kept}"
         self.progress.note(text)

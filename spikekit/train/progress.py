@@ -216,5 +216,5 @@ def duration(seconds: float) -> str:
 def resumed(epochs: int, epoch: int, batch: int) -> str:
     """Where a run goes on."""
     if epoch >= epochs:
-        return f"all {epochs} epochs are done already; resume=False starts again"
+        return f"all {epochs} epochs are done already; resume=False (--fresh) starts again"
     return f"going on after epoch {epoch}/{epochs}" + (f" and {batch} batches" if batch else "")

@@ -102,7 +102,7 @@ class TrainingState:
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(
                 f"{path}: does not hold a training run that can be continued here ({error!r}). "
-                "Start again with resume=False, or take its weights with load_weights"
+                "Start again with resume=False (--fresh), or take its weights with load_weights"
             ) from error
 
     def start_epoch_counts(self) -> None:
@@ -130,5 +130,5 @@ def _check_settings(path: Path, before: Any, now: Any, name: str = "") -> None:
     elif before != now:
         raise CheckpointError(
             f"{path}: this run was started with {name} = {before!r} and cannot go on with {now!r}. "
-            "Keep the setting, choose another run_dir, or start again with resume=False"
+            "Keep the setting, choose another run_dir (--out), or start again with resume=False (--fresh)"
         )

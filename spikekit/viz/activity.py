@@ -42,10 +42,12 @@ def events(frames: Tensor, ax: Axes | None = None) -> Axes:
 def raster(spikes: Tensor, ax: Axes | None = None) -> Axes:
     """Spikes [T, ...] of one recording: time step along x, neuron (flattened) along y, a dark cell for a spike.
 
+    A graded spike is dark whatever number it carries.
+
     Where several neurons share a row of pixels, the shade is the part of them that fires.
     """
     ax = ax or new_axes()
-    flat = spikes.flatten(1).T.cpu().float().numpy()
+    flat = (spikes.flatten(1) != 0).T.cpu().float().numpy()
     ax.imshow(flat, aspect="auto", origin="lower", cmap="binary", vmin=0, vmax=1, interpolation="antialiased")
     ax.set(xlabel="time step", ylabel="neuron")
     return ax

@@ -28,6 +28,13 @@ NEURONS = [
     sk.CUBALIF(0.0, 1.0, reset="hard", learn="threshold"),
     sk.RecurrentLIF(3),
     sk.RecurrentLIF(3, reset="hard", bias=True, inclusive=True),
+    sk.ALIF(),
+    sk.ALIF(1.0, rho=1.0, step=0.0, reset="hard"),
+    sk.SigmaDelta(0.5),
+    sk.SigmaDelta(0.5, bias=1.0, activation="none", learn="bias"),
+    sk.RefractoryLIF(0),
+    # Never held in these tests: a drive that is lost may be anything.
+    sk.RefractoryLIF(2, threshold=99.0, reset="hard"),
 ]
 each_neuron = pytest.mark.parametrize("neuron", NEURONS, ids=str)
 

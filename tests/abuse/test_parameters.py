@@ -31,7 +31,7 @@ def test_features(features):
         sk.RecurrentLIF(features)
 
 
-@pytest.mark.parametrize("neuron", [sk.LIF, sk.LI, sk.CUBALIF, recurrent])
+@pytest.mark.parametrize("neuron", [sk.LIF, sk.LI, sk.CUBALIF, recurrent, sk.ALIF])
 @pytest.mark.parametrize("learn", [(), ("beta",)])
 @pytest.mark.parametrize("beta", [-0.1, 1.1, NAN, INF, torch.tensor([0.5, 1.5]), torch.tensor([0.5, NAN])], ids=str)
 def test_beta(neuron, learn, beta):
@@ -39,7 +39,7 @@ def test_beta(neuron, learn, beta):
         neuron(beta=beta, learn=learn)
 
 
-@pytest.mark.parametrize("neuron", [sk.LIF, sk.IF, sk.CUBALIF, recurrent])
+@pytest.mark.parametrize("neuron", [sk.LIF, sk.IF, sk.CUBALIF, recurrent, sk.ALIF])
 @pytest.mark.parametrize("learn", [(), ("threshold",)])
 @pytest.mark.parametrize(
     "threshold", [0, 0.0, -1.0, NAN, INF, torch.tensor([1.0, -1.0]), torch.tensor([1.0, NAN])], ids=str
@@ -118,3 +118,42 @@ def test_unknown_learn():
 def test_not_a_surrogate(surrogate):
     with pytest.raises(InputError, match=r"^LIF: surrogate must be one of spikekit.surrogate.*ATan\(2\.0\)"):
         sk.LIF(surrogate=surrogate)
+
+
+@pytest.mark.parametrize("learn", [(), ("step",)])
+@pytest.mark.parametrize("step", [-0.1, NAN, INF, torch.tensor([0.5, -0.5])], ids=str)
+def test_step(learn, step):
+    with pytest.raises(InputError, match=r"^ALIF: step must be 0 or greater, got "):
+        sk.ALIF(step=step, learn=learn)
+
+
+@pytest.mark.parametrize("rho", [-0.1, 1.1, NAN], ids=str)
+def test_rho(rho):
+    with pytest.raises(InputError, match=r"^ALIF: rho must be between 0 and 1, got "):
+        sk.ALIF(rho=rho)
+
+
+def test_what_an_adaptive_threshold_learns():
+    with pytest.raises(InputError, match=r"^ALIF: a learnable step must start above 0, got 0; the exponential"):
+        sk.ALIF(step=0, learn="step")
+    with pytest.raises(InputError, match=r"^ALIF: cannot learn \['tau'\]; choose 'beta', 'threshold', 'rho', 'step'"):
+        sk.ALIF(learn="tau")
+
+
+@pytest.mark.parametrize("period", [-1, 2.0, True, None, "3", 2**24 + 1, torch.tensor(3)], ids=str)
+def test_period(period):
+    with pytest.raises(
+        InputError, match=r"^RefractoryLIF: period must be a whole number of steps from 0 to 2\^24, got "
+    ):
+        sk.RefractoryLIF(period)
+
+
+def test_sigma_delta():
+    with pytest.raises(InputError, match=r"^SigmaDelta: threshold must be greater than 0, got 0"):
+        sk.SigmaDelta(0)
+    with pytest.raises(InputError, match=r"^SigmaDelta: bias must be finite, got nan"):
+        sk.SigmaDelta(1.0, bias=NAN)
+    with pytest.raises(InputError, match=r"^SigmaDelta: unknown activation 'ReLU'; choose 'relu' or 'none'"):
+        sk.SigmaDelta(1.0, activation="ReLU")
+    with pytest.raises(InputError, match=r"^SigmaDelta: cannot learn \['threshold'\]; choose 'bias'"):
+        sk.SigmaDelta(1.0, learn="threshold")

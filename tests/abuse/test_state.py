@@ -110,7 +110,14 @@ def test_not_an_entry(net, x, state, entry, found):
 
 
 @pytest.mark.parametrize(
-    ("neuron", "names"), [(sk.CUBALIF(), ("i", "v")), (sk.RecurrentLIF(3), ("v", "s"))], ids=["current", "recurrent"]
+    ("neuron", "names"),
+    [
+        (sk.CUBALIF(), ("i", "v")),
+        (sk.RecurrentLIF(3), ("v", "s")),
+        (sk.ALIF(), ("v", "a")),
+        (sk.RefractoryLIF(2), ("v", "r")),
+    ],
+    ids=["current", "recurrent", "adaptive", "refractory"],
 )
 def test_of_a_plain_lif_in_a_neuron_with_two_states(neuron, names, x):
     _, plain = sk.run(sk.LIF(), x)

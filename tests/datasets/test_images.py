@@ -67,6 +67,9 @@ DAMAGES = {
     "no sound gzip": only("train-labels", lambda content: b"<!doctype html>"),
     "not hold bytes with 3 axes": only("train-images", lambda content: gzip.compress(idx(np.zeros(3)))),
     "its head says": only("train-labels", lambda content: gzip.compress(gzip.decompress(content)[:-1])),
+    r"its head says \[4294967295, 4294967295, 4\]": only(
+        "train-images", lambda content: gzip.compress(bytes((0, 0, 8, 3)) + b"\xff" * 8 + bytes((0, 0, 0, 4)))
+    ),
     "7 images, .* 5 labels": only("train-labels", lambda content: gzip.compress(idx(np.zeros(5)))),
     "another data set": only("train-images", lambda content: gzip.compress(idx(np.zeros((7, 32, 32))))),
     "labels to 61: another data set": only("train-labels", lambda content: gzip.compress(idx(np.full(7, 61)))),
@@ -118,12 +121,39 @@ def test_bad_archives_are_named(tmp_path):
     with pytest.raises(InputError, match=r"CIFAR-10 \(JPEG\): .*cifar10_jpeg.tar.xz is not there"):
         CIFAR10JPEG("train", tmp_path)
     pack(tmp_path, [("train/cat/0.jpg", jpeg("red", (30, 32)))])
-    with pytest.raises(InputError, match=r"train/cat/0.jpg has the shape \(32, 30, 3\)"):
+    with pytest.raises(InputError, match=r"train/cat/0.jpg has 30 x 32 pixels, .* Fetch"):
         CIFAR10JPEG("train", tmp_path)
     with pytest.raises(InputError, match="holds no test/<class>"):
         CIFAR10JPEG("test", tmp_path)
     (tmp_path / "CIFAR10-jpeg/cifar10_jpeg.tar.xz").write_bytes(lzma.compress(b"nothing")[:-9])
     with pytest.raises(InputError, match="is damaged"):
+        CIFAR10JPEG("train", tmp_path)
+
+
+def headed(width, height):
+    """A JPEG whose head says another size than it has."""
+    content = bytearray(jpeg("red"))
+    at = content.find(b"\xff\xc0")
+    content[at + 5 : at + 9] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("train/dog/1.jpg", lambda: jpeg("red")[:300], "is no sound picture"),
+        ("train/dog/1.jpg", lambda: b"", "is no sound picture"),
+        ("train/dog/1.jpg", lambda: b"a text", "is no sound picture"),
+        ("train/dog/1.jpg", lambda: headed(60000, 60000), "is no sound picture"),
+        ("train/dog/1.jpg", lambda: headed(12000, 12000), "has 12000 x 12000 pixels"),
+        ("train/lion/1.jpg", lambda: jpeg("red"), "is of no class of CIFAR-10"),
+        ("train/cat/0.jpg", lambda: jpeg("red"), "is there twice"),
+    ],
+    ids=["cut", "empty", "text", "huge", "large", "lion", "twice"],
+)
+def test_a_damaged_picture_is_named(tmp_path, name, content, message):
+    pack(tmp_path, [("train/cat/0.jpg", jpeg("red")), (name, content())])
+    with pytest.raises(InputError, match=rf"cifar10_jpeg.tar.xz: {name} {message}.* Fetch the archive again"):
         CIFAR10JPEG("train", tmp_path)
 
 

@@ -91,7 +91,10 @@ def test_cutout_paints_a_square_in_each_picture():
     [
         (lambda: RandomCrop(-1), "RandomCrop: padding"),
         (lambda: RandomFlip(1.5), "RandomFlip: p"),
+        (lambda: RandomFlip("half"), "RandomFlip: p"),
         (lambda: Cutout(0), "Cutout: size"),
+        (lambda: Cutout(4, "grey"), "Cutout: fill"),
+        (lambda: Cutout(4, (0.1, 0.2, 0.3))(torch.zeros(1, 1, 8, 8)), "fill has 3 numbers, images have 1 channels"),
     ],
 )
 def test_bad_settings_are_refused(make, message):

@@ -12,7 +12,6 @@ from torch import nn
 import spikekit as sk
 from spikekit.errors import ExportError
 from spikekit.export import LoihiNet, to_loihi
-from spikekit.export import plan as planning
 from spikekit.export.float_run import run_plan
 from spikekit.export.plan import plan
 from tests.export.nets import frames
@@ -50,7 +49,7 @@ def normalised(reset="soft", shape=6, seed=2, **settings):
 @pytest.mark.parametrize("folded", [False, True])
 def test_the_plan_fires_the_spikes_of_the_network(reset, shape, inclusive, folded):
     net, x = normalised(reset, shape, inclusive=inclusive).double(), frames().double()
-    layers = plan(sk.fold(net) if folded else net, x)
+    layers = plan(sk.fold(net) if folded else net, x).layers
     traces = run_plan(layers, x)
     with torch.no_grad():
         y, seen = sk.record(net, x)
@@ -60,7 +59,7 @@ def test_the_plan_fires_the_spikes_of_the_network(reset, shape, inclusive, folde
     torch.testing.assert_close(traces[2].membranes, y, rtol=1e-9, atol=1e-9)
     assert all((layer.threshold > 0).all() for layer in layers)
     assert bool((layers[0].quantum < 0).any()) == (reset == "soft")
-    assert layers[0].synapses.kind == ("conv" if shape == 6 else "dense")
+    assert layers[0].inputs[0].synapses.kind == ("conv" if shape == 6 else "sparse")
 
 
 @pytest.mark.parametrize("backend", ["lava-fixed", "lava-float"])
@@ -85,8 +84,8 @@ def test_the_fold_and_the_network_are_one_chip():
     net = normalised()
     ours, folded = (to_loihi(each, frames()) for each in (net, sk.fold(net)))
     for a, b in zip(ours.layers, folded.layers, strict=True):
-        assert a.synapses.kind == b.synapses.kind
-        assert np.abs(a.synapses.weight - b.synapses.weight).max() <= 2
+        assert a.inputs[0].synapses.kind == b.inputs[0].synapses.kind
+        assert np.abs(a.inputs[0].synapses.weight - b.inputs[0].synapses.weight).max() <= 2
         assert np.array_equal(np.sign(a.quantum), np.sign(b.quantum))
 
 
@@ -94,7 +93,7 @@ def test_other_options_of_fold_export_too():
     net = normalised().double()
     x = frames().double()
     for folded in (sk.fold(net, negative="negate"), sk.fold(net, negative="negate", threshold="common")):
-        traces = run_plan(plan(folded, x), x)
+        traces = run_plan(plan(folded, x).layers, x)
         with torch.no_grad():
             _, seen = sk.record(net, x)
         assert torch.equal(traces[0].spikes, seen["2.spikes"].flatten(2))
@@ -121,14 +120,21 @@ def test_files_keep_signs_and_quanta(tmp_path):
     assert (again.layers[0].quantum < 0).any()
 
 
-def test_a_threshold_that_is_not_positive_is_refused():
-    net = normalised()
+@pytest.mark.parametrize("reset", RESETS)
+def test_neurons_that_fire_from_rest(reset, worker):
+    """A bias of the norm above the threshold: the folded threshold is below 0."""
+    net = normalised(reset)
     net[2].norm.weight.data[4] = 1.0
     net[2].norm.bias.data[4] = 3.0
-    for each in (net, sk.fold(net)):
-        message = r"layer 2: the threshold of channel 4 is -.*16 neurons that fire from rest.*smaller bias"
-        with pytest.raises(ExportError, match=message):
-            to_loihi(each, frames())
+    chip = to_loihi(net, frames())
+    assert (chip.layers[0].threshold.reshape(6, -1)[4] < 0).all()
+    assert (chip.layers[0].threshold > 0).any()
+    assert chip.trace(torch.zeros(3, 1, 2, 8, 7))[0].spikes[0, 0].reshape(6, -1)[4].all()
+    for backend in ("lava-fixed", "lava-float"):
+        proof = chip.verify(frames(batch=3, seed=7), backend, python=worker)
+        assert proof.identical, str(proof)
+    with pytest.raises(ExportError, match=r"layer 2: neuron 64 fires from rest, at -.*one of 16.*thresholds='neuron'"):
+        to_loihi(net, frames(), thresholds="group")
 
 
 def test_what_cannot_be_folded_is_refused():
@@ -140,12 +146,6 @@ def test_what_cannot_be_folded_is_refused():
     net[2].norm.train()
     with pytest.raises(ExportError, match=r"layer 2: MPBN\(6\) is in train mode"):
         to_loihi(net, frames())
-
-
-def test_both_signs_in_a_channel_of_a_large_convolution_are_refused(monkeypatch):
-    monkeypatch.setattr(planning, "DENSE_MAX", 1000)
-    with pytest.raises(ExportError, match=r"layer 2: .*both signs inside a channel.*96 x 112.*positive=True"):
-        to_loihi(normalised(shape=(6, 4, 4)), frames())
 
 
 class OwnNorm(sk.MPBN):

@@ -13,39 +13,54 @@ from spikekit.export.integer import run_integers
 from spikekit.export.lava import LavaJob, LavaResult
 from spikekit.export.plan import FloatLayer
 from spikekit.export.quantise import IntegerLayer
-from spikekit.export.synapses import Synapses
+from spikekit.export.synapses import Projection, Synapses
 from spikekit.export.verify import compare
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
-def synapses(layer):
-    matrix = np.zeros(layer.shape, layer.values.dtype)
-    matrix[layer.rows, layer.cols] = layer.values
-    return Synapses("dense", matrix, layer.shape[1:], layer.shape[:1])
+def inputs(layer):
+    """The same synapses, as matrices."""
+    found = []
+    for each in layer.inputs:
+        matrix = np.zeros((layer.n, each.n_in), each.values.dtype)
+        matrix[each.rows, each.cols] = each.values
+        synapses = Synapses("dense", matrix, (each.n_in,), (layer.n,))
+        found.append(Projection(each.source, synapses, each.weight_exp - min(e.weight_exp for e in layer.inputs)))
+    return tuple(found)
 
 
 def integer_layer(layer):
     return IntegerLayer(
         name=layer.name,
-        synapses=synapses(layer),
-        exponent=layer.weight_exp,
-        scale=np.ones(layer.shape[0]),
+        inputs=inputs(layer),
+        exponent=min(each.weight_exp for each in layer.inputs),
+        scale=np.ones(layer.n),
         bias_mantissa=layer.bias.copy(),
         bias_exponent=np.zeros_like(layer.bias),
+        current_decay=copied(layer.current_decay),
         decay=layer.decay.copy(),
         threshold=layer.threshold.copy(),
         quantum=layer.quantum.copy(),
         reset=layer.reset,
         inclusive=layer.inclusive,
         fires=layer.fires,
+        adapt_decay=copied(layer.adapt_decay),
+        adapt_step=copied(layer.adapt_step),
+        period=layer.period,
     )
+
+
+def copied(values):
+    # torch takes no read-only arrays.
+    return None if values is None else values.copy()
 
 
 def float_layer(layer):
     return FloatLayer(
-        layer.name, synapses(layer), layer.bias.copy(), layer.decay.copy(), layer.threshold.copy(),
-        layer.quantum.copy(), layer.reset, layer.inclusive, layer.fires,
+        layer.name, inputs(layer), layer.bias.copy(), copied(layer.current_decay), layer.decay.copy(),
+        layer.threshold.copy(), layer.quantum.copy(), layer.reset, layer.inclusive, layer.fires,
+        copied(layer.adapt_decay), copied(layer.adapt_step), layer.period,
     )  # fmt: skip
 
 

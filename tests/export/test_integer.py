@@ -11,20 +11,21 @@ from hypothesis import strategies as st
 from spikekit.errors import ExportError
 from spikekit.export.integer import run_integers
 from spikekit.export.quantise import IntegerLayer
-from spikekit.export.synapses import Synapses
+from spikekit.export.synapses import INPUT, Projection, Synapses
 
 
-def random_layer(rng, n_in, n_out, reset, *, fires=True, exponent=2, big=False):
+def random_layer(rng, n_in, n_out, reset, *, source=INPUT, fires=True, exponent=2, big=False):
     def integers(low, high):
         return rng.integers(low, high, n_out)
 
     return IntegerLayer(
         name="random",
-        synapses=Synapses("dense", rng.integers(-127, 128, (n_out, n_in)) * 2, (n_in,), (n_out,)),
+        inputs=(Projection(source, Synapses("dense", rng.integers(-127, 128, (n_out, n_in)) * 2, (n_in,), (n_out,))),),
         exponent=exponent,
         scale=np.ones(n_out),
         bias_mantissa=integers(-4095, 4096),
         bias_exponent=integers(0, 8),
+        current_decay=None,
         decay=integers(0, 4096),
         threshold=integers(1, 2**17 if big else 3000),
         quantum=integers(-(2**23) + 1, 2**23) if big else integers(1, 2**18),
@@ -38,7 +39,7 @@ def by_hand(layer, spikes):
     """One sample, one neuron and one step at a time, in Python's own integers."""
     steps, n_out = len(spikes), len(layer.threshold)
     out, last = np.zeros((steps, n_out), bool), np.zeros(n_out, np.int64)
-    weight = layer.synapses.weight
+    weight = layer.inputs[0].synapses.weight
     for i in range(n_out):
         v = 0
         for t in range(steps):
@@ -72,7 +73,7 @@ def test_equals_integer_arithmetic_by_hand(seed, reset, exponent, fires, big):
     rng = np.random.default_rng(seed)
     layers = [
         random_layer(rng, 40, 5, reset, exponent=exponent, big=big),
-        random_layer(rng, 5, 3, reset, exponent=exponent, fires=fires, big=big),
+        random_layer(rng, 5, 3, reset, source=0, exponent=exponent, fires=fires, big=big),
     ]
     x = rng.random((8, 3, 40)) < 0.7
     traces = run_integers(layers, torch.from_numpy(x).float())
@@ -88,7 +89,8 @@ def test_equals_integer_arithmetic_by_hand(seed, reset, exponent, fires, big):
 def test_currents_wrap_and_membranes_saturate():
     layer = random_layer(np.random.default_rng(0), 40, 1, "none", exponent=7)
     wide = Synapses("dense", np.full((1, 40), 254), (40,), (1,))
-    layer = IntegerLayer(**{**vars(layer), "synapses": wide, "fires": False, "bias_mantissa": np.zeros(1, np.int64)})
+    nothing = np.zeros(1, np.int64)
+    layer = replace(layer, inputs=(Projection(INPUT, wide),), fires=False, bias_mantissa=nothing)
     u = 254 * 40 << 13
     one = run_integers([layer], torch.ones(1, 1, 40))[0]
     assert u > 2**24
@@ -98,7 +100,7 @@ def test_currents_wrap_and_membranes_saturate():
 def test_a_sum_that_lava_would_lose_is_refused():
     layer = random_layer(np.random.default_rng(0), 40, 1, "soft", exponent=7)
     wide = Synapses("dense", np.full((1, 40), 254), (40,), (1,))
-    layer = IntegerLayer(**{**vars(layer), "synapses": wide})
+    layer = replace(layer, inputs=(Projection(INPUT, wide),))
     with pytest.raises(ExportError, match=r"layer random: .*beyond 2\^25"):
         run_integers([layer], torch.full((1, 1, 40), 26.0))
 
@@ -120,7 +122,7 @@ def test_large_counts_that_cancel_are_summed_exactly(sign):
     layer = random_layer(np.random.default_rng(0), 2, 1, "none", fires=False, exponent=0)
     layer = replace(
         layer,
-        synapses=Synapses("dense", np.array([[250, -254]]), (2,), (1,)),
+        inputs=(Projection(INPUT, Synapses("dense", np.array([[250, -254]]), (2,), (1,))),),
         bias_mantissa=np.zeros(1, np.int64),
     )
     counts = sign * torch.tensor([[[254 * 1001 + 1, 250 * 1001]]], dtype=torch.float32)

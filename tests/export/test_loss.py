@@ -6,7 +6,10 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+import spikekit as sk
+from spikekit.errors import InputError
 from spikekit.export import LoihiNet, qat, quantisation_loss, to_loihi
 from spikekit.export.tables import loss_table
 from tests.export.nets import conv_net, frames
@@ -20,7 +23,8 @@ def changed(chip, index, **fields):
 
 def scaled(layer, factor):
     """The layer with its weights multiplied, which its scale then misstates."""
-    return {"synapses": layer.synapses.with_weight(layer.synapses.weight * factor)}
+    (only,) = layer.inputs
+    return {"inputs": (replace(only, synapses=only.synapses.with_weight(only.synapses.weight * factor)),)}
 
 
 def test_every_figure_by_hand():
@@ -28,11 +32,11 @@ def test_every_figure_by_hand():
     loss = quantisation_loss(chip, x)
     integer, exact = chip.trace(x), chip.trace_float(x)
     for row, layer, plan, trace, wanted in zip(loss.layers, chip.layers, chip.plan, integer, exact, strict=True):
-        float_weight = plan.synapses.weight.reshape(len(plan.synapses.weight), -1)
-        weight = layer.synapses.weight.reshape(float_weight.shape) / layer.row_scale[:, None]
+        float_weight = plan.inputs[0].synapses.weight.reshape(len(plan.inputs[0].synapses.weight), -1)
+        weight = layer.inputs[0].synapses.weight.reshape(float_weight.shape) / layer.row_scale(layer.inputs[0])[:, None]
         error = np.sqrt(np.square(weight - float_weight).sum() / np.square(float_weight).sum())
         assert row.weight_error == pytest.approx(error)
-        beyond = np.rint(np.abs(float_weight) * layer.row_scale[:, None] / 16) > 15
+        beyond = np.rint(np.abs(float_weight) * layer.row_scale(layer.inputs[0])[:, None] / 16) > 15
         assert row.clipped_weights == beyond.sum()
         assert (row.weight_bits, row.wrapped, row.saturated) == (5, 0, 0)
         differs = trace.spikes != wanted.spikes.bool()
@@ -73,7 +77,7 @@ def test_wraps_and_saturation_are_counted():
     layer = chip.layers[0]
     loud = 40 * torch.ones(4, 2, 2, 8, 7)
     row = quantisation_loss(chip, loud).layers[0]
-    sums = layer.synapses.apply(loud.flatten(0, 1).flatten(1).double()).long() << (layer.exponent + 6)
+    sums = layer.inputs[0].synapses.apply(loud.flatten(0, 1).flatten(1).double()).long() << (layer.exponent + 6)
     assert row.wrapped == int(((sums > 2**23) | (sums <= -(2**23))).sum()) > 0
     assert row.saturated == int((chip.trace(loud)[0].membranes.abs() == 2**23 - 1).sum()) > 0
 
@@ -81,7 +85,7 @@ def test_wraps_and_saturation_are_counted():
 def test_clipped_weights_are_counted():
     learner = qat(conv_net(), frames(), weight_bits=8)
     with torch.no_grad():
-        learner.layers[1].weight[2, :5] = 100.0
+        learner.layers[1].weights[0][2, :5] = 100.0
     rows = quantisation_loss(to_loihi(learner, frames()), frames()).layers
     assert rows[1].clipped_weights == 5
     assert rows[2].clipped_weights == 0
@@ -104,3 +108,19 @@ def test_it_is_plain_data_and_a_table():
     assert "output error alone" in text
     assert text.splitlines()[-1] == str(loss)
     assert len({len(line) for line in text.splitlines()[1:5]}) == 1
+
+
+def test_rows_that_an_outlier_wipes_out_are_counted():
+    """One threshold for all: the row with large weights sets the scale of every other."""
+    torch.manual_seed(0)
+    net = sk.Sequential(nn.Flatten(), nn.Linear(112, 30), sk.LIF(0.9, 0.5), nn.Linear(30, 2), sk.LI()).eval()
+    net[1].weight.data[0] *= 1000
+    losses = [
+        quantisation_loss(to_loihi(net, frames(), thresholds=kind), frames()).layers[0] for kind in ("layer", "neuron")
+    ]
+    assert [loss.lost_rows for loss in losses] == [29, 0]
+
+
+def test_it_is_of_an_exported_network():
+    with pytest.raises(InputError, match=r"give what to_loihi made, got QATNetwork"):
+        quantisation_loss(qat(conv_net(), frames()), frames())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -104,8 +105,9 @@ def test_calibration_is_checked():
 
 def test_a_plan_that_misreads_the_network_is_not_exported(monkeypatch):
     def misread(net, sample):
-        layers = plan(net, sample)
-        return (*layers[:-1], replace(layers[-1], bias=layers[-1].bias + 0.01))
+        found = plan(net, sample)
+        *layers, last = found.layers
+        return replace(found, layers=(*layers, replace(last, bias=last.bias + 0.01)))
 
     monkeypatch.setattr("spikekit.export.network.plan", misread)
     with pytest.raises(ExportError, match="the plan does not repeat the network: outputs differ by up to"):
@@ -137,8 +139,8 @@ def test_reports_add_up(chip):
     rows = layer_reports(chip, x)
     spikes = chip.trace(x)
     assert [row.neurons for row in rows] == [64, 12, 3]
-    assert rows[2].synapses == np.count_nonzero(chip.layers[2].synapses.weight)
-    matrix = torch.from_numpy(chip.layers[2].synapses.weight != 0).double()
+    assert rows[2].synapses == np.count_nonzero(chip.layers[2].inputs[0].synapses.weight)
+    matrix = torch.from_numpy(chip.layers[2].inputs[0].synapses.weight != 0).double()
     by_hand = (spikes[1].spikes.double() @ matrix.T).sum() / x.shape[1]
     assert rows[2].synaptic_operations == pytest.approx(float(by_hand))
     assert rows[0].firing_rate == pytest.approx(float(spikes[0].spikes.double().mean()))
@@ -160,8 +162,11 @@ def test_a_layer_with_groups_of_channels_is_simulated():
     net = sk.Sequential(nn.Conv2d(2, 4, 3, groups=2), sk.LIF(0.8, 0.5), nn.Flatten(), nn.Linear(120, 2), sk.LI()).eval()
     chip = to_loihi(net, frames())
     x = frames(seed=2)
-    weight = chip.layers[0].synapses.dense().weight
-    sums = torch.from_numpy(weight).double() @ x.flatten(2).double().flatten(0, 1).t()
+    synapses = chip.layers[0].inputs[0].synapses
+    weight = np.zeros((synapses.n_out, synapses.n_in))
+    post, pre, values = synapses.connections
+    weight[post, pre] = values
+    sums = torch.from_numpy(weight) @ x.flatten(2).double().flatten(0, 1).t()
     spikes = chip.trace(x)[0].spikes
     first = (sums.t().unflatten(0, x.shape[:2])[0] * 2.0 ** (chip.layers[0].exponent + 6)) + torch.from_numpy(
         chip.layers[0].bias
@@ -169,15 +174,14 @@ def test_a_layer_with_groups_of_channels_is_simulated():
     assert torch.equal(spikes[0], first > torch.from_numpy(chip.layers[0].threshold << 6))
 
 
-def test_a_file_from_before_there_were_fewer_bits_loads(chip, tmp_path):
+def test_a_file_of_another_format_says_so(chip, tmp_path):
     path = chip.save(tmp_path / "net.npz")
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
-    meta = json.loads(str(arrays["meta"]))
-    for layer in meta["layers"]:
-        assert layer.pop("weight_bits") == 8
-    np.savez(path, **{**arrays, "meta": np.array(json.dumps(meta))})
-    assert [layer.weight_bits for layer in LoihiNet.load(path).layers] == [8, 8, 8]
+    meta = json.loads(str(arrays["meta"])) | {"format": "spikekit.LoihiNet/1"}
+    np.savez(path, **arrays | {"meta": np.array(json.dumps(meta))})
+    with pytest.raises(ExportError, match=r"net.npz: format 'spikekit.LoihiNet/1' is not .*export the network again"):
+        LoihiNet.load(path)
 
 
 @pytest.mark.parametrize("path", ["reference", "torch"])
@@ -196,3 +200,39 @@ def test_without_kernels_the_numbers_are_the_same(chip, path, monkeypatch):
 def test_spikes_of_any_type_are_the_same_spikes(chip, dtype):
     x = frames(batch=4, seed=8)
     assert torch.equal(chip.simulate(x.to(dtype)), chip.simulate(x))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"notes": {"a": torch.ones(1)}}, "notes must be plain JSON values"),
+        ({"thresholds": ["neuron"]}, "thresholds must be one of"),
+        ({"thresholds": ""}, "thresholds must be one of"),
+        ({"weight_bits": 4.0}, "weight_bits must be a whole number"),
+        ({"headroom": "2"}, "headroom must be a number"),
+    ],
+)
+def test_settings_of_another_kind_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        to_loihi(conv_net(), frames(), **settings)
+
+
+def test_calibration_of_fractions_or_another_width_is_named():
+    with pytest.raises(InputError, match="to_loihi: calibration: the input holds fractions"):
+        to_loihi(conv_net(), frames() * 0.5)
+    net = sk.Sequential(nn.Flatten(), nn.Linear(20, 3), sk.LI()).eval()
+    with pytest.raises(ExportError, match=r"layer 1 \(Linear\) takes 20 features and sees the shape \(112,\)"):
+        to_loihi(net, frames())
+
+
+def test_damaged_files_are_named(chip, tmp_path):
+    path = chip.save(tmp_path / "net.npz")
+    whole = bytearray(path.read_bytes())
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for at in torch.randint(len(whole), (3,), generator=generator).tolist():
+            damaged[at] ^= 0xFF
+        path.write_bytes(damaged)
+        with suppress(ExportError):
+            LoihiNet.load(path)

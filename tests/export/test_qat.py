@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import spikekit as sk
-from spikekit.errors import ExportError, InputError, StateError
+from spikekit.errors import CheckpointError, ExportError, InputError, StateError
 from spikekit.export import qat, to_loihi
 from tests.export.nets import conv_net, frames
 
@@ -47,7 +47,10 @@ def test_what_was_trained_is_what_is_exported(seed, reset, inclusive, bits, thre
     before = to_loihi(learner, calibration)
     learn(learner, calibration)
     chip = to_loihi(learner, calibration)
-    assert any((a.synapses.weight != b.synapses.weight).any() for a, b in zip(before.layers, chip.layers, strict=True))
+    assert any(
+        (a.inputs[0].synapses.weight != b.inputs[0].synapses.weight).any()
+        for a, b in zip(before.layers, chip.layers, strict=True)
+    )
     output, recorded = sk.record(learner, other)
     assert torch.equal(output, chip.simulate(other))
     traces = chip.trace(other)
@@ -78,7 +81,7 @@ def test_before_training_it_is_the_export_of_the_same_settings(bits):
     chip, same = to_loihi(net, x, **settings), to_loihi(qat(net, x, **settings), x)
     for a, b in zip(chip.layers, same.layers, strict=True):
         # Weights go through float32 once.
-        assert (a.synapses.weight != b.synapses.weight).mean() < 0.01
+        assert (a.inputs[0].synapses.weight != b.inputs[0].synapses.weight).mean() < 0.01
         assert np.array_equal(a.scale, b.scale)
         assert np.array_equal(a.threshold, b.threshold)
 
@@ -98,7 +101,7 @@ def test_the_plan_of_the_export_holds_the_trained_weights():
     learn(learner, x)
     chip = to_loihi(learner, x)
     for layer, plan in zip(learner.layers, chip.plan, strict=True):
-        assert np.array_equal(plan.synapses.weight.astype(np.float32), layer.weight.detach().numpy())
+        assert np.array_equal(plan.inputs[0].synapses.weight.astype(np.float32), layer.weights[0].detach().numpy())
     assert [plan.name for plan in chip.plan] == ["2", "6", "8"]
 
 
@@ -164,7 +167,7 @@ def test_it_learns_in_four_bits():
 
 def test_what_it_refuses():
     x = frames()
-    with pytest.raises(InputError, match="qat: calibration must be a tensor"):
+    with pytest.raises(InputError, match="qat: calibration must be"):
         qat(conv_net(), torch.ones(3))
     with pytest.raises(InputError, match="fractions"):
         qat(conv_net(), x * 0.5)
@@ -181,7 +184,7 @@ def test_what_it_refuses():
     with pytest.raises(StateError, match="starts at rest"):
         sk.run(learner, x, state)
     with torch.no_grad():
-        learner.layers[1].weight[0, 0] = torch.nan
+        learner.layers[1].weights[0][0, 0] = torch.nan
     with pytest.raises(InputError, match="QATLayer 6: its weight holds NaN"):
         learner(x)
 
@@ -197,3 +200,19 @@ def test_settings_of_the_layers_are_those_of_the_neurons():
     chosen = qat(net, x, surrogate=sk.surrogate.Sigmoid()).layers
     assert all(layer._surrogate == sk.surrogate.Sigmoid() for layer in chosen)
     assert replace(first._chip).weight_bits == 4
+
+
+def test_a_checkpoint_of_other_bits_or_thresholds_is_refused(tmp_path):
+    """Buffers of the one with the weights of the other would be a third network."""
+    x = frames()
+    sk.train.save(qat(conv_net(), x, weight_bits=4), tmp_path / "net.safetensors")
+    sk.train.load_weights(qat(conv_net(), x, weight_bits=4), tmp_path / "net.safetensors")
+    for other in (qat(conv_net(), x, weight_bits=8), qat(conv_net(), x, weight_bits=4, thresholds="layer")):
+        with pytest.raises(CheckpointError, match=r"layers\.0.*weight_bits=4"):
+            sk.train.load_weights(other, tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize("headroom", [0, 0.5, -1, float("nan"), float("inf"), "2", True])
+def test_headroom_is_a_number_of_at_least_one(headroom):
+    with pytest.raises(InputError, match="qat: headroom must be a number of at least 1, got"):
+        qat(conv_net(), frames(), headroom=headroom)

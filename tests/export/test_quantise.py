@@ -30,7 +30,7 @@ def test_one_neuron_by_hand():
     # room for 2^6; the threshold fits 17 bits up to 2^8; the bias 0.25·508·64·2^6 = 520,192 fits 4,095·2^7.
     assert layer.scale[0] == 508
     assert layer.exponent == 6
-    assert layer.synapses.weight.tolist() == [[254]]
+    assert layer.inputs[0].synapses.weight.tolist() == [[254]]
     assert layer.threshold[0] == 508 * 64
     assert layer.quantum[0] == 508 * 64 * 64
     assert layer.bias[0] == 520_192 == layer.bias_mantissa[0] << layer.bias_exponent[0]
@@ -41,7 +41,7 @@ def test_every_row_fills_its_eight_bits_and_stays_in_range():
     x = frames()
     chip = to_loihi(conv_net(), x)
     for layer in chip.layers:
-        weight = layer.synapses.weight.reshape(len(layer.synapses.weight), -1)
+        weight = layer.inputs[0].synapses.weight.reshape(len(layer.inputs[0].synapses.weight), -1)
         assert (weight % 2 == 0).all()
         assert (np.abs(weight).max(1) >= 250).all()
         assert np.abs(weight).max() <= 254
@@ -64,7 +64,7 @@ def test_scaling_a_row_changes_no_integer():
     threshold[3] *= 8
     scaled[6] = sk.LIF(0.9, threshold)
     a, b = (to_loihi(n, frames()).layers[1] for n in (net, scaled))
-    assert np.array_equal(a.synapses.weight, b.synapses.weight)
+    assert np.array_equal(a.inputs[0].synapses.weight, b.inputs[0].synapses.weight)
     assert np.array_equal(a.threshold, b.threshold)
     assert np.array_equal(a.bias, b.bias)
 
@@ -127,7 +127,7 @@ def test_a_quantum_larger_than_every_state_still_fits():
 def test_fewer_bits_leave_multiples_within_the_range_of_lava(bits):
     for layer in to_loihi(conv_net(), frames(), weight_bits=bits).layers:
         step = 2 ** (9 - bits)
-        weight = layer.synapses.weight
+        weight = layer.inputs[0].synapses.weight
         assert layer.weight_bits == bits
         assert (weight % step == 0).all()
         # The fullest row reaches the end of its range, or does but for its states' sake.
@@ -155,7 +155,7 @@ def test_shared_thresholds_are_few_and_mean_the_same(thresholds, most, bits):
         # Rows are scaled to meet the level, so what is left is the rounding of the level itself.
         np.testing.assert_allclose(layer.threshold * 64 / layer.unit, exact.threshold, atol=32 / layer.unit.min())
         assert np.array_equal(layer.quantum, layer.threshold << 6)
-        assert np.abs(layer.synapses.weight).max() <= 256 - layer.weight_step
+        assert np.abs(layer.inputs[0].synapses.weight).max() <= 256 - layer.weight_step
     if thresholds == "neuron":
         assert len(np.unique(chip.layers[1].threshold)) > 16
 
@@ -178,8 +178,8 @@ def test_cutting_rounds_weights_better_and_clips_some():
     traces = run_plan(layers, frames())
 
     def error(chip, plan):
-        rows = chip.synapses.weight.reshape(len(chip.synapses.weight), -1) / chip.row_scale[:, None]
-        return np.square(rows - plan.synapses.weight.reshape(rows.shape)).sum()
+        rows = chip.inputs[0].synapses.by_row() / chip.row_scale(chip.inputs[0])[:, None]
+        return np.square(rows - plan.inputs[0].synapses.by_row()).sum()
 
     plain, cut = ([*map(error, quantise(layers, traces, weight_bits=4, cut=cut), layers)] for cut in (False, True))
     assert all(b <= a for a, b in zip(plain, cut, strict=True))
@@ -192,4 +192,4 @@ def test_eight_bits_of_one_row_by_hand_are_four_bits_of_the_same():
     layer = to_loihi(net, torch.ones(2, 1, 3), weight_bits=4).layers[0]
     # 224 / 0.7 = 320: 0.7 is 7 steps of 32, -0.26 is -2.6 and becomes -3, 0.04 is 0.4 and becomes 0.
     assert layer.scale[0] == pytest.approx(320)
-    assert layer.synapses.weight.tolist() == [[224, -96, 0]]
+    assert layer.inputs[0].synapses.weight.tolist() == [[224, -96, 0]]

@@ -8,7 +8,7 @@ import torch
 
 from spikekit.export.quantise import IntegerLayer
 from spikekit.export.straight import fire_straight, straight
-from spikekit.export.synapses import Synapses
+from spikekit.export.synapses import INPUT, Projection, Synapses
 from spikekit.ops.lif.reference import LIFRule, lif_reference
 from spikekit.surrogate import ATan, Sigmoid, Triangle
 
@@ -18,11 +18,12 @@ def layer(reset, inclusive, fires, exponent=1):
     n = 5
     return IntegerLayer(
         name="exact",
-        synapses=Synapses("dense", np.zeros((n, 1), np.int32), (1,), (n,)),
+        inputs=(Projection(INPUT, Synapses("dense", np.zeros((n, 1), np.int32), (1,), (n,))),),
         exponent=exponent,
         scale=np.array([50.0, 100.0, 75.0, 160.0, 64.0]),
         bias_mantissa=np.array([1024, -2048, 0, 512, 1024]),
         bias_exponent=np.zeros(n, np.int64),
+        current_decay=None,
         decay=np.array([2048, 1024, 0, 2048, 0]),
         threshold=np.array([64, 128, 96, 160, 64]),
         quantum=np.array([4096, 8192, 2048, 10240, -1024]),

@@ -107,3 +107,10 @@ def test_networks_that_do_not_match_are_refused():
         sk.verify_fold(nn.Linear(2, 2).eval(), torch.zeros(2, 1, 2))
     with pytest.raises(InputError, match="has no neuron '9', as the network has"):
         sk.verify_fold(net, frames(), sk.Sequential(*copy.deepcopy(sk.fold(net))[:8]).eval())
+
+
+def test_graded_spikes_beside_a_fold_are_left_alone():
+    net = sk.Sequential(nn.Linear(4, 6), sk.LIF(0.6, 0.5, norm=sk.MPBN(6)), nn.Linear(6, 3), sk.SigmaDelta(0.3))
+    net(torch.randn(6, 2, 4))
+    proof = sk.verify_fold(net.eval(), torch.randn(6, 2, 4))
+    assert [layer.name for layer in proof.layers] == ["1"]

@@ -12,15 +12,22 @@ from typing import Any
 
 import numpy as np
 
-from spikekit.export.lava import LavaJob, LavaLayer, run_job
+from spikekit.export.lava import LavaInput, LavaJob, LavaLayer, run_job
 
 HERE = Path(__file__).parent
 
 
-def layer(mode: str, name: str, weights: np.ndarray, rng: np.random.Generator, **given: Any) -> LavaLayer:
-    """A layer with these weights and other numbers for each neuron; `given` replaces fields."""
-    n = len(weights)
-    fields: dict[str, Any] = {"weight_exp": 0, "reset": "soft", "inclusive": True, "fires": True}
+def into(source: int, weights: np.ndarray, weight_exp: int = 0) -> LavaInput:
+    """The non-zero weights from a source."""
+    rows, cols = np.nonzero(weights)
+    return LavaInput(source, rows, cols, weights[rows, cols], weights.shape[1], weight_exp)
+
+
+def layer(
+    mode: str, name: str, inputs: tuple[LavaInput, ...], n: int, rng: np.random.Generator, **given: Any
+) -> LavaLayer:
+    """A layer of n neurons with other numbers for each; `given` replaces fields."""
+    fields: dict[str, Any] = {"name": name, "inputs": inputs, "reset": "soft", "inclusive": True, "fires": True}
     if mode == "fixed":
         fields |= {
             "decay": rng.choice([0, 205, 410, 2048, 4096], n),
@@ -35,9 +42,16 @@ def layer(mode: str, name: str, weights: np.ndarray, rng: np.random.Generator, *
             "threshold": rng.integers(1, 6, n) / 4,
             "quantum": rng.integers(1, 6, n) / 4,
         }
-    rows, cols = np.nonzero(weights)
-    fields |= {"name": name, "rows": rows, "cols": cols, "values": weights[rows, cols], "shape": weights.shape}
     return LavaLayer(**fields | given)
+
+
+def chain(mode: str, rng: np.random.Generator, *parts: tuple[str, np.ndarray, dict[str, Any]]) -> tuple[LavaLayer, ...]:
+    """One layer after another: name, weights and other fields of each."""
+    layers = []
+    for number, (name, weights, given) in enumerate(parts):
+        exponent = given.pop("weight_exp", 0)
+        layers.append(layer(mode, name, (into(number - 1, weights, exponent),), len(weights), rng, **given))
+    return tuple(layers)
 
 
 def dense(mode: str, rng: np.random.Generator, n_out: int, n_in: int) -> np.ndarray:
@@ -57,58 +71,78 @@ def convolution(rng: np.random.Generator, c_in: int, size: int, c_out: int, kern
     return matrix.reshape(c_out * out * out, c_in * size * size)
 
 
+def branching(mode: str, rng: np.random.Generator) -> LavaJob:
+    """A shortcut across two layers, an input used twice, a layer that hears itself, kept currents, a readout."""
+    adapts = {"adapt_decay": rng.integers(0, 4096, 8), "adapt_step": rng.integers(0, 9000, 8)}
+    if mode == "float":
+        adapts = {"adapt_decay": rng.choice([0.0, 0.5, 0.75], 8), "adapt_step": rng.integers(0, 4, 8) / 4}
+    own = {"current_decay": rng.integers(0, 4096, 10) if mode == "fixed" else rng.choice([0.0, 0.25, 0.5, 1.0], 10)}
+    straight, shift = (np.eye(12, dtype=int) * 20, 2) if mode == "fixed" else (np.eye(12) / 4, 0)
+    parts = (
+        layer(mode, "first", (into(-1, dense(mode, rng, 12, 10)),), 12, rng),
+        layer(mode, "current", (into(0, dense(mode, rng, 10, 12)),), 10, rng, reset="hard", **own),
+        layer(
+            mode, "joined", (into(1, dense(mode, rng, 12, 10)), into(0, straight, shift)), 12, rng,
+        ),
+        layer(mode, "heard", (into(2, dense(mode, rng, 8, 12)), into(-2, dense(mode, rng, 8, 8))), 8, rng),
+        layer(mode, "adapts", (into(3, dense(mode, rng, 8, 8)), into(1, dense(mode, rng, 8, 10))), 8, rng, **adapts),
+        layer(mode, "refractory", (into(4, dense(mode, rng, 8, 8)),), 8, rng, period=2),
+        layer(
+            mode, "readout", (into(5, dense(mode, rng, 3, 8)), into(-1, dense(mode, rng, 3, 10))), 3, rng,
+            fires=False, reset="none",
+        ),
+    )  # fmt: skip
+    return LavaJob(mode, parts, rng.random((4, 12, 10)) < 0.4)
+
+
 def jobs() -> dict[str, LavaJob]:
     """Each case by its name."""
     made = {}
     for mode in ("fixed", "float"):
         rng = np.random.default_rng(20)
-        made[f"{mode}_deep"] = LavaJob(
+        deep = chain(
             mode,
-            (
-                layer(mode, "soft_inclusive", dense(mode, rng, 16, 10), rng),
-                layer(mode, "soft_strict", dense(mode, rng, 14, 16), rng, inclusive=False),
-                layer(mode, "hard_strict", dense(mode, rng, 12, 14), rng, reset="hard", inclusive=False),
-                layer(mode, "readout", dense(mode, rng, 4, 12), rng, fires=False, reset="none"),
-            ),
-            rng.random((4, 12, 10)) < 0.4,
+            rng,
+            ("soft_inclusive", dense(mode, rng, 16, 10), {}),
+            ("soft_strict", dense(mode, rng, 14, 16), {"inclusive": False}),
+            ("hard_strict", dense(mode, rng, 12, 14), {"reset": "hard", "inclusive": False}),
+            ("readout", dense(mode, rng, 4, 12), {"fires": False, "reset": "none"}),
         )
-        made[f"{mode}_graded"] = LavaJob(
+        made[f"{mode}_deep"] = LavaJob(mode, deep, rng.random((4, 12, 10)) < 0.4)
+        graded = chain(
             mode,
-            (
-                layer(mode, "hard_inclusive", dense(mode, rng, 12, 8), rng, reset="hard"),
-                layer(mode, "none_inclusive", dense(mode, rng, 6, 12), rng, reset="none"),
-            ),
-            rng.integers(-2, 4, (3, 10, 8)),
-            input_bits=4,
+            rng,
+            ("hard_inclusive", dense(mode, rng, 12, 8), {"reset": "hard"}),
+            ("none_inclusive", dense(mode, rng, 6, 12), {"reset": "none"}),
         )
+        made[f"{mode}_graded"] = LavaJob(mode, graded, rng.integers(-2, 4, (3, 10, 8)), input_bits=4)
+        made[f"{mode}_branching"] = branching(mode, rng)
     rng = np.random.default_rng(21)
-    made["fixed_conv"] = LavaJob(
+    convolutions = chain(
         "fixed",
-        (
-            layer("fixed", "conv", convolution(rng, 2, 8, 4, 3, 1), rng, weight_exp=1),
-            layer("fixed", "conv_stride", convolution(rng, 4, 6, 4, 3, 2), rng),
-            layer("fixed", "fc", dense("fixed", rng, 5, 16), rng),
-        ),
-        rng.random((2, 8, 128)) < 0.2,
+        rng,
+        ("conv", convolution(rng, 2, 8, 4, 3, 1), {"weight_exp": 1}),
+        ("conv_stride", convolution(rng, 4, 6, 4, 3, 2), {}),
+        ("fc", dense("fixed", rng, 5, 16), {}),
     )
+    made["fixed_conv"] = LavaJob("fixed", convolutions, rng.random((2, 8, 128)) < 0.2)
     edges = np.vstack([np.full((2, 8), 128), np.full((2, 8), -128), rng.integers(-128, 128, (12, 8)) * 2])
     limit = {"threshold": np.full(16, 131071), "reset": "none"}
-    made["fixed_limits"] = LavaJob(
+    limits = chain(
         "fixed",
-        (
-            layer("fixed", "wrap", edges, rng, weight_exp=7, **limit),
-            layer("fixed", "after", dense("fixed", rng, 8, 16), rng, weight_exp=7, decay=np.zeros(8, np.int64)),
-        ),
-        np.concatenate([np.ones((1, 12, 8)), rng.random((2, 12, 8)) < 0.9]) > 0,
+        rng,
+        ("wrap", edges, {"weight_exp": 7, **limit}),
+        ("after", dense("fixed", rng, 8, 16), {"weight_exp": 7, "decay": np.zeros(8, np.int64)}),
     )
-    made["fixed_one_sign"] = LavaJob(
+    frames = np.concatenate([np.ones((1, 12, 8)), rng.random((2, 12, 8)) < 0.9]) > 0
+    made["fixed_limits"] = LavaJob("fixed", limits, frames)
+    one_sign = chain(
         "fixed",
-        (
-            layer("fixed", "positive", rng.integers(0, 256, (12, 8)), rng, bias=rng.integers(-9000, 0, 12)),
-            layer("fixed", "negative", -rng.integers(0, 256, (8, 12)), rng, bias=rng.integers(30000, 90000, 8)),
-        ),
-        rng.random((3, 10, 8)) < 0.3,
+        rng,
+        ("positive", rng.integers(0, 256, (12, 8)), {"bias": rng.integers(-9000, 0, 12)}),
+        ("negative", -rng.integers(0, 256, (8, 12)), {"bias": rng.integers(30000, 90000, 8)}),
     )
+    made["fixed_one_sign"] = LavaJob("fixed", one_sign, rng.random((3, 10, 8)) < 0.3)
     return made
 
 

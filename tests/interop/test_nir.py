@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,7 @@ from torch import nn
 
 import spikekit as sk
 from spikekit.errors import ExportError, InputError, MissingExtraError
-
-nir = pytest.importorskip("nir", reason="pip install 'spikekit[nir]'")
-GOLDEN = Path(__file__).parent / "golden"
+from tests.interop.graphs import GOLDEN, ends, graph_of, nir
 
 
 def chain(reset, inclusive=False, beta=0.9):
@@ -106,17 +104,6 @@ def test_norses_time_constants_are_noticed():
         sk.interop.from_nir(GOLDEN / "norse.nir", dt=1e-3, reset="hard")
 
 
-def graph_of(*nodes, edges=None):
-    named = {f"n{index}": node for index, node in enumerate(nodes)}
-    names = list(named)
-    edges = edges or list(itertools.pairwise(names))
-    return nir.NIRGraph(named, edges, type_check=False)
-
-
-def ends():
-    return nir.Input(np.array([2])), nir.Output(np.array([2]))
-
-
 def test_a_changed_threshold_is_not_overruled_by_the_metadata():
     net = sk.Sequential(nn.Linear(6, 8), sk.LIF(0.9, 0.5)).eval()
     graph = sk.interop.to_nir(net, torch.zeros(1, 1, 6))
@@ -158,6 +145,44 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "x.nir").write_bytes(b"no HDF5")
     with pytest.raises(ExportError, match="not a NIR file"):
         sk.interop.from_nir(tmp_path / "x.nir")
+
+
+@pytest.mark.parametrize("name", ["input", "output"])
+@torch.no_grad()
+def test_layers_may_be_called_as_nodes_are(name):
+    layers = {"fc": nn.Linear(2, 2), name: sk.LIF(), "b": nn.Linear(2, 2), "fc_linear": sk.LIF(), "c": nn.Linear(2, 2)}
+    layers |= {f"{name}_reset": sk.LIF(), "d": nn.Linear(2, 2), f"{name}_membrane": sk.LIF()}
+    net, x = sk.Sequential(OrderedDict(layers)).eval(), 9 * torch.rand(20, 3, 2)
+    assert torch.equal(sk.interop.from_nir(sk.interop.to_nir(net, x))(x), net(x))
+
+
+@torch.no_grad()
+def test_grouped_convolutions_are_written(tmp_path):
+    net = sk.Sequential(nn.Conv2d(2, 4, 3, groups=2), sk.LIF(0.8, 0.1)).eval()
+    x = spikes()
+    sk.interop.to_nir(net, x, tmp_path / "net.nir")
+    assert 0 < net(x).mean() < 1
+    assert torch.equal(sk.interop.from_nir(tmp_path / "net.nir")(x), net(x))
+
+
+def test_what_cannot_be_written_leaves_what_was_there(tmp_path, monkeypatch):
+    net, x = chain("soft"), spikes()
+    with pytest.raises(InputError, match="could not be written"):
+        sk.interop.to_nir(net, x, tmp_path / "absent" / "net.nir")
+    with pytest.raises(InputError, match="is no file"):
+        sk.interop.to_nir(net, x, tmp_path)
+    file = tmp_path / "net.nir"
+    file.write_bytes(b"before")
+
+    def full(path, graph):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(nir, "write", full)
+    with pytest.raises(InputError, match="No space left"):
+        sk.interop.to_nir(net, x, file)
+    assert file.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_the_missing_extra_is_named(monkeypatch):

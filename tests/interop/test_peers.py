@@ -7,6 +7,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import spikekit as sk
 from spikekit.errors import ExportError, InputError
@@ -94,6 +95,79 @@ def test_snntorch_network_with_layers_between():
     equal(sk.interop.from_snntorch(net)(x), torch.stack([net(step) for step in x]))
 
 
+def conv_net(neuron):
+    torch.manual_seed(0)
+    return [nn.Conv2d(2, 5, 3), neuron], 3 * torch.rand(30, 3, 2, 7, 7)
+
+
+SHAPES = [(5,), (5, 1), (5, 1, 1), (1, 5, 1, 1), (5, 5, 5), (1,)]
+
+
+@pytest.mark.parametrize("what", ["beta", "threshold"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@torch.no_grad()
+def test_snntorch_parameters_behind_a_convolution_are_those_of_the_last_axes(shape, what):
+    snn = load("snntorch")
+    torch.manual_seed(1)
+    values = 0.2 + 0.7 * torch.rand(shape)
+    net, x = conv_net(snn.Leaky(0.9, values) if what == "threshold" else snn.Leaky(values))
+    equal(sk.interop.from_snntorch(net)(x), torch.stack([net[1](net[0](step))[0] for step in x]))
+
+
+def test_snntorch_layers_used_twice_come_twice():
+    snn = load("snntorch")
+    torch.manual_seed(0)
+    fc, lif = nn.Linear(4, 4), snn.Leaky(0.9)
+    net = sk.interop.from_snntorch(nn.Sequential(fc, lif, fc, snn.Leaky(0.8)))
+    assert [type(layer).__name__ for layer in net] == ["Linear", "LIF", "Linear", "LIF"]
+
+
+def test_snntorch_resets_as_it_was_made():
+    snn = load("snntorch")
+    changed = snn.Leaky(0.9)
+    changed.reset_mechanism = "zero"
+    with pytest.raises(ExportError, match="made with reset_mechanism='subtract'"):
+        sk.interop.from_snntorch(changed)
+
+
+@torch.no_grad()
+def test_snntorch_spike_functions_of_ones_own_are_asked():
+    snn = load("snntorch")
+    torch.manual_seed(0)
+    x = 0.25 * torch.randint(0, 3, (40, 3, 4))
+    at = snn.Leaky(1.0, 0.5, spike_grad=lambda margin: (margin >= 0).to(margin))
+    equal(sk.interop.from_snntorch(at)(x), unroll_snntorch(at, x))
+    with pytest.raises(ExportError, match="spikes are 0 or 1"):
+        sk.interop.from_snntorch(snn.Leaky(0.9, spike_grad=lambda margin: 2 * (margin > 0).to(margin)))
+    with pytest.raises(ExportError, match="could not be asked"):
+        sk.interop.from_snntorch(snn.Leaky(0.9, spike_grad=lambda a, b: a))
+
+
+@pytest.mark.parametrize("library", ["snntorch", "norse.torch"])
+def test_hooks_and_what_is_no_layer_are_refused(library):
+    peer = load(library)
+    ours, theirs = sk.interop.from_snntorch, lambda: peer.Leaky(0.9)
+    if library != "snntorch":
+        ours, theirs = sk.interop.from_norse, peer.LIFBoxCell
+    read, neuron = ours, theirs()
+    neuron.register_forward_hook(lambda *_: None)
+    with pytest.raises(ExportError, match="hook"):
+        read([nn.Linear(2, 2), neuron])
+    for net in ("a name", nn.ModuleDict({"a": nn.Linear(2, 2)}), None, [1], (m for m in [nn.Linear(2, 2)])):
+        with pytest.raises(ExportError, match="is not read"):
+            read(net)
+    pruned = prune.l1_unstructured(nn.Linear(4, 4), "weight", 0.5)
+    with pytest.raises(ExportError, match=r"prune\.remove"):
+        read([pruned])
+
+
+def test_an_evaluated_network_stays_one():
+    snn = load("snntorch")
+    net = nn.Sequential(nn.Linear(4, 4), nn.Dropout(), snn.Leaky(0.9))
+    assert sk.interop.from_snntorch(net).training
+    assert not any(module.training for module in sk.interop.from_snntorch(net.eval()).modules())
+
+
 def test_snntorch_refuses_what_we_lack():
     snn = load("snntorch")
     with pytest.raises(ExportError, match="Alpha"):
@@ -126,6 +200,54 @@ def test_norse_fires_the_same_spikes(kind, seed):
     ours = sk.interop.from_norse(theirs).double()
     with torch.no_grad():
         equal(ours(x), unroll(cell, theirs[0](x)))
+
+
+@pytest.mark.parametrize("method", ["reset_value", "reset_subtract"])
+@pytest.mark.parametrize("between", ["", "AvgPool2d", "BatchNorm2d", "ReLU", "Flatten"])
+@torch.no_grad()
+def test_norse_behind_other_layers_than_weights(between, method):
+    """Where nothing in front can scale the drive, the threshold is scaled the other way."""
+    norse = load("norse.torch")
+    from norse.torch.functional import reset
+
+    layers = {
+        "AvgPool2d": nn.AvgPool2d(2),
+        "BatchNorm2d": nn.BatchNorm2d(5).eval(),
+        "ReLU": nn.ReLU(),
+        "Flatten": nn.Flatten(),
+    }
+    p = norse.LIFBoxParameters(reset_method=getattr(reset, method), v_th=torch.as_tensor(0.3))
+    (conv, cell), x = conv_net(norse.LIFBoxCell(p))
+    front = [conv.double(), layers[between]] if between else [conv.double()]
+    x = 20 * x.double()
+    theirs = unroll(cell, torch.stack([nn.Sequential(*front).double()(step) for step in x]))
+    equal(sk.interop.from_norse([*front, cell]).double()(x), theirs)
+
+
+@pytest.mark.parametrize("what", ["v_th", "tau_mem_inv"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@torch.no_grad()
+def test_norse_parameters_behind_a_convolution_are_those_of_the_last_axes(shape, what):
+    norse = load("norse.torch")
+    torch.manual_seed(1)
+    values = 0.2 + 0.7 * torch.rand(shape)
+    (conv, cell), x = conv_net(
+        norse.LIFBoxCell(norse.LIFBoxParameters(**{what: values * (1 if what == "v_th" else 900)}))
+    )
+    x = 20 * x.double()
+    equal(
+        sk.interop.from_norse([conv.double(), cell]).double()(x), unroll(cell, torch.stack([conv(step) for step in x]))
+    )
+
+
+def test_norse_resets_of_ones_own_are_refused():
+    norse = load("norse.torch")
+
+    def reset_value(z, v, reset, threshold):
+        return v / 2
+
+    with pytest.raises(ExportError, match="norse's own"):
+        sk.interop.from_norse([nn.Linear(2, 2), norse.LIFBoxCell(norse.LIFBoxParameters(reset_method=reset_value))])
 
 
 def test_norse_over_time():
@@ -175,7 +297,7 @@ def test_a_missing_peer_is_named(monkeypatch, name, read):
     def missing(module):
         raise ImportError(f"No module named {module!r}")
 
-    monkeypatch.setattr("spikekit.interop.assemble.importlib.import_module", missing)
+    monkeypatch.setattr("spikekit.interop.peers.importlib.import_module", missing)
     from spikekit.interop import norse, snntorch
 
     reader = {"from_snntorch": snntorch.from_snntorch, "from_norse": norse.from_norse}[read]

@@ -141,3 +141,12 @@ def test_networks_without_spikes_are_refused():
         ActivityMeter(sk.Sequential(nn.Linear(2, 2), sk.LI()))
     with ActivityMeter(nn.Linear(2, 2), allow_none=True) as meter:
         assert meter.summary() == []
+
+
+def test_a_graded_spike_counts_once_whatever_it_carries():
+    x = torch.tensor([2.5, 0.25, -3.0, 0.0]).reshape(4, 1, 1).expand(4, 1, 2)
+    net = sk.Sequential(sk.SigmaDelta(0.5, bias=torch.tensor([0.0, -9.0])))
+    with ActivityMeter(net) as meter:
+        y = net(x)
+    assert y[:, 0].T.tolist() == [[2.5, 0, -2.5, 0], [0, 0, 0, 0]]
+    assert meter.summary() == [LayerActivity("0", "SigmaDelta", spikes=2, neuron_steps=8, neurons=2, dead_neurons=1)]

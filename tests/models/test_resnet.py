@@ -129,3 +129,12 @@ def test_weights_start_as_the_authors_do():
     assert convolution.weight.std().item() == pytest.approx(math.sqrt(2 / (9 * 256)), rel=0.02)
     assert net[-1].weight.std().item() == pytest.approx(1 / 256, rel=0.1)
     assert not net[-1].bias.any()
+
+
+def test_a_readout_sums_the_logits():
+    torch.manual_seed(0)
+    plain = resnet20(2, 3, 0.1)
+    torch.manual_seed(0)
+    net = resnet20(2, 3, 0.1, readout=0.9)
+    x = torch.rand(2, 2, 2, 8, 8)
+    assert torch.equal(net.eval()(x), sk.LI(0.9)(plain.eval()(x)))

@@ -57,6 +57,18 @@ def family():
     )
 
 
+def others():
+    """An adaptive threshold, a refractory period, graded spikes."""
+    return sk.Sequential(
+        nn.Linear(4, 5),
+        sk.ALIF(0.8, 0.3, "hard", learn=("beta", "threshold", "rho", "step")),
+        nn.Linear(5, 5),
+        sk.RefractoryLIF(2, 0.8, 0.3, learn=("beta", "threshold")),
+        nn.Linear(5, 3),
+        sk.SigmaDelta(0.1, bias=torch.zeros(3), learn="bias"),
+    )
+
+
 def normalised():
     """What most people train: convolution, normalisation, neurons, readout."""
     return sk.Sequential(
@@ -96,6 +108,10 @@ def test_a_small_network():
 
 def test_the_rest_of_the_family():
     check(family(), torch.randn(5, 2, 4), "aot_eager")
+
+
+def test_adaptive_refractory_and_graded():
+    check(others(), torch.randn(5, 2, 4), "aot_eager")
 
 
 def check_training(net, backend, steps):

@@ -24,6 +24,9 @@ def network(reset="soft", learn=("beta", "threshold"), **settings):
         sk.CUBALIF(torch.rand(5) * 0.5 + 0.3, 0.8, 0.3, reset, learn=learn and ("alpha", *learn), **settings),
         nn.Linear(5, 4),
         sk.RecurrentLIF(4, 0.9, torch.rand(4) * 0.2 + 0.2, reset, bias=True, learn=learn, **settings),
+        sk.ALIF(0.9, 0.2, reset, rho=torch.rand(4), learn=learn and (*learn, "rho", "step"), **settings),
+        sk.RefractoryLIF(1, 0.9, 0.2, reset, learn=learn, **settings),
+        sk.SigmaDelta(0.5, bias=torch.rand(4), learn=learn and "bias"),
         sk.LI(0.7, learn=[name for name in learn if name == "beta"]),
     )
 

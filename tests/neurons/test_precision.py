@@ -11,7 +11,14 @@ import spikekit as sk
 HALF = [torch.bfloat16, torch.float16]
 
 
-@pytest.mark.parametrize("neuron", [sk.LIF(), sk.CUBALIF(), sk.RecurrentLIF(3), sk.RecurrentLIF(3, bias=True)], ids=str)
+@pytest.mark.parametrize(
+    "neuron",
+    [
+        *(sk.LIF(), sk.CUBALIF(), sk.RecurrentLIF(3), sk.RecurrentLIF(3, bias=True)),
+        *(sk.ALIF(threshold=0.5), sk.RefractoryLIF(1, threshold=0.5)),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALF], ids=str)
 def test_spikes_have_the_dtype_of_the_drive(neuron, dtype):
     y, state = sk.run(neuron, torch.randn(5, 2, 3, dtype=dtype) + 0.5)

@@ -18,6 +18,9 @@ def network(reset, curve=None):
         nn.Linear(6, 5),
         sk.CUBALIF(0.6, 0.8, 0.3, reset, surrogate=curve, learn=("alpha", "beta", "threshold")),
         sk.RecurrentLIF(5, 0.8, 0.4, reset, surrogate=curve, learn=("beta", "threshold")),
+        sk.ALIF(0.8, 0.2, reset, surrogate=curve, learn=("beta", "threshold", "rho", "step")),
+        sk.RefractoryLIF(1, 0.8, 0.2, reset, surrogate=curve, learn=("beta", "threshold")),
+        sk.SigmaDelta(0.2, bias=0.1, learn="bias"),
         nn.Linear(5, 3),
         sk.LI(learn="beta"),
     )

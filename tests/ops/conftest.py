@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+
 import pytest
 import torch
 
 import spikekit as sk
 from spikekit import sequential
+from spikekit.export.lava.worker import shim
 from spikekit.ops import paths
 
 # Relative to the largest gradient; half precision rounds the gradient of x once more, on the way out.
@@ -103,3 +108,22 @@ def one_by_one(monkeypatch):
 def graded_spikes():
     """A fifth of the entries are not zero, and no two are alike."""
     return lambda *shape, dtype=torch.float32: (torch.rand(*shape) < 0.2).to(dtype) * torch.randn(*shape, dtype=dtype)
+
+
+@pytest.fixture
+def lava_says(worker):
+    """What a script that imports Lava prints as JSON, given `data` as JSON: arithmetic alone, no process is started."""
+
+    def run(script, data):
+        done = subprocess.run(
+            [worker, "-c", "import shim; shim.prepare()\n" + script],
+            input=json.dumps(data),
+            env=os.environ | {"PYTHONPATH": os.path.dirname(shim.__file__)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run

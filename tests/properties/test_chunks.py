@@ -70,6 +70,9 @@ NETS = {
     "one neuron": (lambda: sk.LIF(0.7, 0.5, "none"), (3,)),
     "one current": (lambda: sk.CUBALIF(0.6, 0.7, 0.5, "hard"), (3,)),
     "one recurrent": (lambda: sk.RecurrentLIF(3, 0.7, 0.5, bias=True), (3,)),
+    "one adaptive": (lambda: sk.ALIF(0.7, 0.4, rho=0.8, step=0.3), (3,)),
+    "one refractory": (lambda: sk.RefractoryLIF(2, 0.7, 0.4), (3,)),
+    "one sigma-delta": (lambda: sk.SigmaDelta(0.5, bias=0.2), (3,)),
 }
 
 
@@ -114,6 +117,9 @@ def test_a_neuron_is_exact_in_every_dtype(reset, cuts, dtype, seed):
         sk.LI(0.6),
         sk.CUBALIF(0.7, 0.5, reset=reset),
         sk.RecurrentLIF(3, 0.5, 0.4, reset),
+        sk.ALIF(0.5, 0.2, reset, step=0.3),
+        sk.SigmaDelta(0.5),
+        sk.RefractoryLIF(1, 0.5, 0.3, reset),
         sk.LIF(0.5),
     )
     x = torch.randn(STEPS, 2, 3).to(dtype)

@@ -21,6 +21,9 @@ neurons = st.sampled_from(
         sk.CUBALIF(0.4, 0.9, reset="hard", inclusive=True),
         sk.RecurrentLIF(12, 0.9, bias=True),
         sk.RecurrentLIF(12, torch.linspace(0.2, 0.9, 12), reset="hard"),
+        sk.ALIF(0.9, 0.5, rho=torch.tensor([0.3, 0.6, 0.9]), step=0.4),
+        sk.RefractoryLIF(2, 0.9, torch.tensor([0.5, 1.0, 0.7]), "hard"),
+        sk.SigmaDelta(torch.tensor([0.5, 1.0, 0.7])),
     ]
 )
 dtypes = st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16])
@@ -109,10 +112,12 @@ def test_nothing_that_goes_in_is_changed(neuron, dtype, grad, seed):
 
 
 def test_the_gradient_handed_in_is_not_changed():
-    for neuron in (sk.LIF(), sk.LIF(reset="hard"), sk.LI(), sk.CUBALIF(), sk.RecurrentLIF(3)):
+    plain = (sk.LIF(), sk.LIF(reset="hard"), sk.LI(), sk.CUBALIF(), sk.RecurrentLIF(3))
+    for neuron in (*plain, sk.ALIF(), sk.RefractoryLIF(1), sk.SigmaDelta(0.5)):
         x = torch.randn(4, 2, 3, requires_grad=True)
         y, state = sk.run(neuron, x)
-        outputs = [y, *state[""].values()]
+        # A countdown and a residue have no gradient.
+        outputs = [value for value in (y, *state[""].values()) if value.requires_grad]
         grads = [torch.randn_like(output) for output in outputs]
         copies = [g.clone() for g in grads]
         torch.autograd.backward(outputs, grads)

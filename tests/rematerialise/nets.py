@@ -74,6 +74,10 @@ NETS = {
     "family": lambda: sk.Sequential(
         nn.Linear(6, 6), sk.CUBALIF(0.6, 0.8, 0.4, learn="alpha"), sk.RecurrentLIF(6, 0.8, 0.4, bias=True), sk.LI(0.7)
     ),
+    "others": lambda: sk.Sequential(
+        *(nn.Linear(6, 6), sk.ALIF(0.8, 0.4, step=0.2, learn=("rho", "step")), nn.Linear(6, 6)),
+        *(sk.RefractoryLIF(2, 0.8, 0.3), nn.Linear(6, 6), sk.SigmaDelta(0.2, bias=0.1, learn="bias"), sk.LI(1.0)),
+    ),
     "within itself": lambda: chain(sk.checkpoint_time(Recurrent(), 2), nn.BatchNorm1d(6).eval()),
 }
 

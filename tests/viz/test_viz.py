@@ -24,6 +24,8 @@ def test_raster_draws_the_spikes_into_the_given_axes():
     assert raster(spikes, ax) is ax
     drawn = np.asarray(ax.images[0].get_array())
     assert np.array_equal(drawn, spikes.T.float().numpy())
+    graded = spikes * torch.tensor([-2.5, 0.1, 7.0, 1.0, -1.0, 1.0])
+    assert np.array_equal(np.asarray(raster(graded).images[0].get_array()), drawn)
 
 
 def test_membranes_draw_the_winner_bold():

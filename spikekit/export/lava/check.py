@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from spikekit.errors import WorkerError
 from spikekit.export.lava.client import run_job
-from spikekit.export.lava.job import LavaJob, LavaLayer
+from spikekit.export.lava.job import LavaInput, LavaJob, LavaLayer
 from spikekit.export.lava.locate import LAVA_VERSION
 
 _PACKAGES = ("lava-nc", "numpy", "scipy", "networkx", "asteval")
@@ -63,11 +63,7 @@ def trial() -> LavaJob:
     layers = tuple(
         LavaLayer(
             name=name,
-            rows=_one(0),
-            cols=_one(0),
-            values=_one(100),
-            shape=(1, 1),
-            weight_exp=0,
+            inputs=(LavaInput(source, _one(0), _one(0), _one(100), 1),),
             decay=_one(1024),
             bias=_one(0),
             threshold=_one(150),
@@ -76,7 +72,7 @@ def trial() -> LavaJob:
             inclusive=False,
             fires=True,
         )
-        for name in ("first", "second")
+        for source, name in ((-1, "first"), (0, "second"))
     )
     return LavaJob("fixed", layers, np.ones((1, 3, 1), bool))
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spikekit.errors import ExportError
+from spikekit.export.synapses import INPUT, SELF
 
 if TYPE_CHECKING:
     from spikekit.export.lava.job import LavaJob, LavaLayer
@@ -23,9 +24,16 @@ INPUT_BITS_MAX = 24
 WEIGHT_EXP_MAX = 7
 
 FIXED_RANGES = {
+    "current_decay": (0, DECAY_ONE - 1, "the removed fraction in 1/4096, less one: 4095 - round(alpha * 4096)"),
     "decay": (0, DECAY_ONE, "the removed fraction in 1/4096: round((1 - beta) * 4096)"),
     "bias": (-STATE_MAX, STATE_MAX, "a 24-bit membrane cannot hold it: lower the scale of the layer"),
-    "threshold": (0, THRESHOLD_MAX, "17 bits, before the shift by 6: lower the scale of the layer"),
+    "adapt_decay": (0, DECAY_ONE, "the removed fraction in 1/4096: round((1 - rho) * 4096)"),
+    "adapt_step": (0, STATE_MAX, "a 24-bit state cannot hold it: lower the scale of the layer"),
+    "threshold": (
+        -THRESHOLD_MAX,
+        THRESHOLD_MAX,
+        "17 bits and a sign, before the shift by 6: lower the scale of the layer",
+    ),
     "quantum": (-STATE_MAX, STATE_MAX, "a 24-bit membrane cannot hold it: lower the scale of the layer"),
 }
 
@@ -70,44 +78,51 @@ def sign_mode(name: str, values: npt.NDArray[Any], bits: int = 8) -> str:
 
 
 def check_fixed(layer: LavaLayer, largest_input: int) -> None:
-    """Ranges of a fixed-point layer; `largest_input` is the largest magnitude of one input message."""
-    sign_mode(layer.name, layer.values, layer.weight_bits)
-    if not 0 <= layer.weight_exp <= WEIGHT_EXP_MAX:
-        raise refuse(
-            layer.name,
-            "weight_exp",
-            f"{layer.weight_exp} is not in 0..{WEIGHT_EXP_MAX}",
-            "Rescale the weights.",
-        )
-    for field, (low, high, why) in FIXED_RANGES.items():
+    """Ranges of a fixed-point layer; `largest_input` is the largest magnitude of one message of the network's input."""
+    total = np.zeros(layer.n)
+    for each in layer.inputs:
+        sign_mode(layer.name, each.values, layer.weight_bits)
+        if not 0 <= each.weight_exp <= WEIGHT_EXP_MAX:
+            raise refuse(
+                layer.name,
+                "weight_exp",
+                f"{each.weight_exp} is not in 0..{WEIGHT_EXP_MAX}",
+                "Rescale the weights.",
+            )
+        sums = np.bincount(each.rows, weights=np.abs(each.values), minlength=layer.n)
+        total += sums * 2.0**each.weight_exp * (largest_input if each.source == INPUT else 1)
+    for field in layer.per_neuron:
+        low, high, why = FIXED_RANGES[field]
         array = getattr(layer, field)
         outside = np.flatnonzero((array < low) | (array > high))
         if outside.size:
             worst = f"{int(array[outside[0]])} of neuron {outside[0]} is not in {low}..{high}"
             raise refuse(layer.name, field, worst, f"({why}.)")
-    sums = np.bincount(layer.rows, weights=np.abs(layer.values), minlength=1)
-    reached = int(sums.max()) * largest_input << layer.weight_exp
-    if reached >= 2**31:
+    if total.max() >= 2**31:
         raise refuse(
             layer.name,
             "values",
-            f"neuron {int(sums.argmax())} could receive {reached} in one step, and Lava sums in 32 bits",
+            f"neuron {int(total.argmax())} could receive {int(total.max())} in one step, and Lava sums in 32 bits",
             "Lower weight_exp or input_bits, or split the layer.",
         )
 
 
 def check_float(layer: LavaLayer) -> None:
     """Ranges of a floating-point layer."""
-    if layer.weight_exp:
-        raise refuse(layer.name, "weight_exp", f"{layer.weight_exp} has no meaning in float mode", "Set it to 0 there.")
-    for field in ("values", "decay", "bias", "threshold", "quantum"):
-        bad = np.flatnonzero(~np.isfinite(getattr(layer, field)))
+    for each in layer.inputs:
+        if each.weight_exp:
+            found = f"{each.weight_exp} has no meaning in float mode"
+            raise refuse(layer.name, "weight_exp", found, "Set it to 0 there.")
+    arrays = [(field, getattr(layer, field)) for field in layer.per_neuron]
+    for field, array in [*(("values", each.values) for each in layer.inputs), *arrays]:
+        bad = np.flatnonzero(~np.isfinite(array))
         if bad.size:
             raise refuse(layer.name, field, f"entry {bad[0]} is not finite", "Check the network for NaN or inf.")
-    outside = np.flatnonzero((layer.decay < 0) | (layer.decay > 1))
-    if outside.size:
-        found = f"{layer.decay[outside[0]]} of neuron {outside[0]} is not in [0, 1]"
-        raise refuse(layer.name, "decay", found, "Give beta itself: the fraction that stays.")
+        if field in ("decay", "current_decay", "adapt_decay"):
+            outside = np.flatnonzero((array < 0) | (array > 1))
+            if outside.size:
+                found = f"{array[outside[0]]} of neuron {outside[0]} is not in [0, 1]"
+                raise refuse(layer.name, field, found, "Give beta itself: the fraction that stays.")
 
 
 def check_inputs(job: LavaJob) -> int:
@@ -140,24 +155,27 @@ def check_inputs(job: LavaJob) -> int:
     return 2**bits - 1 if bits else 1
 
 
-def check_chain(job: LavaJob) -> None:
-    """Check that the layers follow one another and have names of their own."""
+def check_graph(job: LavaJob) -> None:
+    """Check that each input comes from an earlier layer, and that the layers have names of their own."""
     if not job.layers:
         raise ExportError("layers: there are none. A job needs at least one layer.")
-    width, names = job.inputs.shape[2], set[str]()
+    names = set[str]()
     for index, layer in enumerate(job.layers):
-        if layer.shape[1] != width:
-            before = f"layer {job.layers[index - 1].name!r}" if index else "inputs"
-            found = f"{layer.shape[1]} input columns, but {before} has {width} neurons"
-            raise refuse(layer.name, "shape", found, "Order the layers as the data flows.")
         if layer.name in names:
             raise refuse(layer.name, "name", "is taken already", "Give each layer a name of its own.")
-        if not layer.fires and index < len(job.layers) - 1:
-            raise refuse(
-                layer.name,
-                "fires",
-                "False, with layers after it that would receive nothing",
-                "Put a readout last.",
-            )
         names.add(layer.name)
-        width = layer.shape[0]
+        if all(each.source == SELF for each in layer.inputs):
+            raise refuse(layer.name, "inputs", "the layer's own spikes alone", "Connect it to another layer.")
+        for each in layer.inputs:
+            if not (each.source in (INPUT, SELF) or 0 <= each.source < index):
+                fix = "Order the layers as the data flows."
+                raise refuse(layer.name, "inputs", f"source {each.source} is no earlier layer", fix)
+            source = layer if each.source == SELF else job.layers[each.source] if each.source >= 0 else None
+            width = job.inputs.shape[2] if source is None else source.n
+            if each.n_in != width:
+                before = "inputs" if source is None else f"layer {source.name!r}"
+                found = f"{each.n_in} input columns, but {before} has {width} neurons"
+                raise refuse(layer.name, "n_in", found, "Order the layers as the data flows.")
+            if source is not None and not source.fires:
+                found = f"layer {source.name!r} does not fire, so nothing arrives from it"
+                raise refuse(layer.name, "inputs", found, "Put a readout last.")

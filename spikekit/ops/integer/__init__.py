@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from spikekit.ops.integer import cpu
@@ -19,6 +21,8 @@ def integer_lif(
     quantum: Tensor,
     rule: IntegerRule,
     *,
+    keep_current: Tensor | None = None,
+    recurrent: Callable[[Tensor], Tensor] | None = None,
     membranes: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes, membranes and the last v of sums [T, B, ...]; arguments and results as in `integer_reference`.
@@ -26,9 +30,11 @@ def integer_lif(
     membranes: False leaves them out, and an empty tensor is in their place. It has no gradient.
     """
     values = (bias, keep, threshold, quantum)
-    if sums.device.type == "cpu" and forced_path() == "auto" and cpu.supports(sums.dtype):
-        return cpu.forward(_by_sample(sums), *values, rule, membranes)
-    spikes, kept, last = integer_reference(sums, *values, rule)
+    here = sums.device.type == "cpu" and forced_path() == "auto" and cpu.supports(sums.dtype)
+    # What a step's spikes bring back is known after it alone.
+    if here and recurrent is None:
+        return cpu.forward(_by_sample(sums), *values, rule, membranes, keep_current)
+    spikes, kept, last = integer_reference(sums, *values, rule, keep_current, recurrent)
     return spikes, kept if membranes else kept.new_empty(0), last
 
 

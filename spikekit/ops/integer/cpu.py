@@ -20,7 +20,8 @@ class Call(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("steps", "neurons", "each")),
         *((name, ctypes.c_int32) for name in ("threads", "shift", "reset", "inclusive", "fires")),
         *((name, ctypes.c_void_p) for name in ("sums", "bias", "keep", "threshold", "quantum")),
-        *((name, ctypes.c_void_p) for name in ("spikes", "membranes", "v")),
+        ("keep_current", ctypes.c_void_p),
+        *((name, ctypes.c_void_p) for name in ("spikes", "membranes", "v", "currents")),
     ]
 
 
@@ -37,13 +38,18 @@ def forward(
     quantum: Tensor,
     rule: IntegerRule,
     membranes: bool,
+    keep_current: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes, membranes and last v as `integer_reference` has them; no membranes, an empty tensor, unless asked for.
 
     sums: [T, B, ...] with time and batch outermost, and each sample dense in some order of its axes.
     """
     sample = sums[0, 0]
-    values = [torch.empty_like(sample, dtype=torch.int32).copy_(value) for value in (bias, keep, threshold, quantum)]
+    names = ["bias", "keep", "threshold", "quantum"]
+    given = [bias, keep, threshold, quantum]
+    if keep_current is not None:
+        names, given = [*names, "keep_current"], [*given, keep_current]
+    values = [torch.empty_like(sample, dtype=torch.int32).copy_(value) for value in given]
     spikes = native.empty_like(sums) if rule.fires else torch.zeros_like(sums)
     kept = native.empty_like(sums, torch.int32) if membranes else torch.empty(0, dtype=torch.int32)
     v = native.empty_like(sums[0], torch.int32)
@@ -57,10 +63,13 @@ def forward(
         inclusive=rule.inclusive,
         fires=rule.fires,
     )
-    names = ("bias", "keep", "threshold", "quantum")
     native.point(call, sums=sums, membranes=kept, v=v, **dict(zip(names, values, strict=True)))
     if rule.fires:
         native.point(call, spikes=spikes)
+    if keep_current is not None:
+        # Named until the kernel has run: the call holds only its address.
+        currents = native.empty_like(v)
+        native.point(call, currents=currents)
     KERNELS.library(sums.dtype).integer_forward(ctypes.byref(call))
     return spikes, kept, v
 
@@ -78,10 +87,12 @@ def _self_test(dtype: torch.dtype) -> None:
     for reset in RESETS:
         for fires in (True, False):
             rule = IntegerRule(1, reset, reset == "soft", fires)
-            expected = integer_reference(sums, bias, keep, threshold, quantum, rule)
-            found = forward(sums, bias, keep, threshold, quantum, rule, True)
-            if not all(map(torch.equal, found, expected)):
-                raise ArithmeticError(f"other numbers than the reference, reset {reset}")
+            for current in (None, keep.clamp(max=4095)):
+                expected = integer_reference(sums, bias, keep, threshold, quantum, rule, current)
+                found = forward(sums, bias, keep, threshold, quantum, rule, True, current)
+                if not all(map(torch.equal, found, expected)):
+                    kind = "" if current is None else ", with a kept current"
+                    raise ArithmeticError(f"other numbers than the reference, reset {reset}{kind}")
 
 
 KERNELS = native.Kernels(Path(__file__).with_name("integer.c"), _self_test)

@@ -2,7 +2,7 @@
 shim.
 
 `python builtin_lif.py WORKER_FOLDER CASE.npz OUT.npz`: the case holds inputs [T, n_in], weights, weight_exp,
-and scalars dv, vth, bias_mant, bias_exp; the answer holds spikes [T, n] and the final membranes v [n].
+and scalars du, dv, vth, bias_mant, bias_exp; the answer holds spikes [T, n] and the final membranes v [n].
 """
 
 from __future__ import annotations
@@ -33,9 +33,7 @@ def main(folder: str, case: str, out: str) -> None:
     source = Source(data=np.vstack([inputs, np.zeros_like(inputs[:1])]).T)
     dense = Dense(weights=weights, weight_exp=int(given.pop("weight_exp")))
     # The bias acts from the first step on, the input from the second: cleared between the two.
-    lif = LIFReset(
-        shape=(n,), du=4095, reset_interval=2 * steps, reset_offset=2, **{key: int(given[key]) for key in given}
-    )
+    lif = LIFReset(shape=(n,), reset_interval=2 * steps, reset_offset=2, **{key: int(given[key]) for key in given})
     sink = Sink(shape=(n,), buffer=steps + 1)
     source.s_out.connect(dense.s_in)
     dense.a_out.connect(lif.a_in)

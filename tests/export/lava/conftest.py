@@ -4,12 +4,14 @@ numpy."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from spikekit.export.lava import LavaJob, LavaLayer, LavaResult
+from spikekit.export.lava import LavaInput, LavaJob, LavaLayer, LavaResult
+from spikekit.export.synapses import INPUT, SELF
 
 Array = np.ndarray
 
@@ -17,6 +19,14 @@ Array = np.ndarray
 @pytest.fixture
 def make_layer() -> Callable[..., LavaLayer]:
     return _make_layer
+
+
+@pytest.fixture
+def chain() -> Callable[..., tuple[LavaLayer, ...]]:
+    """Layers of one input each, one after another."""
+    return lambda *layers: tuple(
+        replace(layer, inputs=(replace(layer.inputs[0], source=number - 1),)) for number, layer in enumerate(layers)
+    )
 
 
 @pytest.fixture
@@ -36,6 +46,8 @@ def _make_layer(
     n_in: int,
     *,
     name: str = "fc",
+    source: int = INPUT,
+    weight_exp: int = 0,
     filled: float = 0.7,
     **given: Any,
 ) -> LavaLayer:
@@ -66,11 +78,7 @@ def _make_layer(
     rows, cols = np.nonzero(weights)
     fields: dict[str, Any] = {
         "name": name,
-        "rows": rows,
-        "cols": cols,
-        "values": weights[rows, cols],
-        "shape": weights.shape,
-        "weight_exp": 0,
+        "inputs": (LavaInput(source, rows, cols, weights[rows, cols], n_in, weight_exp),),
         "reset": "soft",
         "inclusive": True,
         "fires": True,
@@ -79,52 +87,77 @@ def _make_layer(
     return LavaLayer(**fields | given)
 
 
-def _step(layer: LavaLayer, fixed: bool, v: Array, a: Array) -> tuple[Array, Array]:
-    """One step of one layer on membranes v, given its input a = W s: (spikes, membranes)."""
+def _lost(state: Array, keep: Array) -> Array:
+    product = [int(x) * int(k) for x, k in zip(state, keep, strict=True)]
+    return np.array([abs(x) // 4096 * (1 if x > 0 else -1) for x in product])
+
+
+def _wrapped(current: Array) -> Array:
+    return np.array([x - 2**24 if x > 2**23 else x + 2**24 if x <= -(2**23) else x for x in map(int, current)])
+
+
+def _step(layer: LavaLayer, fixed: bool, states: dict[str, Array], a: Array) -> Array:
+    """One step of one layer on its states v, u, b and wait, given its input a: the spikes."""
+    held, u, b = states["v"], states["u"], states["b"]
+    v, live = held, states["wait"] == 0
     if fixed:
-        u = []
-        for value in (int(x) << layer.weight_exp << 6 for x in a):
-            if value > 2**23:
-                value -= 2**24
-            elif value <= -(2**23):
-                value += 2**24
-            u.append(value)
-        decayed = [int(x) * (4096 - int(d)) for x, d in zip(v, layer.decay, strict=True)]
-        decayed = [abs(x) // 4096 * (1 if x > 0 else -1) for x in decayed]
-        v = np.clip(np.array(decayed) + np.array(u) + layer.bias, 1 - 2**23, 2**23 - 1)
+        if layer.current_decay is None:
+            u = _wrapped(a * 64) + layer.bias
+        else:
+            u = _wrapped(_lost(u, 4095 - layer.current_decay) + a * 64 + layer.bias)
+        v = np.clip(_lost(v, 4096 - layer.decay) + u, 1 - 2**23, 2**23 - 1)
         level = layer.threshold * 64
     else:
-        v = layer.decay * v + (a + layer.bias)
+        u = (0 if layer.current_decay is None else layer.current_decay * u) + (a + layer.bias)
+        v = layer.decay * v + u
         level = layer.threshold
+    if layer.adapt_decay is not None:
+        level = np.minimum(level + b, 2**23 - 1) if fixed else level + layer.adapt_step * b
+    v = np.where(live, v, held)
+    states |= {"v": v, "u": u}
     if not layer.fires:
-        return np.zeros(v.shape, bool), v
-    fired = v >= level if layer.inclusive else v > level
+        return np.zeros(v.shape, bool)
+    fired = live & (v >= level if layer.inclusive else v > level)
     if layer.reset == "soft":
         v = np.where(fired, v - layer.quantum, v)
     elif layer.reset == "hard":
         v = np.where(fired, 0, v)
-    return fired, v
+    if layer.adapt_decay is not None and fixed:
+        b = np.minimum(_lost(b, 4096 - layer.adapt_decay) + layer.adapt_step * fired, 2**23 - 1)
+    elif layer.adapt_decay is not None:
+        b = layer.adapt_decay * b + fired
+    wait = np.where(fired, layer.period, np.maximum(states["wait"] - 1, 0))
+    states |= {"v": v, "b": b, "wait": wait}
+    return fired
 
 
 def _simulate(job: LavaJob) -> tuple[list[Array], list[Array]]:
     """Spikes [N, T, n] and final membranes [N, n] of every layer, one sample and one step at a time."""
     samples, steps, _ = job.inputs.shape
-    signal = job.inputs.astype(np.float64 if job.mode == "float" else np.int64)
-    spikes, membranes = [], []
-    for layer in job.layers:
-        weights = np.zeros(layer.shape, layer.values.dtype)
-        weights[layer.rows, layer.cols] = layer.values
-        out = np.zeros((samples, steps, layer.shape[0]), bool)
-        left = np.zeros((samples, layer.shape[0]), layer.bias.dtype)
+    sent = {INPUT: job.inputs.astype(np.float64 if job.mode == "float" else np.int64)}
+    membranes = []
+    for number, layer in enumerate(job.layers):
+        matrices = []
+        for each in layer.inputs:
+            weights = np.zeros((layer.n, each.n_in), each.values.dtype)
+            weights[each.rows, each.cols] = each.values
+            matrices.append((each.source, weights * 2**each.weight_exp if job.mode == "fixed" else weights))
+        out = np.zeros((samples, steps, layer.n), bool)
+        left = np.zeros((samples, layer.n), layer.bias.dtype)
         for sample in range(samples):
-            v = left[sample]
+            states = dict.fromkeys(("v", "u", "b", "wait"), left[sample])
             for step in range(steps):
-                out[sample, step], v = _step(layer, job.mode == "fixed", v, weights @ signal[sample, step])
-            left[sample] = v
-        spikes.append(out)
+                a = np.zeros(layer.n, layer.bias.dtype)
+                for source, weights in matrices:
+                    if source != SELF:
+                        a = a + weights @ sent[source][sample, step]
+                    elif step:
+                        a = a + weights @ out[sample, step - 1].astype(weights.dtype)
+                out[sample, step] = _step(layer, job.mode == "fixed", states, a)
+            left[sample] = states["v"]
+        sent[number] = out.astype(np.float64 if job.mode == "float" else np.int64)
         membranes.append(left)
-        signal = out.astype(weights.dtype)
-    return spikes, membranes
+    return [sent[number].astype(bool) for number in range(len(job.layers))], membranes
 
 
 def _assert_same(job: LavaJob, result: LavaResult) -> None:

@@ -8,7 +8,7 @@ import pytest
 from spikekit.errors import ExportError
 from spikekit.export import qat, to_loihi
 from spikekit.export.lava import LavaJob, run_job
-from spikekit.export.verify import _fixed_layer
+from spikekit.export.verify import fixed_layer
 from tests.export.nets import conv_net, frames
 
 
@@ -43,7 +43,7 @@ def test_a_job_keeps_its_bits_in_its_file(tmp_path, make_layer):
 
 def test_the_proof_tells_lava_the_bits():
     for layer in to_loihi(conv_net(), frames(), weight_bits=4).layers:
-        assert _fixed_layer(layer).weight_bits == 4
+        assert fixed_layer(layer).weight_bits == 4
 
 
 def test_four_bits_and_a_threshold_a_layer_are_equal_in_lava(worker):

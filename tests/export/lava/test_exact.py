@@ -17,11 +17,11 @@ def spikes(rng, samples, steps, n, rate=0.4):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_four_layers_with_soft_and_hard_resets_and_a_readout(mode, worker, make_layer, assert_same):
+def test_four_layers_with_soft_and_hard_resets_and_a_readout(mode, worker, make_layer, chain, assert_same):
     rng = np.random.default_rng(1)
     job = LavaJob(
         mode,
-        (
+        chain(
             make_layer(rng, mode, 24, 16, name="a", reset="soft", inclusive=True),
             make_layer(rng, mode, 20, 24, name="b", reset="hard", inclusive=False),
             make_layer(rng, mode, 18, 20, name="c", reset="soft", inclusive=False),
@@ -36,9 +36,9 @@ def test_four_layers_with_soft_and_hard_resets_and_a_readout(mode, worker, make_
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_no_reset_and_both_comparisons(mode, worker, make_layer, assert_same, simulate):
+def test_no_reset_and_both_comparisons(mode, worker, make_layer, chain, assert_same, simulate):
     rng = np.random.default_rng(5)
-    layers = (
+    layers = chain(
         make_layer(rng, mode, 40, 16, name="a", reset="hard", inclusive=True),
         make_layer(rng, mode, 40, 40, name="b", reset="none", inclusive=False),
         make_layer(rng, mode, 40, 40, name="c", reset="none", inclusive=True),
@@ -51,7 +51,7 @@ def test_no_reset_and_both_comparisons(mode, worker, make_layer, assert_same, si
     assert_same(job, run_job(job, python=worker))
 
 
-def test_fixed_current_wraps_and_membrane_saturates_as_on_loihi(worker, make_layer, assert_same):
+def test_fixed_current_wraps_and_membrane_saturates_as_on_loihi(worker, make_layer, chain, assert_same):
     rng = np.random.default_rng(3)
     # 8 * 128 << 7 is 2^17, which the shift by 6 takes to 2^23 exactly: kept when positive, wrapped when
     # negative.
@@ -68,7 +68,7 @@ def test_fixed_current_wraps_and_membrane_saturates_as_on_loihi(worker, make_lay
         reset="none",
     )
     full = make_layer(rng, "fixed", 16, 32, name="full", weight_exp=7, decay=np.zeros(16, int), reset="hard")
-    job = LavaJob("fixed", (wrapping, full), np.concatenate([np.ones((1, 12, 8)), spikes(rng, 3, 12, 8, 0.9)]) > 0)
+    job = LavaJob("fixed", chain(wrapping, full), np.concatenate([np.ones((1, 12, 8)), spikes(rng, 3, 12, 8, 0.9)]) > 0)
     result = run_job(job, python=worker)
     current = (job.inputs.astype(np.int64) @ weights.T) << 13
     assert (current > 2**23).any()
@@ -79,10 +79,10 @@ def test_fixed_current_wraps_and_membrane_saturates_as_on_loihi(worker, make_lay
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("float", float), ("float", int), ("fixed", int)])
-def test_graded_input(mode, kind, worker, make_layer, assert_same):
+def test_graded_input(mode, kind, worker, make_layer, chain, assert_same):
     rng = np.random.default_rng(4)
     inputs = rng.integers(-3, 8, (3, 6, 10)) / (4 if kind is float else 1)
-    layers = (make_layer(rng, mode, 12, 10, name="a"), make_layer(rng, mode, 6, 12, name="b"))
+    layers = chain(make_layer(rng, mode, 12, 10, name="a"), make_layer(rng, mode, 6, 12, name="b"))
     job = LavaJob(mode, layers, inputs.astype(kind), input_bits=3)
     assert_same(job, run_job(job, python=worker))
 
@@ -100,11 +100,11 @@ def convolution(rng, mode, c_in, size, c_out, kernel):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_convolution_as_a_sparse_matrix(mode, worker, make_layer, assert_same):
+def test_convolution_as_a_sparse_matrix(mode, worker, make_layer, chain, assert_same):
     rng = np.random.default_rng(31)
     first = convolution(rng, mode, 2, 12, 6, 3)
     second = convolution(rng, mode, 6, 10, 4, 3)
-    layers = (
+    layers = chain(
         make_layer(rng, mode, *first.shape, name="c1", weights=first),
         make_layer(rng, mode, *second.shape, name="c2", weights=second),
         make_layer(rng, mode, 10, 256, name="fc"),

@@ -66,10 +66,10 @@ def scratch(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def long_job(make_layer):
+def long_job(make_layer, chain):
     """A job that would take minutes."""
     rng = np.random.default_rng(0)
-    layers = (make_layer(rng, "fixed", 4, 2, name="first"), make_layer(rng, "fixed", 3, 4, name="second"))
+    layers = chain(make_layer(rng, "fixed", 4, 2, name="first"), make_layer(rng, "fixed", 3, 4, name="second"))
     return LavaJob("fixed", layers, np.ones((1, LONG, 2), bool))
 
 
@@ -86,13 +86,13 @@ def at_first_progress(action):
     return progress
 
 
-def test_an_exception_in_a_process_model_comes_back_at_once(worker, scratch, make_layer):
+def test_an_exception_in_a_process_model_comes_back_at_once(worker, scratch, make_layer, chain):
     weights = np.full((1, 1100), 254)
     quiet = make_layer(
         np.random.default_rng(0), "fixed", 1100, 1, name="many", weights=np.full((1100, 1), 254), weight_exp=7
     )
     loud = make_layer(np.random.default_rng(0), "fixed", 1, 1100, name="loud", weights=weights, weight_exp=7)
-    job = LavaJob("fixed", (quiet, loud), np.ones((1, LONG, 1), bool))
+    job = LavaJob("fixed", chain(quiet, loud), np.ones((1, LONG, 1), bool))
     began = time.monotonic()
     with pytest.raises(
         WorkerError, match=r"the neurons of layer 'loud': OverflowError: an input current of 35763200"
@@ -193,6 +193,57 @@ def test_two_at_once_do_not_meet(worker, scratch, make_layer, assert_same):
         thread.join()
     for job, result in zip(jobs, results, strict=True):
         assert_same(job, result)
+
+
+SPAWNED = """
+import multiprocessing, sys
+from pathlib import Path
+from spikekit.export.lava import LavaJob, run_job
+
+def work(job, python, result):
+    run_job(LavaJob.load(job), python=python).save(result)
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    process = multiprocessing.Process(target=work, args=tuple(sys.argv[2:5]))
+    process.start()
+    process.join(60)
+    sys.exit(process.exitcode)
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_a_caller_with_any_start_method(method, worker, scratch, make_layer, assert_same, tmp_path):
+    """The worker is an interpreter of its own, whatever started the one that calls."""
+    rng = np.random.default_rng(13)
+    job = LavaJob("fixed", (make_layer(rng, "fixed", 12, 6),), rng.random((3, 10, 6)) < 0.5)
+    job.save(tmp_path / "job.npz")
+    (tmp_path / "caller.py").write_text(SPAWNED)
+    environment = os.environ | {"PYTHONPATH": str(Path(client.__file__).parents[3])}
+    paths = [tmp_path / "job.npz", worker, tmp_path / "result.npz"]
+    subprocess.run([sys.executable, tmp_path / "caller.py", method, *paths], check=True, timeout=90, env=environment)
+    assert_same(job, LavaResult.load(tmp_path / "result.npz"))
+
+
+def test_a_full_dev_shm(worker, scratch, make_layer, assert_same, tmp_path):
+    """Channels have no names there, so a container's small /dev/shm is enough; without any room it is one error."""
+    tiny = "mount -t tmpfs -o size=%s tmpfs /dev/shm"
+    if subprocess.run(["unshare", "-rm", "sh", "-c", tiny % "4k"], capture_output=True).returncode:
+        pytest.skip("no namespace of its own to be had here")
+    rng = np.random.default_rng(14)
+    job = LavaJob("fixed", (make_layer(rng, "fixed", 300, 40),), rng.random((3, 10, 40)) < 0.5)
+    inside = tmp_path / "inside"
+
+    def within(size: str, fill: str = "true") -> Path:
+        inside.write_text(
+            f'#!/bin/sh\nexec unshare -rm sh -c \'{tiny % size} && {fill} && exec {worker} "$@"\' sh "$@"\n'
+        )
+        inside.chmod(0o755)
+        return inside
+
+    assert_same(job, run_job(job, python=within("256k")))
+    with pytest.raises(WorkerError, match=r"No space left on device"):
+        run_job(job, python=within("4k", "(head -c 4096 /dev/zero > /dev/shm/full; true)"), timeout=20.0)
 
 
 def test_the_result_is_safe_from_a_worker_that_outlives_its_report(scratch, make_layer, monkeypatch, tmp_path):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from spikekit.errors import ExportError
-from spikekit.export.lava import LavaJob, LavaResult
+from spikekit.export.lava import LavaInput, LavaJob, LavaResult
 from spikekit.export.lava.validate import sign_mode
+from spikekit.export.synapses import INPUT, SELF
 
 RNG = np.random.default_rng(0)
 
@@ -17,6 +18,12 @@ RNG = np.random.default_rng(0)
 @pytest.fixture
 def layer(make_layer):
     return make_layer(RNG, "fixed", 4, 3, name="hidden")
+
+
+def changed(layer, **changes):
+    """The layer with other fields, of its only input too."""
+    own = {name: changes.pop(name) for name in list(changes) if name in {f.name for f in fields(LavaInput)}}
+    return replace(layer, inputs=(replace(layer.inputs[0], **own),), **changes)
 
 
 @pytest.fixture
@@ -47,17 +54,21 @@ BAD_LAYERS = {
     "a quantum beyond 24 bits": ({"quantum": [-(2**23), 1, 1, 1]}, r"'hidden': quantum: -8388608 of neuron 0"),
     "a negative exponent": ({"weight_exp": -1}, r"'hidden': weight_exp: -1"),
     "an unknown reset": ({"reset": "subtract"}, r"'hidden': reset: 'subtract'.*'soft'"),
-    "no neurons": ({"shape": (0, 3)}, r"'hidden': shape"),
+    "no neurons": ({"bias": []}, r"'hidden': bias: shape \(0,\)"),
+    "a kept current without a decay of its own": (
+        {"current_decay": [0, 0, 0, 4096]},
+        r"'hidden': current_decay: 4096 of neuron 3",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", BAD_LAYERS)
 def test_bad_layers_are_refused_by_name(case, layer, inputs):
     changes, message = BAD_LAYERS[case]
-    good = replace(layer, rows=[0, 1], cols=[0, 1], values=[2, 4])
+    good = changed(layer, rows=[0, 1], cols=[0, 1], values=[2, 4])
     LavaJob("fixed", (good,), inputs)
     with pytest.raises(ExportError, match=message):
-        LavaJob("fixed", (replace(good, **changes),), inputs)
+        LavaJob("fixed", (changed(good, **changes),), inputs)
 
 
 BAD_FLOATS = {
@@ -74,7 +85,7 @@ def test_bad_float_layers_are_refused_by_name(case, make_layer, inputs):
     good = make_layer(RNG, "float", 4, 3, name="hidden")
     LavaJob("float", (good,), inputs)
     with pytest.raises(ExportError, match=f"'hidden': {message}"):
-        LavaJob("float", (replace(good, **changes),), inputs)
+        LavaJob("float", (changed(good, **changes),), inputs)
 
 
 BAD_INPUTS = {
@@ -85,7 +96,7 @@ BAD_INPUTS = {
     "too many bits": (np.ones((2, 5, 3), int), 25, "input_bits: 25"),
     "floats in fixed mode": (np.ones((2, 5, 3)), 4, "float64 frames"),
     "text": (np.full((2, 5, 3), "1"), 0, "is not a number"),
-    "another width": (np.ones((2, 5, 4), bool), 0, "'hidden': shape: 3 input columns, but inputs has 4"),
+    "another width": (np.ones((2, 5, 4), bool), 0, "'hidden': n_in: 3 input columns, but inputs has 4"),
 }
 
 
@@ -96,14 +107,22 @@ def test_bad_inputs_are_refused(case, layer):
         LavaJob("fixed", (layer,), frames, bits)
 
 
-def test_layers_must_follow_each_other(layer, make_layer, inputs):
-    after = make_layer(RNG, "fixed", 2, 4, name="out")
+def test_inputs_must_come_from_earlier_layers(layer, make_layer, inputs):
+    after = make_layer(RNG, "fixed", 2, 4, name="out", source=0)
     LavaJob("fixed", (layer, after), inputs)
-    with pytest.raises(ExportError, match=r"'out': shape: 4 input columns, but inputs has 3"):
+    with pytest.raises(ExportError, match=r"'out': inputs: source 0 is no earlier layer"):
         LavaJob("fixed", (after, layer), inputs)
+    with pytest.raises(ExportError, match=r"'out': n_in: 4 input columns, but inputs has 3"):
+        LavaJob("fixed", (layer, changed(after, source=INPUT)), inputs)
+    with pytest.raises(ExportError, match=r"'out': n_in: 4 input columns, but layer 'out' has 2"):
+        LavaJob("fixed", (layer, replace(after, inputs=(*after.inputs, replace(after.inputs[0], source=SELF)))), inputs)
+    with pytest.raises(ExportError, match=r"'hidden': inputs: the layer's own spikes alone"):
+        LavaJob("fixed", (changed(layer, source=SELF),), inputs)
+    with pytest.raises(ExportError, match=r"'hidden': inputs: there are none"):
+        replace(layer, inputs=())
     with pytest.raises(ExportError, match=r"'hidden': name: is taken"):
         LavaJob("fixed", (layer, replace(after, name="hidden")), inputs)
-    with pytest.raises(ExportError, match=r"'hidden': fires"):
+    with pytest.raises(ExportError, match=r"'out': inputs: layer 'hidden' does not fire"):
         LavaJob("fixed", (replace(layer, fires=False), after), inputs)
     with pytest.raises(ExportError, match=r"layers: there are none"):
         LavaJob("fixed", (), inputs)
@@ -136,11 +155,12 @@ def test_the_sign_mode_keeps_the_weights(values, mode):
 
 def test_arrays_are_copies_that_nobody_can_change(layer, inputs):
     weights = np.array([2, 4])
-    made = replace(layer, rows=[0, 1], cols=[0, 1], values=weights)
+    made = changed(layer, rows=[0, 1], cols=[0, 1], values=weights)
     weights[0] = 6
-    assert made.values[0] == 2
+    (only,) = made.inputs
+    assert only.values[0] == 2
     with pytest.raises(ValueError, match=r"read-only"):
-        made.values[0] = 8
+        only.values[0] = 8
     job = LavaJob("fixed", (made,), inputs)
     inputs[:] = False
     assert job.inputs.all()
@@ -150,8 +170,10 @@ def test_arrays_are_copies_that_nobody_can_change(layer, inputs):
 def test_jobs_and_results_survive_their_file(mode, bits, make_layer, tmp_path):
     layers = (
         make_layer(RNG, mode, 4, 3, name="a"),
-        make_layer(RNG, mode, 2, 4, name="b", fires=False, reset="none"),
+        make_layer(RNG, mode, 2, 4, name="b", source=0, fires=False, reset="none"),
     )
+    kept = layers[0].decay // 2 if mode == "fixed" else layers[0].decay
+    layers = (replace(layers[0], current_decay=kept), layers[1])
     frames = RNG.random((2, 5, 3)) if mode == "float" else RNG.random((2, 5, 3)) < 0.5
     job = LavaJob(mode, layers, frames, bits)
     job.save(tmp_path / "job.npz")
@@ -159,8 +181,11 @@ def test_jobs_and_results_survive_their_file(mode, bits, make_layer, tmp_path):
     assert (back.mode, back.input_bits) == (mode, bits)
     np.testing.assert_array_equal(back.inputs, job.inputs)
     for before, after in zip(job.layers, back.layers, strict=True):
-        for field, value in vars(before).items():
-            np.testing.assert_array_equal(getattr(after, field), value, err_msg=field)
+        parts = [(before, after), *zip(before.inputs, after.inputs, strict=True)]
+        for old, new in parts:
+            for field, value in vars(old).items():
+                if field != "inputs":
+                    np.testing.assert_array_equal(getattr(new, field), value, err_msg=field)
     result = LavaResult((np.ones((1, 2, 3), bool),), (np.arange(3)[None],), "0.10.0", "3.10.1", 0.5)
     result.save(tmp_path / "result.npz")
     again = LavaResult.load(tmp_path / "result.npz")
@@ -177,7 +202,7 @@ def test_damaged_files_are_named(layer, inputs, tmp_path):
         b"",
         b"not an archive",
         whole[: len(whole) // 2],
-        whole.replace(b"layer0_rows", b"layer0_cows"),
+        whole.replace(b"input0_rows", b"input0_cows"),
     ):
         path.write_bytes(damaged)
         with pytest.raises(ExportError, match=r"job.npz: not a whole"):

@@ -138,7 +138,7 @@ def execute(run: Run, job: str, result: str, token: str) -> None:
         time.sleep(1.0)
         run.fail("Lava's runtime service", "the run ended with an error that no process explained")
     versions = {"lava": version("lava-nc"), "python": platform.python_version()}
-    network.write_result(result, net, {"format": 1, "versions": versions, "seconds": seconds})
+    network.write_result(result, net, {"format": 2, "versions": versions, "seconds": seconds})
 
 
 def main(job: str, result: str, token: str) -> None:

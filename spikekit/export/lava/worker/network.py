@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from delay.process import DelayLine
 from lava.proc.dense.process import Dense
 from lava.proc.sparse.process import Sparse
 from lava.utils.weightutils import SignMode
@@ -22,6 +23,7 @@ from source.process import FrameSource
 # inputs firing: 128x784 full 16-60 us against 340-430; 2700x2312 at 2 % 2.0-8.6 ms against 0.5-1.0).
 DENSE_CELLS = 20_000
 DENSE_FILLED = 0.1
+INPUT, SELF = -1, -2
 
 
 @dataclass(frozen=True)
@@ -36,54 +38,98 @@ class Network:
     progress: np.ndarray
 
 
-def _synapses(file: Mapping[str, np.ndarray], layer: Mapping[str, Any], key: str, fixed: bool, bits: int) -> Any:
-    """Lava's own connection process for the weights of one layer."""
-    kind = np.int32 if fixed else np.float64
-    values = file[f"{key}_values"].astype(kind)
-    matrix = csr_matrix((values, (file[f"{key}_rows"], file[f"{key}_cols"])), shape=tuple(layer["shape"]))
-    options = {"name": f"{key}.weights", "num_message_bits": bits}
+def _synapses(
+    file: Mapping[str, np.ndarray], each: Mapping[str, Any], n: int, key: str, options: dict[str, Any]
+) -> Any:
+    """Lava's own connection process for the weights of one input of a layer of n neurons."""
+    fixed = "num_weight_bits" in options
+    values = file[f"{key}_values"].astype(np.int32 if fixed else np.float64)
+    matrix = csr_matrix((values, (file[f"{key}_rows"], file[f"{key}_cols"])), shape=(n, each["n_in"]))
     if fixed:
         # Left to itself Lava derives this from the data, and rounds the weights to it.
-        options |= {"weight_exp": layer["weight_exp"], "sign_mode": SignMode[layer["sign_mode"]]}
-        options |= {"num_weight_bits": layer.get("weight_bits", 8)}
+        options = options | {"weight_exp": each["weight_exp"], "sign_mode": SignMode[each["sign_mode"]]}
     cells = matrix.shape[0] * matrix.shape[1]
     if cells <= DENSE_CELLS or matrix.nnz >= DENSE_FILLED * cells:
         return Dense(weights=matrix.toarray(), **options)
     return Sparse(weights=matrix, **options)
 
 
-def build(file: Mapping[str, np.ndarray]) -> Network:
-    """The processes of a job, connected; `file` is the job file that spikekit's `LavaJob.save` wrote."""
-    meta = json.loads(str(file["meta"]))
-    fixed = meta["mode"] == "fixed"
-    inputs = file["inputs"]
-    samples, period, width = inputs.shape
-    layers = meta["layers"]
-    progress = shared_zeros((len(layers),), np.int64)
-    source = FrameSource(frames=inputs.reshape(samples * period, width), name="input")
-    described = {source.name: "the input"}
-    spikes, membranes, upstream = [], [], source.s_out
-    for index, layer in enumerate(layers):
-        n, key = layer["shape"][0], f"layer{index}"
-        spikes.append(shared_zeros((samples, period, n), bool))
-        membranes.append(shared_zeros((samples, n), np.int64 if fixed else np.float64))
-        synapses = _synapses(file, layer, key, fixed, meta["input_bits"] if index == 0 else 0)
+class _Builder:
+    """Makes processes and connects them; described: name of a Lava process -> what it is, in words."""
+
+    def __init__(self, file: Mapping[str, np.ndarray]) -> None:
+        self.file = file
+        self.meta = json.loads(str(file["meta"]))
+        self.fixed = self.meta["mode"] == "fixed"
+        frames = file["inputs"]
+        self.samples, self.period, width = frames.shape
+        self.source = FrameSource(frames=frames.reshape(self.samples * self.period, width), name="input")
+        self.described = {self.source.name: "the input"}
+        # Steps from an input frame to the step in which a source answers to it: every synapse costs one.
+        self.lags = {INPUT: 0}
+        self.ports = {INPUT: (self.source.s_out, width)}
+        self.delayed: dict[tuple[int, int], Any] = {}
+        self.spikes: list[np.ndarray] = []
+        self.membranes: list[np.ndarray] = []
+        self.progress = shared_zeros((len(self.meta["layers"]),), np.int64)
+
+    def layer(self, index: int, layer: Mapping[str, Any]) -> None:
+        """The neurons of a layer, behind all its inputs."""
+        n, key, meta = layer["n"], f"layer{index}", self.meta
+        lag = 1 + max(self.lags[each["source"]] for each in layer["inputs"] if each["source"] != SELF)
+        self.spikes.append(shared_zeros((self.samples, self.period, n), bool))
+        self.membranes.append(shared_zeros((self.samples, n), np.int64 if self.fixed else np.float64))
+        nothing = np.zeros(n, int if self.fixed else float)
+        optional = dict.fromkeys(("current_decay", "adapt_decay", "adapt_step"), nothing)
         neurons = SoftResetLIF(
-            **{field: file[f"{key}_{field}"] for field in ("decay", "bias", "threshold", "quantum")},
+            **optional | {field: self.file[f"{key}_{field}"] for field in layer["fields"]},
             **{field: layer[field] for field in ("reset", "inclusive", "fires")},
-            period=period,
-            delay=index + 1,
-            spikes=spikes[-1],
-            membranes=membranes[-1],
-            progress=progress[index:],
+            keeps_current="current_decay" in layer["fields"],
+            adapts="adapt_decay" in layer["fields"],
+            refractory=layer["period"],
+            period=self.period,
+            delay=lag,
+            spikes=self.spikes[-1],
+            membranes=self.membranes[-1],
+            progress=self.progress[index:],
             name=key,
         )
-        described[synapses.name] = f"the weights of layer {layer['name']!r}"
-        described[neurons.name] = f"the neurons of layer {layer['name']!r}"
-        upstream.connect(synapses.s_in)
-        synapses.a_out.connect(neurons.a_in)
-        upstream = neurons.s_out
-    return Network(source, described, samples * period + len(layers), spikes, membranes, progress)
+        self.described[neurons.name] = f"the neurons of layer {layer['name']!r}"
+        for place, each in enumerate(layer["inputs"]):
+            own, source = f"{key}_input{place}", each["source"]
+            options: dict[str, Any] = {"name": own, "num_message_bits": meta["input_bits"] if source == INPUT else 0}
+            options |= {"num_weight_bits": layer["weight_bits"]} if self.fixed else {}
+            synapses = _synapses(self.file, each, n, own, options)
+            self.described[synapses.name] = f"the weights of layer {layer['name']!r}"
+            if source == SELF:
+                neurons.s_out.connect(synapses.s_in)
+                synapses.a_out.connect(neurons.r_in)
+            else:
+                self._sender(source, lag - 1 - self.lags[source]).connect(synapses.s_in)
+                synapses.a_out.connect(neurons.a_in)
+        self.lags[index] = lag
+        self.ports[index] = (neurons.s_out, n)
+
+    def _sender(self, source: int, wait: int) -> Any:
+        """The port that sends the spikes of a source, `wait` steps late."""
+        port, n = self.ports[source]
+        if not wait:
+            return port
+        if (source, wait) not in self.delayed:
+            line = DelayLine(n=n, steps=wait, name=f"delay{source}_{wait}")
+            self.described[line.name] = f"a delay of {wait} steps"
+            port.connect(line.s_in)
+            self.delayed[source, wait] = line
+        return self.delayed[source, wait].s_out
+
+
+def build(file: Mapping[str, np.ndarray]) -> Network:
+    """The processes of a job, connected; `file` is the job file that spikekit's `LavaJob.save` wrote."""
+    builder = _Builder(file)
+    for index, layer in enumerate(builder.meta["layers"]):
+        builder.layer(index, layer)
+    steps = builder.samples * builder.period + max(builder.lags.values())
+    return Network(builder.source, builder.described, steps, builder.spikes, builder.membranes, builder.progress)
 
 
 def write_result(path: str, network: Network, facts: dict[str, Any]) -> None:

@@ -1,10 +1,9 @@
 """The neuron layer: leaky integrate-and-fire with a reset by subtraction, as a Lava process.
 
 Lava's own LIF resets to zero only and compares strictly. This process keeps its arithmetic (lava-nc 0.10.0,
-`lava.proc.lif.models`, with the synaptic current's decay at du = 4095, so that no current is carried over)
-and adds: a threshold, decay, bias and reset quantum per neuron, three resets, an inclusive comparison, and a
-readout that never fires. Lava executes every file of this folder when it looks for process models, so the
-folder holds nothing else.
+`lava.proc.lif.models`) and adds: a threshold, decays, bias and reset quantum per neuron, three resets, an inclusive
+comparison, an adaptive threshold, a refractory period, a readout that never fires, and a port for the neurons' own
+spikes. Lava executes every file of this folder when it looks for process models, so the folder holds nothing else.
 """
 
 from __future__ import annotations
@@ -29,9 +28,13 @@ CURRENT_LIMIT = 2**25
 class SoftResetLIF(AbstractProcess):  # type: ignore[misc]
     """One layer of n neurons; `v` is the membrane, in the units of the job.
 
-    decay, bias, threshold, quantum: [n]; float64 in `floating_pt`, integers in `fixed_pt`.
+    decay, bias, threshold, quantum, current_decay: [n]; float64 in `floating_pt`, integers in `fixed_pt`.
+    keeps_current: the synaptic current decays by current_decay, and the bias is part of it; else it is gone after its
+    step.
     reset: "soft" subtracts quantum, "hard" sets zero, "none" leaves the membrane.
     inclusive: fire at v >= threshold instead of v > threshold. fires: False for a readout.
+    adapts: the threshold rises by b, which decays by adapt_decay and takes adapt_step (in `floating_pt` 1, times
+    adapt_step in the threshold) at each spike. refractory: steps after a spike in which a membrane is held.
     period: steps of one sample; the membrane is cleared before each sample's first step.
     delay: steps between an input frame and the step at which it reaches this layer.
     spikes [N, T, n], membranes [N, n], progress [1]: shared arrays that the model writes.
@@ -44,6 +47,12 @@ class SoftResetLIF(AbstractProcess):  # type: ignore[misc]
         bias: np.ndarray,
         threshold: np.ndarray,
         quantum: np.ndarray,
+        current_decay: np.ndarray,
+        adapt_decay: np.ndarray,
+        adapt_step: np.ndarray,
+        keeps_current: bool,
+        adapts: bool,
+        refractory: int,
         reset: str,
         inclusive: bool,
         fires: bool,
@@ -55,6 +64,9 @@ class SoftResetLIF(AbstractProcess):  # type: ignore[misc]
         name: str,
     ) -> None:
         super().__init__(
+            keeps_current=keeps_current,
+            adapts=adapts,
+            refractory=refractory,
             reset=reset,
             inclusive=inclusive,
             fires=fires,
@@ -67,8 +79,16 @@ class SoftResetLIF(AbstractProcess):  # type: ignore[misc]
         )
         shape = decay.shape
         self.a_in = InPort(shape=shape)
+        # From the layer itself, one step late: nothing of the sample before may arrive in the first step of the next.
+        self.r_in = InPort(shape=shape)
         self.s_out = OutPort(shape=shape)
+        self.u = Var(shape=shape, init=0)
         self.v = Var(shape=shape, init=0)
+        self.b = Var(shape=shape, init=0)
+        self.wait = Var(shape=shape, init=0)
+        self.current_decay = Var(shape=shape, init=current_decay)
+        self.adapt_decay = Var(shape=shape, init=adapt_decay)
+        self.adapt_step = Var(shape=shape, init=adapt_step)
         self.decay = Var(shape=shape, init=decay)
         self.bias = Var(shape=shape, init=bias)
         self.threshold = Var(shape=shape, init=threshold)
@@ -80,6 +100,9 @@ class _SoftResetModel(PyLoihiProcessModel):  # type: ignore[misc]
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
+        self.keeps_current: bool = proc_params["keeps_current"]
+        self.adapts: bool = proc_params["adapts"]
+        self.refractory: int = proc_params["refractory"]
         self.reset: str = proc_params["reset"]
         self.inclusive: bool = proc_params["inclusive"]
         self.fires: bool = proc_params["fires"]
@@ -97,9 +120,13 @@ class _SoftResetModel(PyLoihiProcessModel):  # type: ignore[misc]
         """The threshold, in units of the membrane."""
         raise NotImplementedError
 
+    def adapt(self, fired: np.ndarray) -> None:
+        """Let the threshold decay, and rise where a neuron fired."""
+        raise NotImplementedError
+
     def run_spk(self) -> None:
         step = self.time_step - 1 - self.delay
-        current = self.a_in.recv()
+        current, own = self.a_in.recv(), self.r_in.recv()
         fired = np.zeros(self.v.shape, bool)
         sample, within = divmod(step, self.period)
         # Before its first frame arrives, and after the last one, a layer is silent: a bias would make it
@@ -107,11 +134,20 @@ class _SoftResetModel(PyLoihiProcessModel):  # type: ignore[misc]
         if 0 <= sample < len(self.spikes):
             # Each synapse costs one step, so each layer starts a sample one step after the layer before it.
             if within == 0:
-                self.v[:] = 0
+                for state in (self.u, self.v, self.b, self.wait):
+                    state[:] = 0
+            else:
+                current = current + own
+            held, live = self.v.copy(), self.wait == 0
             self.integrate(current)
+            if self.refractory:
+                self.v[~live] = held[~live]
             if self.fires:
-                fired = self.v >= self.level() if self.inclusive else self.v > self.level()
+                fired = live & (self.v >= self.level() if self.inclusive else self.v > self.level())
                 self.clear(fired)
+                self.wait[:] = np.where(fired, self.refractory, np.maximum(self.wait - 1, 0))
+                if self.adapts:
+                    self.adapt(fired)
             self.spikes[sample, within] = fired
             if within == self.period - 1:
                 self.membranes[sample] = self.v
@@ -133,8 +169,15 @@ class SoftResetModelFloat(_SoftResetModel):
     """v = decay v + (a + bias), in float64."""
 
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, float)
+    r_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, float)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, bool)
+    u: np.ndarray = LavaPyType(np.ndarray, float)
     v: np.ndarray = LavaPyType(np.ndarray, float)
+    b: np.ndarray = LavaPyType(np.ndarray, float)
+    wait: np.ndarray = LavaPyType(np.ndarray, float)
+    current_decay: np.ndarray = LavaPyType(np.ndarray, float)
+    adapt_decay: np.ndarray = LavaPyType(np.ndarray, float)
+    adapt_step: np.ndarray = LavaPyType(np.ndarray, float)
     decay: np.ndarray = LavaPyType(np.ndarray, float)
     bias: np.ndarray = LavaPyType(np.ndarray, float)
     threshold: np.ndarray = LavaPyType(np.ndarray, float)
@@ -142,10 +185,14 @@ class SoftResetModelFloat(_SoftResetModel):
 
     def integrate(self, current: np.ndarray) -> None:
         # A torch layer adds its bias to its own output before the neuron sees it: the same order here.
-        self.v[:] = self.decay * self.v + (current + self.bias)
+        self.u[:] = (self.current_decay * self.u if self.keeps_current else 0) + (current + self.bias)
+        self.v[:] = self.decay * self.v + self.u
 
     def level(self) -> np.ndarray:
-        return self.threshold
+        return self.threshold + self.adapt_step * self.b if self.adapts else self.threshold
+
+    def adapt(self, fired: np.ndarray) -> None:
+        self.b[:] = self.adapt_decay * self.b + fired
 
 
 @implements(proc=SoftResetLIF, protocol=LoihiProtocol)
@@ -155,8 +202,15 @@ class SoftResetModelFixed(_SoftResetModel):
     """Loihi's integers: 24-bit state, input shifted by 6 bits and wrapped, membrane clipped."""
 
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
+    r_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, bool)
+    u: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
     v: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
+    b: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
+    wait: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
+    current_decay: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=12)
+    adapt_decay: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=13)
+    adapt_step: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
     decay: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=13)
     bias: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
     threshold: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=17)
@@ -170,17 +224,32 @@ class SoftResetModelFixed(_SoftResetModel):
                 f"an input current of {reached} does not fit Lava's 32-bit arithmetic, which holds up to "
                 f"{CURRENT_LIMIT - 1} before its shift by 6 bits: lower weight_exp or the weights"
             )
-        u = current << 6
-        # Lava wraps once, at 2^24, and keeps +2^23 but not -2^23: not two's complement.
-        u = np.where(u > STATE_LIMIT, u - 2 * STATE_LIMIT, np.where(u <= -STATE_LIMIT, u + 2 * STATE_LIMIT, u))
-        product = self.v.astype(np.int64) * (4096 - self.decay)
-        decayed = np.sign(product) * (np.abs(product) >> 12)
-        self.v[:] = np.clip(decayed + u + self.bias, 1 - STATE_LIMIT, STATE_LIMIT - 1)
+        if self.keeps_current:
+            self.u[:] = _wrapped(_decayed(self.u, 4095 - self.current_decay) + (current << 6) + self.bias)
+        else:
+            self.u[:] = _wrapped(current << 6) + self.bias
+        self.v[:] = np.clip(_decayed(self.v, 4096 - self.decay) + self.u, 1 - STATE_LIMIT, STATE_LIMIT - 1)
 
     def level(self) -> np.ndarray:
-        return self.threshold << 6
+        level = self.threshold << 6
+        return np.minimum(level + self.b, STATE_LIMIT - 1) if self.adapts else level
+
+    def adapt(self, fired: np.ndarray) -> None:
+        rest = _decayed(self.b, 4096 - self.adapt_decay)
+        self.b[:] = np.minimum(rest + self.adapt_step * fired, STATE_LIMIT - 1)
 
     def clear(self, fired: np.ndarray) -> None:
         super().clear(fired)
         # A quantum below 0 adds to the membrane, which has 24 bits.
         np.clip(self.v, 1 - STATE_LIMIT, STATE_LIMIT - 1, out=self.v)
+
+
+def _decayed(state: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """A state times keep / 4096, rounded towards zero."""
+    product = state.astype(np.int64) * keep
+    return np.sign(product) * (np.abs(product) >> 12)
+
+
+def _wrapped(u: np.ndarray) -> np.ndarray:
+    """A current in 24 bits. Lava wraps once, at 2^24, and keeps +2^23 but not -2^23: not two's complement."""
+    return np.where(u > STATE_LIMIT, u - 2 * STATE_LIMIT, np.where(u <= -STATE_LIMIT, u + 2 * STATE_LIMIT, u))

@@ -1,0 +1,286 @@
+"""The sigma-delta neuron: the operator against the reference, what its spikes promise, and Lava's own numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from spikekit.ops import paths
+from spikekit.ops.integer import STATE_MAX
+from spikekit.ops.lif import state_dtype
+from spikekit.ops.sigma_delta import SigmaDeltaRule, cpu, sigma_delta, sigma_delta_integer, sigma_delta_reference
+
+ACTIVATIONS = ("relu", "none")
+# The residue has no gradient.
+ALL = (True, True, True, True, False)
+
+
+@pytest.fixture(params=["auto", "torch"])
+def path(request):
+    paths.set_path(request.param)
+    yield request.param
+    paths.set_path("auto")
+
+
+def both(threshold, activation):
+    def fast(x, sigma0, act0, residue0, bias):
+        return sigma_delta(x, sigma0, act0, residue0, threshold, bias, activation, keep_activations=True)
+
+    def reference(x, sigma0, act0, residue0, bias):
+        return sigma_delta_reference(x, sigma0, act0, residue0, threshold, bias, activation)
+
+    return fast, reference
+
+
+def inputs(shape=(6, 2, 3, 4, 5), dtype=torch.float32, rest=False, parameter=()):
+    """Drive, states and bias; and the threshold."""
+    state = state_dtype(dtype)
+    states = [None if rest else torch.randn(shape[1:], dtype=state) * scale for scale in (1, 1, 0.2)]
+    bias = torch.randn(parameter, dtype=state) * 0.2
+    return [(torch.randn(shape) * 0.4).to(dtype), *states, bias], torch.rand(parameter, dtype=state) * 0.3 + 0.3
+
+
+def channels_last(x):
+    return x.movedim(2, -1).contiguous().movedim(-1, 2)
+
+
+def expanded(x):
+    return x[:1].expand_as(x)
+
+
+def test_the_kernels_serve():
+    for dtype in (torch.float32, torch.float64):
+        assert cpu.KERNELS.refusal(dtype) == ""
+
+
+@pytest.mark.usefixtures("poison", "path")
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("parameter", [(), (3, 1, 1), (3, 4, 5)], ids=["scalar", "per channel", "per neuron"])
+@pytest.mark.parametrize("rest", [True, False])
+def test_activations(activation, parameter, rest, equal_to_reference):
+    tensors, threshold = inputs(dtype=torch.float64, rest=rest, parameter=parameter)
+    (spikes, *_), grads = equal_to_reference(*both(threshold, activation), tensors, ALL)
+    assert 0.1 < (spikes != 0).double().mean() < 0.9
+    assert all(g.abs().max() > 0 for g in grads)
+
+
+@pytest.mark.usefixtures("poison", "path")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("layout", [torch.clone, channels_last, expanded])
+def test_layouts_and_dtypes(dtype, layout, equal_to_reference):
+    (x, *others), threshold = inputs(dtype=dtype, parameter=(3, 1, 1))
+    outputs, _ = equal_to_reference(*both(threshold, "relu"), [layout(x), *others], ALL)
+    state = state_dtype(dtype)
+    assert [y.dtype for y in outputs] == [dtype, state, state, state, state]
+
+
+@pytest.mark.usefixtures("poison", "path")
+@pytest.mark.parametrize("wanted", range(4))
+@pytest.mark.parametrize("shape", [(4, 2, 5), (1, 2, 5), (3, 2, 9000)], ids=str)
+def test_gradients_from_each_output_alone(wanted, shape, equal_to_reference):
+    tensors, threshold = inputs(shape, torch.float64)
+    equal_to_reference(*both(threshold, "relu"), tensors, tuple(index == wanted for index in range(5)))
+
+
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize("wanted", range(5))
+def test_one_gradient_at_a_time(wanted, poison):
+    (tensors, threshold), grads = inputs((4, 2, 5), torch.float64), []
+    for op in both(threshold, "relu"):
+        leaves = [a.clone().requires_grad_(index == wanted) for index, a in enumerate(tensors)]
+        spikes, _, sigma, act, residue = op(*leaves)
+        assert not residue.requires_grad
+        ((spikes * tensors[0]).sum() + sigma.square().sum() + act.square().sum()).backward()
+        assert [leaf.grad is not None for leaf in leaves] == [index == wanted for index in range(5)]
+        grads.append(leaves[wanted].grad)
+    torch.testing.assert_close(grads[0], grads[1], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_inference_gives_the_numbers_of_training(activation, poison):
+    (*tensors, bias), threshold = inputs()
+    expected = sigma_delta_reference(*tensors, threshold, bias, activation)
+    spikes, activations, *states = sigma_delta(*tensors, threshold, bias, activation)
+    assert activations is None
+    assert all(map(torch.equal, (spikes, *states), (expected[0], *expected[2:])))
+
+
+def test_the_reference_can_be_forced():
+    (*tensors, bias), threshold = inputs(rest=True)
+    try:
+        paths.set_path("reference")
+        forced = sigma_delta(*tensors, threshold, bias, "relu")
+    finally:
+        paths.set_path("auto")
+    assert torch.equal(forced[1], sigma_delta_reference(*tensors, threshold, bias, "relu")[1])
+
+
+@pytest.mark.usefixtures("path")
+@given(
+    seed=st.integers(0, 2**31),
+    threshold=st.floats(1e-3, 2.0),
+    activation=st.sampled_from(ACTIVATIONS),
+    dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
+)
+def test_what_was_sent_is_closer_than_the_threshold(seed, threshold, activation, dtype):
+    torch.manual_seed(seed)
+    (x, _, _, _, bias), _ = inputs((30, 2, 9), dtype, rest=True)
+    level = torch.tensor(threshold, dtype=bias.dtype)
+    spikes, activations, _, _, residue = sigma_delta(
+        x, None, None, None, level, bias, activation, keep_activations=True
+    )
+    behind = activations.double() - spikes.double().cumsum(0)
+    # bfloat16 rounds what is sent by 2^-9 of it, which stays in the residue.
+    rounding = 1e-4 if dtype != torch.bfloat16 else 2**-8 * float(spikes.abs().max())
+    assert float(behind.abs().max()) < max(threshold, rounding) + 1e-4
+    torch.testing.assert_close(residue.double(), behind[-1], rtol=0, atol=1e-4)
+    assert bool(((spikes == 0) | (spikes.abs() >= 0.99 * level)).all())
+
+
+def test_a_constant_is_sent_once():
+    x = torch.zeros(10, 1, 1)
+    x[0] = 1.5
+    spikes, *_ = sigma_delta(x, None, None, None, torch.tensor(0.1), torch.tensor(0.25), "relu")
+    assert spikes.flatten().tolist() == [1.75, *[0] * 9]
+
+
+@pytest.mark.usefixtures("path")
+def test_numbers_by_hand():
+    """sigma: 0.5, 0.75, 0.25, -1.25; changes below 0.75 wait in the residue."""
+    x = torch.tensor([0.5, 0.25, -0.5, -1.5]).reshape(4, 1, 1)
+    spikes, activations, sigma, act, residue = sigma_delta(
+        x, None, None, None, torch.tensor(0.75), torch.tensor(0.0), "relu", keep_activations=True
+    )
+    assert activations.flatten().tolist() == [0.5, 0.75, 0.25, 0.0]
+    assert spikes.flatten().tolist() == [0, 0.75, 0, -0.75]
+    assert (sigma.item(), act.item(), residue.item()) == (-1.25, 0, 0)
+
+
+@pytest.mark.usefixtures("path")
+def test_the_gradient_is_that_of_the_activation():
+    """The encoder is passed straight through: a loss of the decoded output is one of the activations."""
+    (x, _, _, _, bias), threshold = inputs((8, 2, 9), torch.float64, rest=True)
+    weights, grads = torch.randn(8, 2, 9, dtype=torch.float64), []
+    for decoded in (
+        lambda x, bias: sigma_delta(x, None, None, None, threshold, bias, "relu")[0].cumsum(0),
+        lambda x, bias: torch.relu(x.cumsum(0) + bias),
+    ):
+        leaves = [a.clone().requires_grad_() for a in (x, bias)]
+        grads.append(torch.autograd.grad((decoded(*leaves) * weights).sum(), leaves))
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize(("keep", "rest"), [(True, False), (True, True), (False, True)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_opcheck(keep, rest, dtype, activation):
+    (*tensors, bias), threshold = inputs((3, 2, 4), dtype, rest, (4,))
+    if keep:
+        *tensors, bias = (None if a is None else a.requires_grad_() for a in (*tensors, bias))
+    torch.library.opcheck(torch.ops.spikekit.sigma_delta.default, (*tensors, threshold, bias, activation, keep))
+
+
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize("needs", [[True] * 5, [True, *[False] * 4]], ids=["all", "x"])
+@pytest.mark.parametrize("traces", [True, False])
+def test_opcheck_backward(needs, traces):
+    (x, sigma, *_, bias), _ = inputs((3, 2, 4), parameter=(4,))
+    ends = [torch.ones(()).expand(sigma.shape), None] if traces else [None, torch.randn_like(sigma)]
+    torch.library.opcheck(
+        torch.ops.spikekit.sigma_delta_backward.default,
+        (torch.randn_like(x), torch.randn_like(x) if traces else None, *ends, x, bias, "relu", needs),
+    )
+
+
+def test_fake_kernel_knows_the_shapes():
+    with FakeTensorMode():
+        x, scalar = torch.empty(5, 2, 3, dtype=torch.float16), torch.empty(())
+        outputs = torch.ops.spikekit.sigma_delta(x, None, None, None, scalar, scalar, "relu", True)
+    assert [tuple(y.shape) for y in outputs] == [(5, 2, 3)] * 2 + [(2, 3)] * 3
+    assert [y.dtype for y in outputs] == [torch.float16, *[torch.float32] * 4]
+
+
+def whole(low, high, *shape):
+    return torch.randint(low, high, shape)
+
+
+@given(seed=st.integers(0, 2**31), activation=st.sampled_from(ACTIVATIONS))
+def test_integers_are_the_floats_where_nothing_is_cut(seed, activation):
+    torch.manual_seed(seed)
+    sums, bias, threshold = whole(-50, 51, 20, 3, 7), whole(-99, 100, 7), whole(1, 300, 7)
+    spikes, activations, sigma, residue = sigma_delta_integer(sums, bias, threshold, SigmaDeltaRule(3, 0, activation))
+    expected = sigma_delta_reference(sums.double() * 8, None, None, None, threshold.double(), bias.double(), activation)
+    for found, wanted in zip((spikes, activations, sigma, residue), (*expected[:3], expected[4]), strict=True):
+        assert torch.equal(found.double(), wanted)
+
+
+def test_integers_by_hand():
+    """Sums times 2, changes of 10 or more, sent in quarters, rounded down: what is cut off does not come later."""
+    sums = torch.tensor([3, 2, -7, 30]).reshape(4, 1, 1)
+    spikes, activations, sigma, residue = sigma_delta_integer(
+        sums, torch.tensor(1), torch.tensor(10), SigmaDeltaRule(1, 2, "relu")
+    )
+    # sigma 6, 10, -4, 56; changes 7, 11, -11, 57
+    assert activations.flatten().tolist() == [7, 11, 0, 57]
+    assert spikes.flatten().tolist() == [0, 2, -3, 14]
+    assert (sigma.item(), residue.item()) == (56, 0)
+
+
+def test_integers_stay_in_24_bits():
+    sums = torch.tensor([2**22, 2**22, 2**22, -(2**23)]).reshape(4, 1, 1)
+    zero, one = torch.tensor(0), torch.tensor(1)
+    spikes, activations, sigma, _ = sigma_delta_integer(sums, zero, one, SigmaDeltaRule(1, 0, "none"))
+    assert activations.flatten().tolist() == [STATE_MAX, STATE_MAX, STATE_MAX, -STATE_MAX]
+    # A change of the whole range does not fit: half of it is lost.
+    assert spikes.flatten().tolist() == [STATE_MAX, 0, 0, -STATE_MAX]
+    assert sigma.item() == -STATE_MAX
+
+
+LAVA = """
+import json, sys
+import numpy as np
+from lava.proc.sdn.models import PySigmaDeltaModelFixed, PySigmaDeltaModelFloat
+from lava.proc.sdn.process import ActivationMode
+
+given = json.load(sys.stdin)
+kind = int if given["fixed"] else float
+model = object.__new__(PySigmaDeltaModelFixed if given["fixed"] else PySigmaDeltaModelFloat)
+drive = np.array(given["drive"]).astype(kind)
+for name in ("sigma", "act", "residue", "error"):
+    setattr(model, name, np.zeros(drive.shape[1], dtype=kind))
+model.vth, model.bias = np.array(given["threshold"]), np.array(given["bias"])
+model.cum_error, model.act_mode = False, ActivationMode[given["mode"]]
+sent = [model.dynamics(a) for a in drive]
+if given["fixed"]:
+    sent = [np.right_shift(s, given["state_exp"]) for s in sent]
+print(json.dumps([np.array(sent).tolist(), model.sigma.tolist(), model.residue.tolist()]))
+"""
+
+
+@pytest.mark.parametrize(("mode", "activation"), [("RELU", "relu"), ("UNIT", "none")])
+def test_lava_computes_the_same(mode, activation, lava_says):
+    x = torch.randn(30, 1, 20, dtype=torch.float64) * 0.3
+    bias, threshold = torch.randn(20, dtype=torch.float64) * 0.2, torch.rand(20, dtype=torch.float64) + 0.1
+    given = {"drive": x[:, 0].tolist(), "bias": bias.tolist(), "threshold": threshold.tolist(), "mode": mode}
+    found = sigma_delta(x, None, None, None, threshold, bias, activation)
+    spikes, sigma, residue = lava_says(LAVA, given | {"fixed": False})
+    assert found[0][:, 0].tolist() == spikes
+    assert found[2][0].tolist() == sigma
+    assert found[4][0].tolist() == residue
+
+
+@pytest.mark.parametrize(("mode", "activation"), [("RELU", "relu"), ("UNIT", "none")])
+def test_lava_computes_the_same_integers(mode, activation, lava_says):
+    sums, bias, threshold = whole(-900, 901, 30, 1, 20), whole(-999, 1000, 20), whole(1, 3000, 20)
+    given = {"drive": sums[:, 0].tolist(), "bias": bias.tolist(), "threshold": threshold.tolist(), "mode": mode}
+    found = sigma_delta_integer(sums, bias, threshold, SigmaDeltaRule(0, 4, activation))
+    spikes, sigma, residue = lava_says(LAVA, given | {"fixed": True, "state_exp": 4})
+    assert found[0][:, 0].tolist() == spikes
+    assert found[2][0].tolist() == sigma
+    assert found[3][0].tolist() == residue
