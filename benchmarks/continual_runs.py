@@ -46,7 +46,7 @@ SETUPS = {
     "nmnist-task": Setup("NMNIST", "task", (16, 32), [[10, 40], [4, 20]], epochs=10, batch=20),
     "nmnist-class": Setup("NMNIST", "class", (16, 32), [[10, 40, 60], [4, 20, 40]], epochs=10, batch=20),
 }
-METHODS = ("plain", "hlop", "gpm", "ewc", "replay")
+METHODS = ("plain", "hlop", "hlop-fast", "gpm", "ewc", "replay", "sparse")
 RULES = ("bptt", "ottt", "dsr")
 
 
@@ -77,15 +77,18 @@ class Run:
 
 def settings(run: Run) -> dict[str, Any]:
     """What a result depends on."""
-    return asdict(SETUPS[run.protocol]) | {"steps": run.steps, "neuron": neuron(run.rule)[1], "rule": repr(rule(run))}
+    return asdict(SETUPS[run.protocol]) | {"steps": run.steps, "neuron": neuron(run)[1], "rule": repr(rule(run))}
 
 
-def neuron(name: str) -> tuple[Callable[[], nn.Module], dict[str, Any]]:
-    """The papers' neurons: HLOP's for BPTT and OTTT, and that of DSR."""
+def neuron(run: Run) -> tuple[Callable[[], nn.Module], dict[str, Any]]:
+    """The papers' neurons: HLOP's for BPTT and OTTT, and that of DSR; one of rising threshold for sparse codes."""
     numbers: dict[str, Any] = {"beta": 0.5, "threshold": 1.0}
-    if name == "dsr":
+    if run.rule == "dsr":
         numbers = {"beta": math.exp(-0.05), "threshold": 0.3, "reset_quantum": 1.0}
-    return partial(sk.LIF, **numbers, detach_reset=True, surrogate=sk.surrogate.Sigmoid(4.0)), numbers
+    if run.method == "sparse":
+        numbers |= {"rho": 0.9, "step": 0.5}
+    kind = sk.ALIF if run.method == "sparse" else sk.LIF
+    return partial(kind, **numbers, detach_reset=True, surrogate=sk.surrogate.Sigmoid(4.0)), numbers
 
 
 def rule(run: Run) -> learning.Rule:
@@ -117,7 +120,7 @@ def protocol(run: Run) -> cl.Protocol:
 def network(run: Run) -> sk.Sequential:
     """Without biases, as the paper's; the readout is the mean over time of the last layer."""
     torch.manual_seed(run.seed)
-    setup, make = SETUPS[run.protocol], neuron(run.rule)[0]
+    setup, make = SETUPS[run.protocol], neuron(run)[0]
     if setup.data == "NMNIST":
         first, second = setup.hidden
         return sk.Sequential(
@@ -136,16 +139,19 @@ def method(run: Run, net: sk.Sequential) -> cl.Method:
     setup = SETUPS[run.protocol]
     weights = [name for name, layer in net.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
     layers = weights[:-1] if setup.scenario == "task" else weights
-    if run.method == "hlop":
+    if run.method in ("hlop", "hlop-fast"):
         units = setup.units if isinstance(setup.units, str) else cl.Schedule(setup.units[0], setup.units[1:])
-        return cl.HLOP(net, units, layers=layers, seed=run.seed)
+        # Of OTTT's T calls a pass fewer are enough.
+        share = {"bptt": 0.5, "ottt": 0.5 / run.steps, "dsr": 1.0}[run.rule]
+        fast: dict[str, Any] = {"rows": 64, "share": share} if run.method == "hlop-fast" else {}
+        return cl.HLOP(net, units, layers=layers, seed=run.seed, **fast)
     if run.method == "gpm":
         return cl.GPM(net, explained=setup.explained, layers=layers, seed=run.seed)
     if run.method == "ewc":
         return cl.EWC(net, strength=setup.strength, rule=rule(run))
     if run.method == "replay":
         return cl.Replay(net, capacity=setup.capacity, seed=run.seed)
-    if run.method == "plain":
+    if run.method in ("plain", "sparse"):
         return cl.Plain(net)
     raise InputError(f"no method {run.method!r}; there are {METHODS}")
 
@@ -155,10 +161,11 @@ def course(run: Run, folder: Path) -> cl.Course:
     return cl.Course(
         method(run, network(run)),
         protocol(run),
-        partial(torch.optim.SGD, lr=setup.lr),
+        partial(torch.optim.Adagrad, lr=0.01) if run.method == "sparse" else partial(torch.optim.SGD, lr=setup.lr),
         rule(run),
         epochs=setup.epochs,
         batch_size=setup.batch,
         seed=run.seed,
         folder=folder,
+        keep_optimizer=run.method == "sparse",
     )

@@ -36,7 +36,8 @@ class Moment:
 class Course:
     """One method, one protocol, from the first task to the last.
 
-    optimizer: makes the optimiser of a task from the parameters that may change. rule: None is BPTT. epochs: a task.
+    optimizer: makes the optimiser of a task from the parameters that may change; keep_optimizer: one for all tasks, for
+    those whose memory of gradients is the point, such as Adagrad. rule: None is BPTT. epochs: a task.
     seed: of the order of the samples. folder: where `course.safetensors` is kept, written every `every` batches and
     after each task; a course that finds one goes on from there, and ends as if it had never stopped. None: no file.
     """
@@ -50,6 +51,7 @@ class Course:
     seed: int = 0
     folder: str | os.PathLike[str] | None = None
     every: int = 200
+    keep_optimizer: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1 or self.every < 1:
@@ -61,6 +63,7 @@ class Course:
         self.matrix = torch.full((count, count), float("nan"), dtype=torch.float64)
         self._done = (0, 0)
         self._restored: dict[str, Tensor] = {}
+        self._made: Optimizer | None = None
 
     def run(self, watch: Callable[[Moment], object] | None = None) -> Tensor:
         """Learn all tasks; returns the accuracies [K, K], NaN above the diagonal. watch: told of every batch."""
@@ -71,7 +74,7 @@ class Course:
             for earlier in range(task + 1):
                 self.matrix[task, earlier] = self.accuracy(self.protocol.test(earlier, task))
             self._done = (task + 1, 0)
-            self._save(None)
+            self._save(self._made if self.keep_optimizer else None)
         return self.matrix
 
     def accuracy(self, samples: Samples, size: int = 500) -> float:
@@ -86,7 +89,9 @@ class Course:
         if not self.method.learning:
             self.method.begin_task()
         self.method.train()
-        optimizer = self._optimizer()
+        if self._made is None or not self.keep_optimizer:
+            self._made = self._new_optimizer()
+        optimizer = self._made
         samples = self.protocol.tasks[task].train
         batches = -(-len(samples) // self.batch_size)
         while self._done[1] < self.epochs * batches:
@@ -104,7 +109,7 @@ class Course:
         """Draws the order of a task's samples; -1 is the look after the last epoch."""
         return torch.Generator().manual_seed((self.seed * 1009 + task) * 1009 + epoch + 1)
 
-    def _optimizer(self) -> Optimizer:
+    def _new_optimizer(self) -> Optimizer:
         optimizer = self.optimizer(self.method.parameters())
         stored, self._restored = self._restored, {}
         if stored:
@@ -165,6 +170,7 @@ class Course:
             ],
             "rule": "BPTT()" if self.rule is None else repr(self.rule),
             "epochs": self.epochs,
+            "keep_optimizer": self.keep_optimizer,
             "batch_size": self.batch_size,
             "seed": self.seed,
         }

@@ -82,6 +82,28 @@ def test_killed_anywhere_it_ends_as_if_it_had_not_been(name, protocol, tmp_path)
     assert all(torch.equal(state[key].nan_to_num(-1), other[key].nan_to_num(-1)) for key in state)
 
 
+def test_an_optimizer_that_is_kept_is_restored_too(protocol, tmp_path):
+    settings = {"optimizer": partial(torch.optim.Adagrad, lr=0.02), "keep_optimizer": True}
+    whole = course(cl.Plain, protocol, **settings)
+    whole.run()
+    for death in (20, 5, 9):
+        left = iter(range(death))
+
+        def watch(moment, left=left):
+            if next(left, None) is None:
+                raise Killed
+
+        with pytest.raises(Killed):
+            course(cl.Plain, protocol, tmp_path, **settings).run(watch)
+    again = course(cl.Plain, protocol, tmp_path, **settings)
+    again.run()
+    for a, b in zip(again.method.net.parameters(), whole.method.net.parameters(), strict=True):
+        assert torch.equal(a, b)
+    fresh = course(cl.Plain, protocol, **settings | {"keep_optimizer": False})
+    fresh.run()
+    assert not torch.equal(next(fresh.method.net.parameters()), next(whole.method.net.parameters()))
+
+
 def test_a_course_that_is_done_only_reads(protocol, tmp_path):
     first = course(cl.Plain, protocol, tmp_path).run()
     watched = []

@@ -248,10 +248,14 @@ def test_masked_classes_are_never_chosen_and_get_no_gradient():
 
 def test_a_network_that_learned_runs_and_exports_as_any_other():
     """Lateral units are beside the network: nothing of them is in it."""
-    net = build("mlp").float()
+    net = sk.Sequential(*build("mlp").float(), sk.LI(0.5))
+    names, x = set(net.state_dict()), (X > 0).float()
     hlop = cl.HLOP(net, 2, lr=1e-4)
-    hlop.begin_task()
-    learn(hlop, x=X.float())
-    hlop.end_task()
-    assert set(net.state_dict()) == set(build("mlp").state_dict())
+    for _ in range(2):
+        hlop.begin_task()
+        learn(hlop, x=x)
+        hlop.end_task()
+    assert set(net.state_dict()) == names
+    chip = sk.export.to_loihi(net.eval(), calibration=x)
+    assert chip.simulate(x).shape == (3, 4, 3)
     assert not any("forward" in vars(module) for module in net.modules())
