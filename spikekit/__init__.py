@@ -19,7 +19,7 @@ from spikekit.sequential import Sequential, fold_time
 from spikekit.state import map_state, record, run, scan
 
 if TYPE_CHECKING:
-    from spikekit import datasets, events, export, interop, learning, measure, models, viz
+    from spikekit import continual, datasets, events, export, interop, learning, measure, models, viz
     from spikekit.train import Trainer
 
 __version__ = "0.1.0"
@@ -42,6 +42,7 @@ __all__ = [
     "TDBN2d",
     "Trainer",
     "checkpoint_time",
+    "continual",
     "datasets",
     "errors",
     "events",
@@ -64,7 +65,9 @@ __all__ = [
 ]
 
 # Imported at first use: `import spikekit` costs torch, numpy and the core, nothing else.
-_LAZY_MODULES = frozenset({"datasets", "events", "export", "interop", "learning", "measure", "models", "viz"})
+_LAZY_MODULES = frozenset(
+    {"continual", "datasets", "events", "export", "interop", "learning", "measure", "models", "viz"}
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -24,9 +24,12 @@ order of the pass:
   - DSR: the weighted rates, N = B, one call a pass.
 
 So in every rule the weight gradient of one call is `error.T @ signal` (with patches for a convolution), and a
-projection of the signals' space is a projection of `layer.weight.grad`. `presynaptic(net, listen)` is the same for a
-pass of one's own: `with sk.learning.presynaptic(net, listen): y = net(x)` reports what BPTT would; it works without
-gradients too.
+projection of the signals' space is a projection of `layer.weight.grad`. A listener may return other rows [N, features]
+instead, one for each row of `error` (patches [N·places, C·kh·kw] for a convolution), or a part of N that stands for its
+repetitions: they take the place of the signal in the gradient of the weight, and nowhere else.
+
+`presynaptic(net, listen)` is the same for a pass of one's own: `with sk.learning.presynaptic(net, listen): y = net(x)`
+reports what BPTT would; it works without gradients too.
 
 **When to project and step.** `rule(net, x, loss, update=update)` calls `update()` whenever a step of the optimiser is
 due: once, at the end of the pass, or with OTTT(every_step=True) after every time step. Project `weight.grad`, step,

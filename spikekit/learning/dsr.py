@@ -23,7 +23,7 @@ from spikekit.errors import InputError
 from spikekit.layers import Operation
 from spikekit.learning.decays import neurons, one_number
 from spikekit.learning.rule import Loss, Result, Rule, check_plain
-from spikekit.learning.synapse import Listener, Pass, Synapse, passing
+from spikekit.learning.synapse import Credit, Listener, Pass, Synapse, passing
 from spikekit.neurons import LI, LIF, Neuron
 from spikekit.neurons.parameters import broadcast
 from spikekit.ops.lif import state_dtype
@@ -94,10 +94,11 @@ class Rates(Pass):
         if not torch.is_grad_enabled():
             return operation(x, synapse.layer.weight, synapse.layer.bias)
         rate = self.rate(x.unflatten(0, self.shape) if x.shape[0] == steps * batch else x)
-        self.report(synapse, rate)
+        rows = self.report(synapse, rate)
+        credit = None if rows is None else Credit(rate.detach(), 1.0, None, rows)
         # With gradients on, as without the rule: kernels are chosen by that, and kernels differ in their rounding.
         y = operation(x.detach().requires_grad_(x.requires_grad), synapse.layer.weight, synapse.layer.bias).detach()
-        return Attach.apply(y, synapse.transmit(operation, rate), steps)  # type: ignore[no-any-return]
+        return Attach.apply(y, synapse.transmit(operation, rate, credit), steps)  # type: ignore[no-any-return]
 
     @contextmanager
     def represented(self, found: dict[str, Neuron]) -> Iterator[None]:

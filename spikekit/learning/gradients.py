@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional, grad
 
+from spikekit.errors import InputError
+
 Weighted = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """The layers whose weight gradient is a product of an error and a presynaptic signal."""
@@ -48,6 +50,26 @@ def weight_gradient(layer: Weighted, signal: Tensor, error: Tensor) -> Tensor:
     of_weight = next(function for kind, function in _OF_WEIGHT.items() if isinstance(layer, kind))
     found = of_weight(signal, layer.weight.shape, error, layer.stride, padding, layer.dilation, layer.groups)
     return cast(Tensor, found)
+
+
+def rows_gradient(layer: Weighted, rows: Tensor, error: Tensor) -> Tensor:
+    """The same for `rows` [N, inputs of a neuron], one for each place of `error`: of a convolution, its patches.
+
+    Fewer rows stand for repetitions of all of them, such as a still image's at every step.
+    """
+    if isinstance(layer, nn.Linear):
+        error = error.reshape(-1, error.shape[-1])
+    else:
+        places = error.ndim - (layer.weight.ndim - 1)
+        error = error.movedim(places, -1).reshape(-1, error.shape[places])
+    if len(rows) and len(error) % len(rows) == 0 and len(error) > len(rows):
+        error = error.unflatten(0, (-1, len(rows))).sum(0)
+    if len(rows) != len(error) or rows[0].numel() != layer.weight[0].numel():
+        raise InputError(
+            f"a listener put rows of the shape {list(rows.shape)} in the place of a signal of {layer}; the shape must "
+            f"be [{len(error)}, {layer.weight[0].numel()}]"
+        )
+    return (error.T @ rows).view_as(layer.weight)
 
 
 def bias_gradient(layer: Weighted, error: Tensor) -> Tensor:

@@ -143,7 +143,7 @@ class Traces(Pass):
         source = (name, self._calls[name])
         self._calls[name] += 1
         credit = self._credit(source, x)
-        self.report(synapse, credit.signal)
+        credit.rows = self.report(synapse, credit.signal)
         return synapse.transmit(operation, x, credit)
 
     def _credit(self, source: Source, x: Tensor) -> Credit:

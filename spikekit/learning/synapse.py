@@ -20,12 +20,13 @@ from spikekit.learning.gradients import (
     bias_gradient,
     input_gradient,
     own_forward,
+    rows_gradient,
     samples,
     weight_gradient,
 )
 
-Listener = Callable[[str, nn.Module, Tensor], object]
-"""Path of a weight layer, the layer, its presynaptic signal [N, ...]: see `spikekit.learning`."""
+Listener = Callable[[str, nn.Module, Tensor], Tensor | None]
+"""Path of a weight layer, the layer, its presynaptic signal [N, ...] -> rows in its place: see `spikekit.learning`."""
 
 # Weight -> the matrix that carries errors down.
 Feedback = Callable[[Tensor], Tensor]
@@ -63,9 +64,12 @@ class Synapse(Substitute):
 class Credit:
     """What takes the place of the input in the gradients of weight and bias."""
 
-    def __init__(self, signal: Tensor, of_bias: float, source: tuple[str, int]) -> None:
+    def __init__(
+        self, signal: Tensor, of_bias: float, source: tuple[str, int] | None, rows: Tensor | None = None
+    ) -> None:
         # of_bias: what the bias is multiplied by, as the weight is by the signal. source: the call that it is of.
-        self.signal, self.of_bias, self.source = signal, of_bias, source
+        # rows: what a listener put in the place of the signal, [N, features] or, of a convolution, its patches.
+        self.signal, self.of_bias, self.source, self.rows = signal, of_bias, source, rows
 
 
 class Transmit(torch.autograd.Function):
@@ -82,6 +86,9 @@ class Transmit(torch.autograd.Function):
         credit: Credit | None,
     ) -> Tensor:
         leaves = [None if a is None else a.detach().requires_grad_(a.requires_grad) for a in (x, weight, bias)]
+        if credit is not None and x.requires_grad and isinstance(synapse.layer, nn.Linear):
+            # The gradient of the weight is put together here; its own would be computed for nothing.
+            leaves[1] = weight.detach()
         # With gradients on, as without the rule: kernels are chosen by that, and kernels differ in their rounding.
         with torch.enable_grad():
             y = operation(*cast(tuple[Tensor, Tensor, Tensor | None], tuple(leaves)))
@@ -102,8 +109,11 @@ class Transmit(torch.autograd.Function):
             found[0] = input_gradient(layer, ctx.matrix, x, error.to(ctx.matrix.dtype)).to(x.dtype)
             wanted[0] = False
         if credit is not None and wanted[1]:
-            signal = credit.signal
-            found[1] = weight_gradient(layer, signal, error.to(signal.dtype)).to(ctx.leaves[1].dtype)
+            signal, rows = credit.signal, credit.rows
+            if rows is not None:
+                found[1] = rows_gradient(layer, rows, error.to(rows.dtype)).to(ctx.leaves[1].dtype)
+            else:
+                found[1] = weight_gradient(layer, signal, error.to(signal.dtype)).to(ctx.leaves[1].dtype)
             wanted[1] = False
         if credit is not None and wanted[2]:
             found[2] = (bias_gradient(layer, error) * credit.of_bias).to(ctx.leaves[2].dtype)
@@ -130,18 +140,21 @@ class Pass:
 
     def transmit(self, synapse: Synapse, operation: Operation, x: Tensor) -> Tensor:
         """The output of a layer for x, with the gradients of the rule."""
-        self.report(synapse, x)
-        return synapse.transmit(operation, x)
+        rows = self.report(synapse, x)
+        return synapse.transmit(operation, x, None if rows is None else Credit(x.detach(), 1.0, None, rows))
 
-    def report(self, synapse: Synapse, signal: Tensor) -> None:
-        """Tell the listener, if it is to know: not of layers that do not learn, nor of what is computed again."""
+    def report(self, synapse: Synapse, signal: Tensor) -> Tensor | None:
+        """Tell the listener, if it is to know: not of layers that do not learn, nor of what is computed again.
+
+        Returns the rows that take the place of the signal, or None.
+        """
         session = sessions.active()
         if self.listen is None or (session is not None and session.again):
-            return
+            return None
         if torch.is_grad_enabled() and not synapse.layer.weight.requires_grad:
-            return
+            return None
         with torch.no_grad():
-            self.listen(self.names[id(synapse.layer)], synapse.layer, samples(synapse.layer, signal.detach()))
+            return self.listen(self.names[id(synapse.layer)], synapse.layer, samples(synapse.layer, signal.detach()))
 
 
 def weight_layers(net: nn.Module) -> dict[str, Weighted]:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spikekit.errors import InputError
-from spikekit.viz import events, membranes, overview, raster
+from spikekit.viz import events, forgetting, membranes, overview, raster
 
 
 def test_events_show_each_polarity_in_its_colour():
@@ -53,3 +53,15 @@ def test_overview_shows_events_every_layer_and_the_readout(tmp_path):
 def test_a_batch_is_refused():
     with pytest.raises(InputError, match="index the batch first"):
         events(torch.zeros(5, 8, 2, 4, 4))
+
+
+def test_forgetting_draws_a_line_a_method_on_the_first_task_and_on_the_mean():
+    matrix = torch.tensor([[0.9, float("nan")], [0.5, 0.8]])
+    figure = forgetting({"plain": matrix, "hlop": matrix + 0.1}, title="two")
+    first, mean = figure.axes
+    assert first.lines[0].get_ydata() == pytest.approx([90, 50])
+    assert mean.lines[1].get_ydata() == pytest.approx([100, 75])
+    with pytest.raises(InputError, match="no matrix"):
+        forgetting({})
+    with pytest.raises(InputError, match=r"\[K, K\]"):
+        forgetting({"plain": torch.zeros(2, 3)})

@@ -1,0 +1,165 @@
+"""Hebbian learning based orthogonal projection: lateral units learn what a layer is given, and new tasks leave it be.
+
+Xiao, Meng, Zhang, Wang, Lin 2024, ICLR, arXiv 2402.11984; `spikekit.continual.lateral` has the equations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from spikekit.continual.batch import Batch
+from spikekit.continual.growth import ByVariance, Growth, checked_growth
+from spikekit.continual.guards import check_drift, check_room
+from spikekit.continual.lateral import Hebbian, Lateral, Spiking
+from spikekit.continual.projection import Projection
+from spikekit.continual.subspace import draw, inputs
+from spikekit.errors import InputError
+from spikekit.learning import Listener
+
+FIRST_LR = 0.001
+
+
+class HLOP(Projection[Lateral]):
+    """Learn tasks one after the other without forgetting, by lateral units beside every weight matrix.
+
+    net: any network of spikekit with nn.Linear or nn.Conv2d layers; its forward pass is untouched. Used as `Method`
+    says; from the second task on steps leave the answers to old inputs alone, as far as the units span them.
+
+    units: lateral units by layer and task: a `Schedule`, `ByVariance`, the name of one of `PRESETS`, a number for every
+    layer and task, or one a layer. layers, project: see `Projection`. lr: η of the lateral rule, a number for all
+    layers or one by layer; None: the authors', 0.001 in the first layer and 0.01 elsewhere. hebbian: the other numbers
+    of the rule. spiking: True or a `Spiking` for units that answer in spikes. orthonormalise: QR of the new rows when a
+    task ends; the authors do without. rows: the most inputs that a layer's units learn from in one call, drawn at
+    random; None: all. share: the part of the calls that they learn from, drawn at random. What both save is most of the
+    time that HLOP takes. seed: of the units' first rows and of all draws; torch's own generator is left alone.
+
+    Raises InputError for numbers out of range, optimisers and modes that break the promise, and as many units as a
+    layer has inputs. Warns of more than 3/4 of them, and when max|HHᵀ - I| passes 0.1.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        units: Growth | str | int | Sequence[int],
+        *,
+        layers: Iterable[str] | None = None,
+        project: str = "auto",
+        lr: float | Mapping[str, float] | None = None,
+        hebbian: Hebbian | None = None,
+        spiking: bool | Spiking = False,
+        orthonormalise: bool = False,
+        rows: int | None = 1024,
+        share: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(net, nn.Module):
+            raise InputError(f"HLOP: net must be an nn.Module, got {type(net).__name__}")
+        if not (rows is None or (isinstance(rows, int) and rows > 0)):
+            raise InputError(f"HLOP: rows must be a whole number, 1 or more, or None, got {rows!r}")
+        self.growth = checked_growth(units)
+        if not (isinstance(share, (int, float)) and 0 < share <= 1):
+            raise InputError(f"HLOP: share must be above 0 and at most 1, got {share!r}")
+        self.orthonormalise, self.rows, self.share = orthonormalise, rows, share
+        self._generator = torch.Generator().manual_seed(seed)
+        base = hebbian or Hebbian()
+        answer = Spiking() if spiking is True else spiking or None
+
+        if answer is not None:
+            if project not in ("auto", "inputs"):
+                raise InputError(
+                    f"HLOP: units that answer in spikes are not linear, and only inputs can be projected by them; "
+                    f"project={project!r} needs spiking=False"
+                )
+            project = "inputs"
+
+        def lateral(name: str, layer: nn.Module) -> Lateral:
+            given = lr.get(name) if isinstance(lr, Mapping) else lr
+            rate = given if given is not None else FIRST_LR if layer is first else base.lr
+            rule = Hebbian(rate, base.momentum, base.clamp, base.iterations, answer)
+            return Lateral(name, layer, rule, self._generator)
+
+        first = next((m for m in net.modules() if isinstance(m, (nn.Linear, nn.Conv2d))), None)
+        super().__init__(net, layers, project, lateral)
+        if isinstance(lr, Mapping) and (unknown := sorted(set(lr) - set(self.spaces))):
+            raise InputError(f"HLOP: lr names {unknown}; the protected layers are {sorted(self.spaces)}")
+        if not isinstance(self.growth, ByVariance):
+            self.growth.units(1, list(self.spaces))
+        self._batches = 0
+
+    @property
+    def explained(self) -> dict[str, float]:
+        """The part of its inputs' power that a layer's units explain, lately; NaN before the first batch."""
+        return {name: space.explained for name, space in self.spaces.items()}
+
+    @property
+    def drift(self) -> dict[str, float]:
+        """max|HHᵀ - I| by layer: 0 where the rows are orthonormal."""
+        return {name: space.drift() for name, space in self.spaces.items()}
+
+    @property
+    def units(self) -> dict[str, int]:
+        """The number of lateral units by layer."""
+        return {name: len(space.rows) for name, space in self.spaces.items()}
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._batches = 0
+        if isinstance(self.growth, ByVariance):
+            # Later tasks look first at what the old units explain.
+            counts = {name: self._room(space, self.growth) * (self.task == 1) for name, space in self.spaces.items()}
+        else:
+            counts = self.growth.units(self.task, list(self.spaces))
+        for name, space in self.spaces.items():
+            space.explained = math.nan
+            if counts[name]:
+                check_room(name, len(space.rows) + counts[name], space.width, "HLOP")
+                space.grow(counts[name])
+
+    def _end(self, batches: Iterable[Batch]) -> None:
+        for name, space in self.spaces.items():
+            if self.orthonormalise:
+                space.orthonormalise()
+            check_drift(name, space.drift(), "HLOP")
+            space.keep()
+
+    def _listener(self, x: Tensor) -> Listener | None:
+        self._batches += 1
+        if isinstance(self.growth, ByVariance) and self._batches % self.growth.patience == 0:
+            for space in self.spaces.values():
+                if space.explained < self.growth.explained:
+                    space.grow(self._room(space, self.growth))
+        return super()._listener(x)
+
+    def _learn(self, space: Lateral, shown: Tensor, rows: Tensor | None = None, left: Tensor | None = None) -> None:
+        if space.kept == len(space.rows) and not isinstance(self.growth, ByVariance):
+            return
+        if self.share < 1 and float(torch.rand((), generator=self._generator)) >= self.share:
+            return
+        if rows is None or left is None:
+            space.learn(inputs(space.layer, shown, self.rows, self._generator))
+        else:
+            space.learn(*draw((rows, left), self.rows, self._generator))
+
+    @staticmethod
+    def _room(space: Lateral, growth: ByVariance) -> int:
+        """How many units `space` is given next."""
+        return max(0, min(growth.step, int(growth.most * space.width) - len(space.rows)))
+
+    def _state(self) -> dict[str, Tensor]:
+        state = super()._state()
+        for name, space in self.spaces.items():
+            state[f"{name}.velocity"] = space.velocity
+            state[f"{name}.explained"] = torch.tensor(space.explained, dtype=torch.float64)
+        return state | {"batches": torch.tensor(self._batches), "generator": self._generator.get_state()}
+
+    def _load(self, state: dict[str, Tensor], task: int, learning: bool) -> None:
+        super()._load(state, task, learning)
+        for name, space in self.spaces.items():
+            space.velocity = state[f"{name}.velocity"].to(space.rows, copy=True)
+            space.explained = float(state[f"{name}.explained"])
+        self._batches = int(state["batches"])
+        self._generator.set_state(state["generator"])

@@ -1,0 +1,147 @@
+"""Lateral units that learn the subspace of a layer's inputs while the network runs.
+
+Xiao, Meng, Zhang, Wang, Lin 2024, ICLR, arXiv 2402.11984. Lateral units y with weights H, used as H one way and as -Hᵀ
+back:
+
+    y = H·x        x̂ = Hᵀ·y        ΔH = η·mean[y·(x - x̂)ᵀ] = η·mean[y·xᵀ - y·yᵀ·H]
+
+Hebbian and anti-Hebbian in one: Oja's subspace rule, whose rows end orthonormal and span the principal inputs. x̂ is of
+all units; those of earlier tasks no longer learn, so that new ones learn what is left.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from spikekit.continual.subspace import Subspace, orthonormal
+from spikekit.errors import InputError
+
+
+@dataclass(frozen=True)
+class Spiking:
+    """Lateral units that answer in spikes: y -> round(clip(y, ±scale)/scale·steps)/steps·scale.
+
+    That is the count of signed spikes of a unit in `steps` steps. scale, steps: > 0; the authors' are 20 and 40.
+    """
+
+    scale: float = 20.0
+    steps: int = 40
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise InputError(f"Spiking: scale must be a number greater than 0, got {self.scale!r}")
+        if not isinstance(self.steps, int) or self.steps < 1:
+            raise InputError(f"Spiking: steps must be a whole number, 1 or more, got {self.steps!r}")
+
+    def __call__(self, y: Tensor) -> Tensor:
+        step = self.scale / self.steps
+        return (y.clamp(-self.scale, self.scale) / step).round() * step
+
+
+@dataclass(frozen=True)
+class Hebbian:
+    """How lateral units learn.
+
+    lr: η, > 0. momentum: in [0, 1); the change is the mean over past ones with weights (1 - momentum)·momentumⁱ.
+    clamp: bound of each entry of ΔH, > 0. iterations: changes of H a batch. The defaults are the authors', who take
+    lr = 0.001 in the input layer. spiking: `Spiking`, or None for real-valued units.
+    """
+
+    lr: float = 0.01
+    momentum: float = 0.9
+    clamp: float = 10.0
+    iterations: int = 5
+    spiking: Spiking | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "clamp"):
+            value = getattr(self, name)
+            if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
+                raise InputError(f"Hebbian: {name} must be a number greater than 0, got {value!r}")
+        if not (isinstance(self.momentum, (int, float)) and 0 <= self.momentum < 1):
+            raise InputError(f"Hebbian: momentum must be in [0, 1), got {self.momentum!r}")
+        if not isinstance(self.iterations, int) or self.iterations < 1:
+            raise InputError(f"Hebbian: iterations must be a whole number, 1 or more, got {self.iterations!r}")
+
+
+class Lateral(Subspace):
+    """The lateral units of one layer: a `Subspace` whose rows that are not kept learn from what passes."""
+
+    def __init__(self, name: str, layer: nn.Module, rule: Hebbian, generator: torch.Generator) -> None:
+        super().__init__(name, layer)
+        self.rule, self.generator = rule, generator
+        self.velocity = torch.zeros_like(self.rows)
+        # What part of the inputs' power the units explain, lately; NaN before the first batch.
+        self.explained = math.nan
+
+    def to_layer(self) -> None:
+        super().to_layer()
+        self.velocity = self.velocity.to(self.rows)
+
+    def grow(self, count: int) -> None:
+        """Add `count` units, orthonormal, and orthogonal to those that are there."""
+        drawn = torch.randn(count, self.width, generator=self.generator, dtype=torch.float64)
+        fresh = orthonormal(drawn.to(self.rows), _basis(self.rows))
+        self.rows = torch.cat([self.rows, fresh])
+        self.velocity = torch.cat([self.velocity, torch.zeros_like(fresh)])
+
+    def keep(self) -> None:
+        super().keep()
+        self.velocity = self.velocity[:0]
+
+    def respond(self, x: Tensor, rows: Tensor) -> Tensor:
+        """What units with these rows answer to inputs x [N, n]: [N, k]."""
+        y = x @ rows.T
+        return y if self.rule.spiking is None else self.rule.spiking(y)
+
+    def residual(self, x: Tensor) -> Tensor:
+        """What is left of inputs x [N, n] when the kept units have answered; spikes answer in steps."""
+        if self.rule.spiking is None:
+            return super().residual(x)
+        return torch.addmm(x, self.respond(x, self.old), self.old, alpha=-1)
+
+    def learn(self, x: Tensor, left: Tensor | None = None) -> None:
+        """Change the rows that are not kept by inputs x [N, n]; left: their residual, where it is known.
+
+        Raises InputError when the rows grow without bound.
+        """
+        rule, left = self.rule, self._left(x) if left is None else left
+        fresh = self.rows[self.kept :]
+        for iteration in range(rule.iterations):
+            y = self.respond(x, fresh)
+            error = torch.addmm(left, y, fresh, alpha=-1)
+            if iteration == 0:
+                self._measure(x, error)
+                if not len(fresh):
+                    return
+            change = (y.T @ error).div_(len(x)).clamp_(-rule.clamp, rule.clamp)
+            self.velocity.mul_(rule.momentum).add_(change, alpha=1 - rule.momentum)
+            fresh.add_(self.velocity, alpha=rule.lr)
+
+    def _left(self, x: Tensor) -> Tensor:
+        # Of few inputs the rows themselves take less than the whole I - HᵀH.
+        return self.outside(x) if self.rule.spiking is None and 2 * self.kept < self.width else self.residual(x)
+
+    def _measure(self, x: Tensor, error: Tensor) -> None:
+        power = float(x.square().sum())
+        if power == 0:
+            return
+        explained = 1 - float(error.square().sum()) / power
+        # Far below 0 the rows make more of the input than it is.
+        if not explained > -1e3:
+            raise InputError(
+                f"HLOP: the lateral units of {self.name!r} grow without bound (they explain {explained:.3g} of their "
+                f"input's power, where 1 is all). The mean squared norm of the inputs is {power / len(x):.4g}, and "
+                f"lr = {self.rule.lr:g}; a rate of {0.5 * len(x) / power:.1g} is safe: lr={{{self.name!r}: ...}}"
+            )
+        past = explained if math.isnan(self.explained) else self.explained
+        self.explained = past + 0.05 * (explained - past)
+
+
+def _basis(rows: Tensor) -> Tensor:
+    """Orthonormal rows with the span of `rows`, which learning left a little off."""
+    return torch.linalg.qr(rows.double().T).Q.T
