@@ -9,12 +9,14 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 from torch import nn
 
 from spikekit import cli, models, task
 from spikekit.cli import main
 from spikekit.datasets import SaccadeDigits
-from spikekit.export import LoihiNet
+from spikekit.export import LoihiNet, to_loihi
+from spikekit.neurons import LI
 from spikekit.train import Trainer
 
 
@@ -162,7 +164,8 @@ def test_a_difference_is_exit_code_one(network, seen):
 
 @pytest.mark.parametrize("command", ["verify", "report"])
 def test_a_network_of_other_frames_is_refused(network, command, tmp_path, capsys):
-    replace(LoihiNet.load(network), in_shape=(2, 16, 16)).save(tmp_path / "net.npz")
+    net = nn.Sequential(nn.Flatten(2), nn.Linear(512, 10), LI()).eval()
+    to_loihi(net, torch.ones(4, 1, 2, 16, 16), notes=LoihiNet.load(network).notes).save(tmp_path / "net.npz")
     assert main([command, str(tmp_path)]) == 1
     error = capsys.readouterr().err
     assert "net.npz takes frames (2, 16, 16), Saccade-Digits (synthetic) gives (2, 34, 34)" in error
