@@ -11,7 +11,7 @@ from torch.optim import SGD, Adam
 from spikekit.continual import GPM, HLOP, Hebbian, Plain, Spiking
 from spikekit.continual.subspace import Subspace, inputs, orthonormal
 from spikekit.errors import InputError
-from spikekit.learning import BPTT, DSR, OTTT, presynaptic
+from spikekit.learning import BPTT, DSR, OTTT, feedback_alignment, presynaptic, sign_symmetry
 from tests.continual.nets import build, cross_entropy, drive, teach
 
 HALF = partial(SGD, lr=0.5)
@@ -176,7 +176,7 @@ def test_lateral_units_learn_the_principal_subspace():
     generator = torch.Generator().manual_seed(3)
     basis = orthonormal(torch.randn(3, 12, generator=generator, dtype=torch.float64), torch.zeros(0, 12).double())
     net = build("mlp")
-    hlop = HLOP(net, 3, layers=["0"], hebbian=Hebbian(lr=0.05), lr=0.05)
+    hlop = HLOP(net, 3, layers=["0"])
     hlop.begin_task()
     for _ in range(300):
         codes = torch.randn(64, 3, generator=generator, dtype=torch.float64)
@@ -260,3 +260,16 @@ def test_presynaptic_of_the_contract_is_what_teach_uses():
     with presynaptic(net, lambda name, layer, signal: seen.append((name, tuple(signal.shape)))):
         net(drive("mlp", 1))
     assert seen == [("0", (12, 12)), ("2", (12, 40)), ("4", (12, 32))]
+
+
+@pytest.mark.parametrize("backward", [feedback_alignment, sign_symmetry])
+def test_errors_may_come_down_through_other_matrices(kind, backward):
+    net = backward(build(kind))
+    hlop = HLOP(net, 0)
+    old = drive(kind, 1)
+    teach(hlop, old)
+    with torch.no_grad():
+        before = net(old)
+    for _ in range(5):
+        hlop.step(drive(kind, 2), cross_entropy, SGD(hlop.parameters(), lr=0.3))
+    assert (net(old) - before).abs().max() < 1e-12

@@ -227,6 +227,17 @@ def test_replay_mixes_old_samples_in_and_shares_its_memory():
         replay.end_task([BATCH])
 
 
+def test_replayed_samples_are_told_from_later_classes_where_new_ones_are():
+    first, both, other = torch.tensor([[1, 1, 0], [1, 1, 1], [0, 0, 1]], dtype=torch.bool)
+    for new, expected in ((both, both), (other, first)):
+        replay = cl.Replay(build("mlp"))
+        replay.begin_task()
+        replay.end_task([cl.Batch(X, BATCH.y % 2, first.expand(4, 3))])
+        mixed = replay.mix(cl.Batch(X, BATCH.y, new.expand(4, 3)))
+        assert torch.equal(mixed.allowed[:4], new.expand(4, 3))
+        assert torch.equal(mixed.allowed[4:], expected.expand(4, 3))
+
+
 def test_a_state_of_another_method_or_network_is_refused():
     state = cl.HLOP(build("mlp"), 2).state_dict()
     for other in (cl.GPM(build("conv")), cl.Plain(build("mlp")), cl.EWC(build("mlp")), cl.HLOP(build("conv"), 2)):
