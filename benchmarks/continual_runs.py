@@ -146,7 +146,7 @@ def method(run: Run, net: sk.Sequential) -> cl.Method:
         # Of OTTT's T calls a pass fewer are enough.
         share = {"bptt": 0.5, "ottt": 0.5 / run.steps, "dsr": 1.0}[run.rule]
         fast: dict[str, Any] = {"rows": 64, "share": share} if run.method == "hlop-fast" else {}
-        authors: dict[str, Any] = {"lr": "authors"} if run.protocol == "pmnist" else {}
+        authors: dict[str, Any] = {"lr": "authors", "orthonormalise": False} if run.protocol == "pmnist" else {}
         return cl.HLOP(net, units, layers=layers, seed=run.seed, **authors, **fast)
     if run.method == "gpm":
         return cl.GPM(net, explained=setup.explained, layers=layers, seed=run.seed)

@@ -36,8 +36,8 @@ class HLOP(Projection[Lateral]):
     layer and task, or one a layer. layers, project: see `Projection`.
     lr: η of the lateral rule, a number for all layers or one by layer; "authors": 0.001 in the first layer and 0.01
     elsewhere; None: that of `hebbian`, relative to what a layer is given. hebbian: the other numbers of the rule.
-    spiking: True or a `Spiking` for units that answer in spikes. orthonormalise: QR of the new rows when a task ends;
-    the authors do without.
+    spiking: True or a `Spiking` for units that answer in spikes. orthonormalise: QR of the new rows when a task ends,
+    within their span; False: as the authors, who leave the rows as they were learned.
     rows: the most inputs that a layer's units learn from in one call, drawn at random; None: all. share: the part of
     the calls that they learn from, drawn at random. What both save is most of the time that HLOP takes. seed: of the
     units' first rows and of all draws; torch's own generator is left alone.
@@ -56,7 +56,7 @@ class HLOP(Projection[Lateral]):
         lr: float | Mapping[str, float] | Literal["authors"] | None = None,
         hebbian: Hebbian | None = None,
         spiking: bool | Spiking = False,
-        orthonormalise: bool = False,
+        orthonormalise: bool = True,
         rows: int | None = 1024,
         share: float = 1.0,
         seed: int = 0,

@@ -112,7 +112,7 @@ def test_as_many_units_as_inputs_are_refused_and_nearly_as_many_warned_of():
 
 
 def test_drift_is_warned_of_with_its_figure():
-    hlop = cl.HLOP(build("mlp"), 2)
+    hlop = cl.HLOP(build("mlp"), 2, orthonormalise=False)
     hlop.begin_task()
     hlop.spaces["2"].rows *= 1.2
     assert hlop.drift["2"] == pytest.approx(0.44)
