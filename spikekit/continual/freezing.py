@@ -43,6 +43,6 @@ def check_held(net: nn.Module, who: str) -> None:
     if moving:
         raise InputError(
             f"{who}: {moving} normalise by the batch and follow it, in train mode; from the second task on that "
-            "changes what the network answers to old inputs, whatever is projected. net.train() undid it: call "
-            "method.train() instead, or .eval() on these modules"
+            "changes what the network answers to old inputs, whatever is projected: by 129 % in a test, by 1e-15 in "
+            "eval mode. net.train() undid that: call method.train() instead, or .eval() on these modules"
         )

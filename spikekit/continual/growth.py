@@ -41,8 +41,8 @@ class Schedule:
 class ByVariance:
     """Units are added while a task is learned, until they explain the part `explained` of the inputs' power.
 
-    The power is that of the second moment, mean |x|², as the lateral rule has it. A task starts with `step` units a
-    layer, and none where the old ones explain enough. Every `patience` batches a layer that explains less gets `step`
+    The power is that of the second moment, mean |x|², as the lateral rule has it. The first task starts with
+    `step` units a layer, later ones with what there is. Every `patience` batches a layer that explains less gets `step`
     more, up to the part `most` of its width in all.
     """
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +22,8 @@ from spikekit.continual.subspace import draw, inputs
 from spikekit.errors import InputError
 from spikekit.learning import Listener
 
-FIRST_LR = 0.001
+AUTHORS_LR = (0.001, 0.01)
+"""η of the first layer, and of the others."""
 
 
 class HLOP(Projection[Lateral]):
@@ -30,12 +33,14 @@ class HLOP(Projection[Lateral]):
     says; from the second task on steps leave the answers to old inputs alone, as far as the units span them.
 
     units: lateral units by layer and task: a `Schedule`, `ByVariance`, the name of one of `PRESETS`, a number for every
-    layer and task, or one a layer. layers, project: see `Projection`. lr: η of the lateral rule, a number for all
-    layers or one by layer; None: the authors', 0.001 in the first layer and 0.01 elsewhere. hebbian: the other numbers
-    of the rule. spiking: True or a `Spiking` for units that answer in spikes. orthonormalise: QR of the new rows when a
-    task ends; the authors do without. rows: the most inputs that a layer's units learn from in one call, drawn at
-    random; None: all. share: the part of the calls that they learn from, drawn at random. What both save is most of the
-    time that HLOP takes. seed: of the units' first rows and of all draws; torch's own generator is left alone.
+    layer and task, or one a layer. layers, project: see `Projection`.
+    lr: η of the lateral rule, a number for all layers or one by layer; "authors": 0.001 in the first layer and 0.01
+    elsewhere; None: that of `hebbian`, relative to what a layer is given. hebbian: the other numbers of the rule.
+    spiking: True or a `Spiking` for units that answer in spikes. orthonormalise: QR of the new rows when a task ends,
+    within their span; False: as the authors, who leave the rows as they were learned.
+    rows: the most inputs that a layer's units learn from in one call, drawn at random; None: all. share: the part of
+    the calls that they learn from, drawn at random. What both save is most of the time that HLOP takes. seed: of the
+    units' first rows and of all draws; torch's own generator is left alone.
 
     Raises InputError for numbers out of range, optimisers and modes that break the promise, and as many units as a
     layer has inputs. Warns of more than 3/4 of them, and when max|HHᵀ - I| passes 0.1.
@@ -48,10 +53,10 @@ class HLOP(Projection[Lateral]):
         *,
         layers: Iterable[str] | None = None,
         project: str = "auto",
-        lr: float | Mapping[str, float] | None = None,
+        lr: float | Mapping[str, float] | Literal["authors"] | None = None,
         hebbian: Hebbian | None = None,
         spiking: bool | Spiking = False,
-        orthonormalise: bool = False,
+        orthonormalise: bool = True,
         rows: int | None = 1024,
         share: float = 1.0,
         seed: int = 0,
@@ -66,7 +71,7 @@ class HLOP(Projection[Lateral]):
         self.orthonormalise, self.rows, self.share = orthonormalise, rows, share
         self._generator = torch.Generator().manual_seed(seed)
         base = hebbian or Hebbian()
-        answer = Spiking() if spiking is True else spiking or None
+        answer = Spiking() if spiking is True else spiking or base.spiking
 
         if answer is not None:
             if project not in ("auto", "inputs"):
@@ -78,9 +83,10 @@ class HLOP(Projection[Lateral]):
 
         def lateral(name: str, layer: nn.Module) -> Lateral:
             given = lr.get(name) if isinstance(lr, Mapping) else lr
-            rate = given if given is not None else FIRST_LR if layer is first else base.lr
-            rule = Hebbian(rate, base.momentum, base.clamp, base.iterations, answer)
-            return Lateral(name, layer, rule, self._generator)
+            if given == "authors":
+                given = AUTHORS_LR[layer is not first]
+            rate: dict[str, Any] = {} if given is None else {"lr": given, "relative": False}
+            return Lateral(name, layer, replace(base, spiking=answer, **rate), self._generator)
 
         first = next((m for m in net.modules() if isinstance(m, (nn.Linear, nn.Conv2d))), None)
         super().__init__(net, layers, project, lateral)

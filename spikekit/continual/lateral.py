@@ -46,12 +46,14 @@ class Spiking:
 class Hebbian:
     """How lateral units learn.
 
-    lr: η, > 0. momentum: in [0, 1); the change is the mean over past ones with weights (1 - momentum)·momentumⁱ.
-    clamp: bound of each entry of ΔH, > 0. iterations: changes of H a batch. The defaults are the authors', who take
-    lr = 0.001 in the input layer. spiking: `Spiking`, or None for real-valued units.
+    lr: η, > 0; relative: η is lr divided by the mean squared norm of the inputs of a batch, so that one number suits
+    layers of any width and rate; up to 1 is stable. momentum: in [0, 1); the change is the mean over past ones with
+    weights (1 - momentum)·momentumⁱ. clamp: bound of each entry of ΔH, > 0. iterations: changes of H a batch.
+    spiking: `Spiking`, or None for real-valued units. All but lr and relative are the authors' numbers.
     """
 
-    lr: float = 0.01
+    lr: float = 1.0
+    relative: bool = True
     momentum: float = 0.9
     clamp: float = 10.0
     iterations: int = 5
@@ -110,33 +112,33 @@ class Lateral(Subspace):
         Raises InputError when the rows grow without bound.
         """
         rule, left = self.rule, self._left(x) if left is None else left
-        fresh = self.rows[self.kept :]
+        fresh, power = self.rows[self.kept :], float(x.square().sum()) / len(x)
+        if power == 0:
+            return
+        rate = rule.lr / power if rule.relative else rule.lr
         for iteration in range(rule.iterations):
             y = self.respond(x, fresh)
             error = torch.addmm(left, y, fresh, alpha=-1)
             if iteration == 0:
-                self._measure(x, error)
+                self._measure(error, power)
                 if not len(fresh):
                     return
             change = (y.T @ error).div_(len(x)).clamp_(-rule.clamp, rule.clamp)
             self.velocity.mul_(rule.momentum).add_(change, alpha=1 - rule.momentum)
-            fresh.add_(self.velocity, alpha=rule.lr)
+            fresh.add_(self.velocity, alpha=rate)
 
     def _left(self, x: Tensor) -> Tensor:
         # Of few inputs the rows themselves take less than the whole I - HᵀH.
         return self.outside(x) if self.rule.spiking is None and 2 * self.kept < self.width else self.residual(x)
 
-    def _measure(self, x: Tensor, error: Tensor) -> None:
-        power = float(x.square().sum())
-        if power == 0:
-            return
-        explained = 1 - float(error.square().sum()) / power
+    def _measure(self, error: Tensor, power: float) -> None:
+        explained = 1 - float(error.square().sum()) / len(error) / power
         # Far below 0 the rows make more of the input than it is.
         if not explained > -1e3:
             raise InputError(
                 f"HLOP: the lateral units of {self.name!r} grow without bound (they explain {explained:.3g} of their "
-                f"input's power, where 1 is all). The mean squared norm of the inputs is {power / len(x):.4g}, and "
-                f"lr = {self.rule.lr:g}; a rate of {0.5 * len(x) / power:.1g} is safe: lr={{{self.name!r}: ...}}"
+                f"input's power, where 1 is all). The mean squared norm of the inputs is {power:.4g}, and lr = "
+                f"{self.rule.lr:g}; leave lr out, or a rate of {0.5 / power:.1g} is safe: lr={{{self.name!r}: ...}}"
             )
         past = explained if math.isnan(self.explained) else self.explained
         self.explained = past + 0.05 * (explained - past)

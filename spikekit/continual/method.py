@@ -41,9 +41,13 @@ class Method:
         if self.learning:
             raise InputError(f"{self._who}: task {self.task} was not ended; call end_task() first")
         self.task += 1
+        try:
+            self.train()
+            self._begin()
+        except BaseException:
+            self.task -= 1
+            raise
         self.learning = True
-        self.train()
-        self._begin()
 
     def end_task(self, batches: Iterable[Batch] = ()) -> None:
         """End the task. batches: training data of it, for methods that look at them once more."""

@@ -6,6 +6,7 @@ Chaudhry et al. 2019, arXiv 1902.10486 (experience replay), with as many samples
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,9 @@ class Replay(Method):
             return batch
         drawn = torch.randint(len(self._memory), (len(batch),), generator=self._generator)
         old = self._memory.taken(drawn)
+        if old.allowed is not None and batch.allowed is not None and not bool((old.allowed & ~batch.allowed[0]).any()):
+            # Class-incremental: an old sample, too, is told from the classes that came after it.
+            old = replace(old, allowed=batch.allowed[:1].expand(len(old), -1))
         return batch.joined(Batch(old.x.expand(len(batch.x), *old.x.shape[1:]), old.y, old.allowed))
 
     def _end(self, batches: Iterable[Batch]) -> None:

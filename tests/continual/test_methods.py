@@ -112,7 +112,7 @@ def test_as_many_units_as_inputs_are_refused_and_nearly_as_many_warned_of():
 
 
 def test_drift_is_warned_of_with_its_figure():
-    hlop = cl.HLOP(build("mlp"), 2)
+    hlop = cl.HLOP(build("mlp"), 2, orthonormalise=False)
     hlop.begin_task()
     hlop.spaces["2"].rows *= 1.2
     assert hlop.drift["2"] == pytest.approx(0.44)
@@ -225,6 +225,17 @@ def test_replay_mixes_old_samples_in_and_shares_its_memory():
     replay.begin_task()
     with pytest.raises(InputError, match="leaves no sample"):
         replay.end_task([BATCH])
+
+
+def test_replayed_samples_are_told_from_later_classes_where_new_ones_are():
+    first, both, other = torch.tensor([[1, 1, 0], [1, 1, 1], [0, 0, 1]], dtype=torch.bool)
+    for new, expected in ((both, both), (other, first)):
+        replay = cl.Replay(build("mlp"))
+        replay.begin_task()
+        replay.end_task([cl.Batch(X, BATCH.y % 2, first.expand(4, 3))])
+        mixed = replay.mix(cl.Batch(X, BATCH.y, new.expand(4, 3)))
+        assert torch.equal(mixed.allowed[:4], new.expand(4, 3))
+        assert torch.equal(mixed.allowed[4:], expected.expand(4, 3))
 
 
 def test_a_state_of_another_method_or_network_is_refused():
