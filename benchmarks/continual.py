@@ -63,7 +63,7 @@ def perform(run: Run, results: Path, where: str) -> dict[str, Any]:
     file, under_way = folder / f"{run.name}.json", folder / run.name
     if file.exists():
         found: dict[str, Any] = json.loads(file.read_text())
-        if found["settings"] == json.loads(json.dumps(settings(run))):
+        if all(found["settings"].get(name) == value for name, value in json.loads(json.dumps(settings(run))).items()):
             return found
     under_way.mkdir(parents=True, exist_ok=True)
     clock = under_way / "seconds"
