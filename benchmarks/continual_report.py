@@ -13,7 +13,7 @@ from benchmarks.table import grid
 from spikekit import continual as cl
 from spikekit import viz
 
-ORDER = ("plain", "sparse", "replay", "ewc", "gpm", "hlop", "hlop-fast")
+ORDER = ("plain", "sparse", "replay", "ewc", "gpm", "hlop", "hlop-qr", "hlop-fast")
 
 
 def read(folder: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:

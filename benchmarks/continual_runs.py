@@ -49,7 +49,7 @@ SETUPS = {
     "nmnist-task": Setup("NMNIST", "task", (16, 32), [[10, 30], [4, 15]], epochs=10, batch=20),
     "nmnist-class": Setup("NMNIST", "class", (16, 32), [[10, 30, 60], [4, 15, 40]], epochs=10, batch=20),
 }
-METHODS = ("plain", "hlop", "hlop-fast", "gpm", "ewc", "replay", "sparse")
+METHODS = ("plain", "hlop", "hlop-qr", "hlop-fast", "gpm", "ewc", "replay", "sparse")
 RULES = ("bptt", "ottt", "dsr")
 
 
@@ -80,7 +80,8 @@ class Run:
 
 def settings(run: Run) -> dict[str, Any]:
     """What a result depends on."""
-    own = {"gpm": {"explained"}, "ewc": {"strength"}, "replay": {"capacity"}, "hlop": {"units"}, "hlop-fast": {"units"}}
+    own = {"gpm": {"explained"}, "ewc": {"strength"}, "replay": {"capacity"}}
+    own |= {name: {"units"} for name in METHODS if name.startswith("hlop")}
     others = {"explained", "strength", "capacity", "units"} - own.get(run.method, set())
     shared = {name: value for name, value in asdict(SETUPS[run.protocol]).items() if name not in others}
     return shared | {"steps": run.steps, "neuron": neuron(run)[1], "rule": repr(rule(run))}
@@ -147,12 +148,14 @@ def method(run: Run, net: sk.Sequential) -> cl.Method:
     setup = SETUPS[run.protocol]
     weights = [name for name, layer in net.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
     layers = weights[:-1] if setup.scenario == "task" else weights
-    if run.method in ("hlop", "hlop-fast"):
+    if run.method in ("hlop", "hlop-qr", "hlop-fast"):
         units = setup.units if isinstance(setup.units, str) else cl.Schedule(setup.units[0], setup.units[1:])
         # Of OTTT's T calls a pass fewer are enough.
         share = {"bptt": 0.5, "ottt": 0.5 / run.steps, "dsr": 1.0}[run.rule]
         fast: dict[str, Any] = {"rows": 64, "share": share} if run.method == "hlop-fast" else {}
-        authors: dict[str, Any] = {"lr": "authors", "orthonormalise": False} if run.protocol == "pmnist" else {}
+        # On PMNIST as the authors, but for QR where the name says so; elsewhere our defaults.
+        paper = run.protocol == "pmnist"
+        authors: dict[str, Any] = {"lr": "authors", "orthonormalise": run.method == "hlop-qr"} if paper else {}
         return cl.HLOP(net, units, layers=layers, seed=run.seed, **authors, **fast)
     if run.method == "gpm":
         return cl.GPM(net, explained=setup.explained, layers=layers, seed=run.seed)
