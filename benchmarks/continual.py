@@ -18,6 +18,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ RESULTS = Path(__file__).parent / "results"
 class Live:
     """One line that says where the run is, a few times a second on a terminal, and once a minute elsewhere."""
 
-    def __init__(self, run: Run, where: str) -> None:
-        self.run, self.where = run, where
+    def __init__(self, run: Run, where: str, clock: Callable[[], object]) -> None:
+        self.run, self.where, self.clock = run, where, clock
         self.began, self.steps, self.next = time.monotonic(), 0, 0.0
         self.terminal = sys.stdout.isatty()
 
@@ -44,6 +45,7 @@ class Live:
         if now < self.next:
             return
         self.next = now + (0.3 if self.terminal else 60)
+        self.clock()
         setup = SETUPS[self.run.protocol]
         rate = self.steps / max(now - self.began, 1e-9)
         done = ((moment.task - 1) * setup.epochs + moment.epoch - 1) * moment.batches + moment.batch
@@ -69,11 +71,13 @@ def perform(run: Run, results: Path, where: str) -> dict[str, Any]:
     clock = under_way / "seconds"
     before = float(clock.read_text()) if clock.exists() else 0.0
     started = time.process_time()
-    walk = course(run, under_way)
-    try:
-        matrix = walk.run(Live(run, where))
-    finally:
+
+    def note_time() -> None:
         clock.write_text(str(before + time.process_time() - started))
+
+    walk = course(run, under_way)
+    matrix = walk.run(Live(run, where, note_time))
+    note_time()
     found = {
         "protocol": run.protocol,
         "method": run.method,
