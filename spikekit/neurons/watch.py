@@ -30,7 +30,8 @@ class Watch(threading.local):
         if not value.numel():
             return
         largest = torch.linalg.vector_norm(value.detach(), math.inf)
-        here = torch.empty((), dtype=largest.dtype, pin_memory=True)
+        # Also where the user's default device is the GPU.
+        here = torch.empty((), dtype=largest.dtype, device="cpu", pin_memory=True)
         here.copy_(largest, non_blocking=True)
         arrived = torch.cuda.Event()
         arrived.record(torch.cuda.current_stream(value.device))

@@ -65,6 +65,20 @@ def test_neurons_give_the_reference_loops_spikes_and_gradients(device, name):
         torch.testing.assert_close(g, h, rtol=1e-4, atol=1e-5 * float(h.abs().max()))
 
 
+@pytest.mark.parametrize("name", NEURONS)
+def test_the_default_device_is_nothing_to_neurons(device, name):
+    """Peers ask for `torch.set_default_device`; a tensor of our own that followed it would be on another device."""
+    neuron = NEURONS[name]().to(device)
+    x = torch.randn(5, 2, 6, 3, 3, device=device, requires_grad=True)
+    y = neuron(x)
+    (expected,) = torch.autograd.grad(y.sum(), x)
+    with torch.device("cpu" if device == "cuda" else "meta"):
+        again, _ = sk.run(neuron, x)
+        (g,) = torch.autograd.grad(again.sum(), x)
+    assert torch.equal(again, y)
+    assert torch.equal(g, expected)
+
+
 def test_recurrent_neurons(device):
     """Weights and drives in eighths: sums are exact in any order, so that spikes can be compared."""
     neuron = sk.RecurrentLIF(24, 0.5)

@@ -44,6 +44,15 @@ def test_the_answer_comes_when_it_is_there(bad, dtype, watch, monkeypatch):
     watch.look()
 
 
+def test_the_default_device_does_not_matter(watch, monkeypatch):
+    monkeypatch.setattr(Event, "done", True)
+    value = torch.tensor([1.0, float("nan")])
+    with torch.device("meta"):
+        watch.ask(value, "neuron")
+    with pytest.raises(InputError, match="not finite"):
+        watch.look()
+
+
 def test_large_numbers_are_finite(watch, monkeypatch):
     monkeypatch.setattr(Event, "done", True)
     watch.ask(torch.full((1000,), torch.finfo(torch.float32).max), "large")

@@ -37,7 +37,8 @@ def equal_to_reference():
             shapes = reference(*inputs)
         shapes = (shapes,) if isinstance(shapes, torch.Tensor) else shapes
         weights = [
-            torch.randn(y.shape, dtype=torch.float64) if used else None for y, used in zip(shapes, use, strict=False)
+            torch.randn(y.shape, dtype=torch.float64).to(y.device) if used else None
+            for y, used in zip(shapes, use, strict=False)
         ]
         outputs, grads = gradients(fast, inputs, weights)
         expected, expected_grads = gradients(reference, inputs, weights)
