@@ -7,12 +7,14 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from spikekit.native.compile import Compiled, CompileError, compiled
+from spikekit.native.judgement import Judgement
 
 _REALS = {torch.float32: "float", torch.float64: "double"}
 # A parallel region costs tens of microseconds: below this many elements one thread is faster.
@@ -31,7 +33,7 @@ class Kernels:
         self._libraries: dict[torch.dtype, ctypes.CDLL | CompileError] = {}
         self._compiled: dict[torch.dtype, Compiled] = {}
         self._refusals: dict[torch.dtype, str] = {}
-        self._tester: threading.Thread | None = None
+        self._tester: Judgement | None = None
         self.forget_locks()
         _everywhere.add(self)
 
@@ -87,27 +89,12 @@ class Kernels:
             self.library(dtype)
         except CompileError as error:
             return str(error)
-        verdict = ["the self-test did not end"]
-
-        def test() -> None:
-            try:
-                with torch.random.fork_rng(devices=[]):
-                    self._self_test(dtype)
-                verdict[0] = ""
-            except Exception as error:
-                verdict[0] = f"self-test failed: {type(error).__name__}: {error}"
-
-        # In a thread of its own, because the first call may come from anywhere: inference mode, autocast, another
-        # default device, a tracer with fake tensors, hooks on saved tensors. Threads start without any of them.
-        self._tester = threading.Thread(target=test, name="spikekit self-test")
+        # Named before it starts, since the self-test may ask `refusal`.
+        self._tester = Judgement(partial(self._self_test, dtype))
         try:
-            self._tester.start()
-            self._tester.join()
-        except RuntimeError as error:
-            return f"self-test failed: {error}"
+            return self._tester.reach()
         finally:
             self._tester = None
-        return verdict[0]
 
 
 _everywhere: weakref.WeakSet[Kernels] = weakref.WeakSet()

@@ -15,12 +15,14 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
+
+from spikekit.native.judgement import Judgement
 
 # Tuples inside kernels came with it.
 OLDEST = (3, 3)
@@ -97,13 +99,7 @@ class Kernels:
 
     def _judge(self, dtype: torch.dtype) -> str:
         device = "cpu" if interpreted() else "cuda"
-        try:
-            # The first call of a kernel may come from inside inference_mode, or from a tracer with tensors of its own.
-            with torch.inference_mode(False), _disable_current_modes():
-                self._self_test(device, dtype)
-        except Exception as error:
-            return f"self-test failed: {type(error).__name__}: {error}"
-        return ""
+        return Judgement(partial(self._self_test, device, dtype)).reach()
 
 
 def on_device_of(x: Tensor) -> AbstractContextManager[object]:

@@ -11,6 +11,7 @@ from torch import nn
 
 import spikekit as sk
 from spikekit.ops import paths
+from spikekit.ops.lif import cpu as lif_cpu
 from spikekit.train import CrossEntropy, Trainer
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -77,6 +78,14 @@ def test_the_default_device_is_nothing_to_neurons(device, name):
         (g,) = torch.autograd.grad(again.sum(), x)
     assert torch.equal(again, y)
     assert torch.equal(g, expected)
+
+
+def test_the_kernels_serve(device):
+    """Else all of this would pass in plain torch."""
+    operators = {"cpu": "Backward_lifBackward", "cuda": "Backward_lif_fusedBackward"}
+    y = sk.LIF()(torch.randn(5, 2, 6, device=device, requires_grad=True))
+    assert type(y.grad_fn).__name__ == operators[device]
+    assert lif_cpu.supports(torch.float32, sk.LIF().rule.surrogate.encode()[0])
 
 
 def test_recurrent_neurons(device):
