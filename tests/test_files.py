@@ -26,9 +26,14 @@ def test_the_file_takes_its_place_when_all_is_written(tmp_path):
 def test_a_failure_leaves_what_was_there(tmp_path, failure):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises((ExportError, type(failure))), replacing(path, ExportError) as temporary:
-        temporary.write_text("half")
-        raise failure
+
+    def write():
+        with replacing(path, ExportError) as temporary:
+            temporary.write_text("half")
+            raise failure
+
+    with pytest.raises((ExportError, type(failure))):
+        write()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
