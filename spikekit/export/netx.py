@@ -63,7 +63,9 @@ class _Writer:
         return group
 
     def _layer(self, layer: IntegerLayer, synapses: Synapses) -> None:
-        group = self._group(synapses.kind, layer.shape)
+        # Neurons behind a Flatten are those of an image all the same.
+        self.shape = (synapses.rows, *synapses.image) if synapses.kind == "conv" else layer.shape
+        group = self._group(synapses.kind, self.shape)
         group["weight"] = np.asarray(synapses.weight, np.int64)
         if synapses.kind == "conv":
             for name, value in (("stride", synapses.stride), ("padding", synapses.padding)):
@@ -78,7 +80,6 @@ class _Writer:
         neuron["iDecay"] = 4096 if layer.current_decay is None else int(layer.current_decay[0]) + 1
         neuron["vDecay"] = int(layer.decay[0])
         neuron["refDelay"], neuron["gradedSpike"] = 1, False
-        self.shape = layer.shape
 
 
 def _check(number: int, layer: IntegerLayer, last: bool) -> None:
