@@ -205,6 +205,13 @@ def test_it_is_of_an_exported_network(x):
         summarise(conv_net(), x)
 
 
+@pytest.mark.parametrize(("bits", "bars"), [(4, 17), (5, 33), (8, 33)])
+def test_every_bar_of_weights_holds_as_many_values_of_a_weight(x, bits, bars):
+    found = Reader(page(summarise(to_loihi(conv_net(), x, weight_bits=bits), x)))
+    boxes = [a["viewbox"] for name, a in found.tags if name == "svg" and a["aria-label"].startswith("weights of")]
+    assert boxes == [f"0 0 {bars} 40"] * 3
+
+
 def test_markup_is_escaped_unless_it_is_markup():
     assert tag("p", "<b>", Html("<i></i>"), 3, class_="a\"'", aria_label="x") == (
         '<p class="a&quot;&#x27;" aria-label="x">&lt;b&gt;<i></i>3</p>'
