@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spikekit.errors import ExportError
 from spikekit.export.compose import gather
 from spikekit.export.synapses import Array, Pair, Synapses
 
@@ -58,7 +59,13 @@ def _windows(
 ) -> Synapses:
     """share: the weight of each neuron in a window; None: what `pool`, an average, makes of an image of ones."""
     ones = torch.ones(1, 1, *shape[1:], dtype=torch.float64)
-    given: Tensor = pool(ones)[0, 0]
+    try:
+        pooled = pool(ones)
+    except RuntimeError as error:
+        raise ExportError(f"{pool} cannot take the shape {shape}: {error}") from error
+    if not isinstance(pooled, Tensor):
+        raise ExportError(f"{pool} gives indices beside its output; make it with return_indices=False")
+    given = pooled[0, 0]
     out_shape = (shape[0], *given.shape)
     kernel = torch.ones(1, 1, *window, dtype=torch.float64)
     inside = F.conv2d(ones, kernel, None, stride, padding, dilation)[0, 0]
