@@ -23,13 +23,14 @@ def replacing(path: Path, error: type[SpikekitError], *failures: type[Exception]
     """
     if path.is_dir():
         raise error(f"{path}: is a folder; give the name of a file in it")
+    kinds: tuple[type[Exception], ...] = (OSError, *failures)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)
         yield temporary
         os.replace(temporary, path)
-    except (OSError, *failures) as cause:
+    except kinds as cause:
         raise error(f"{path}: cannot be written ({cause}). Free space, or choose another folder") from cause
     finally:
         # Where the folder is none, this fails as well, and would hide the first error.
