@@ -31,6 +31,15 @@ def test_round_trip_is_exact(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
 
 
+def test_tensors_that_share_their_memory_are_stored_twice(tmp_path):
+    weight = torch.rand(4, 3)
+    write_archive(tmp_path / "x", {"a": weight, "b": weight, "part": weight[0]}, {})
+    tensors, _ = read_archive(tmp_path / "x")
+    assert torch.equal(tensors["a"], weight)
+    assert torch.equal(tensors["b"], weight)
+    assert torch.equal(tensors["part"], weight[0])
+
+
 def test_what_was_read_does_not_change_with_the_file(tmp_path):
     path = tmp_path / "x.safetensors"
     write_archive(path, {"a": torch.zeros(1000)}, {})
