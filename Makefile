@@ -46,7 +46,7 @@ bench: .venv-bench/ready
 
 # The migration page's equalities, with the peers themselves.
 bench-check: .venv-bench/ready
-	.venv-bench/bin/python -m pytest -q tests/docs/test_migration.py tests/interop/test_peers.py tests/measure/test_neurobench_peer.py tests/benchmarks
+	.venv-bench/bin/python -m pytest -q tests/docs/test_migration.py tests/interop tests/measure/test_neurobench_peer.py tests/benchmarks
 
 .venv-bench/ready: benchmarks/requirements.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv-bench

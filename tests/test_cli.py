@@ -6,6 +6,7 @@ import json
 import os
 from contextlib import redirect_stdout
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,7 @@ from torch import nn
 from spikekit import cli, models, task
 from spikekit.cli import main
 from spikekit.datasets import SaccadeDigits
-from spikekit.export import LoihiNet, to_loihi
+from spikekit.export import Divergence, LayerProof, LoihiNet, Proof, to_loihi
 from spikekit.neurons import LI
 from spikekit.train import Trainer
 
@@ -49,10 +50,12 @@ def seen(monkeypatch):
     """What `LoihiNet.verify` is given, without running Lava; the proof says what `seen.identical` says."""
     seen = SimpleNamespace(identical=True, shapes=[], timeouts=[])
 
-    def verify(chip, x, backend, timeout):
+    def verify(chip, x, backend="lava-fixed", *, timeout):
         seen.shapes.append(tuple(x.shape))
         seen.timeouts.append(timeout)
-        return SimpleNamespace(identical=seen.identical)
+        layers = tuple(LayerProof(layer.name, 9, 0, 9, 0, 0.0) for layer in chip.layers)
+        first = None if seen.identical else Divergence(layers[0].name, 0, 1, 2, 1.0, 0.0)
+        return Proof(backend, x.shape[1], x.shape[0], layers, first, "0.10.0", "3.10.1", 0.5)
 
     monkeypatch.setattr(LoihiNet, "verify", verify)
     return seen
@@ -156,10 +159,14 @@ def test_a_network_without_notes_runs_on_what_is_there(network, seen, no_data, t
     assert "Saccade-Digits (synthetic): 10 recordings, 10 frames each" in capsys.readouterr().out
 
 
-def test_a_difference_is_exit_code_one(network, seen):
+def test_a_difference_is_exit_code_one(network, seen, tmp_path, monkeypatch, capsys):
     seen.identical = False
     assert main(["verify", str(network), "--samples", "1"]) == 1
     assert len(seen.shapes) == 2
+    monkeypatch.setattr("spikekit.export.lava.worker_python", lambda: Path("python"))
+    assert main(["report", str(network), "--samples", "3", "-o", str(tmp_path / "page.html")]) == 1
+    assert seen.shapes[2] == (4, 2, 2, 34, 34)
+    assert "DIFFERENT, first at layer" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["verify", "report"])

@@ -110,3 +110,11 @@ def test_import_says_nothing():
         timeout=120,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_without_a_gpu_nothing_of_it_is_missing(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("spikekit.ops.lif.gpu.KERNELS.refusal", lambda dtype: "no GPU")
+    assert doctor._gpu().ok
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert not doctor._gpu().ok

@@ -17,7 +17,8 @@ from spikekit.datasets import Cutout, RandomCrop, RandomFlip
 from spikekit.errors import InputError
 from spikekit.events import RandomAffine
 from spikekit.recipe import Recipe, parameter_groups, read_recipe
-from spikekit.train import WarmCosine, read_config
+from spikekit.task import Task
+from spikekit.train import CrossEntropy, WarmCosine, load_weights, read_config
 
 SMALL = {"name": "convnet", "channels": [4], "strides": [4], "hidden": 8}
 
@@ -136,6 +137,13 @@ def test_a_run_is_trained_continued_and_evaluated(fashion, tmp_path, capsys):
     assert main(["evaluate", str(out)]) == 0
     evaluated = capsys.readouterr().out
     assert f"Fashion-MNIST: accuracy {last.split('test accuracy ')[1].split(';')[0]}" in evaluated
+    # By the recipe's own loss.
+    task = Task.from_config(read_config(out / "last.safetensors"))
+    load_weights(net := task.build(), out / "last.safetensors")
+    x, labels = next(iter(task.frames("test").loader(100)))
+    with torch.no_grad():
+        loss = CrossEntropy(label_smoothing=0.05)(net.eval()(x), labels)
+    assert f"loss {loss:.4f}" in evaluated
     assert read_config(out / "last.safetensors")["recipe"]["optimizer"]["lr"] == 0.02
     assert main(["train", str(path), "--out", str(out), "--seed", "3"]) == 1
     assert "recipe.seed = 0" in capsys.readouterr().err

@@ -23,8 +23,9 @@ Extra = dict[str, tuple[nn.Module, str]]
 class _Tracer(fx.Tracer):
     """Traces one forward; what it calls are leaves, a `fold_time` made on the way included."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
+        self.name = name
         self.extra: Extra = {}
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
@@ -35,15 +36,21 @@ class _Tracer(fx.Tracer):
 
     def path_of_module(self, mod: nn.Module) -> str:
         if isinstance(mod, FoldTime) and not any(mod is part for part in self.root.modules()):
-            inner = super().path_of_module(mod.module)
+            inner = self.path_of_module(mod.module)
             self.extra[f"{inner} folded"] = (mod, inner)
             return f"{inner} folded"
-        return super().path_of_module(mod)
+        try:
+            return super().path_of_module(mod)
+        except NameError as error:
+            kind = type(mod).__name__
+            raise ExportError(
+                f"{self.name}: its forward calls a {kind} that is no attribute of it; make it in __init__"
+            ) from error
 
 
 def trace(name: str, module: nn.Module) -> tuple[fx.Graph, Extra]:
     """The graph of a module's own forward, and the `fold_time`s that it makes: graph target -> (module, path)."""
-    tracer = _Tracer()
+    tracer = _Tracer(name)
     try:
         graph = tracer.trace(module)
     except SpikekitError:
@@ -70,8 +77,8 @@ def call_function(where: str, function: Any, given: list[Any], named: dict[str, 
         )
     try:
         return known(where, lead, *given, **named)
-    except TypeError as error:
-        raise ExportError(f"{where}: these arguments cannot be read ({error})") from error
+    except (TypeError, OverflowError) as error:
+        raise ExportError(f"{where}: these arguments cannot be read ({error}); leave out what is not needed") from error
 
 
 def _number(value: Any) -> bool:

@@ -1,16 +1,31 @@
-"""What an integer network takes: [T, B, ...] of whole numbers."""
+"""What an export takes: a network outside of sessions, and [T, B, ...] of whole numbers."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from spikekit.errors import InputError
+from spikekit import state as sessions
+from spikekit.errors import ExportError, InputError
 
 # Numbers looked at in one go: they stay in cache between the two passes.
 _PIECE = 1 << 18
+
+
+def check_network(net: nn.Module, who: str) -> None:
+    """Raise InputError for what is no network with its weights in memory, ExportError inside run() or record()."""
+    if sessions.active() is not None:
+        raise ExportError(f"{who} was called inside run() or record(); call it outside")
+    if not isinstance(net, nn.Module):
+        raise InputError(f"{who}: net must be a torch.nn.Module, got {type(net).__name__}")
+    for name, tensor in (*net.named_parameters(), *net.named_buffers()):
+        if tensor.is_meta:
+            raise InputError(
+                f"{who}: {name} is on the meta device, where tensors have no values; load the weights first: "
+                "net.to_empty(device='cpu'), then net.load_state_dict(...)"
+            )
 
 
 def check_whole(x: Tensor, in_shape: tuple[int, ...], who: str) -> None:

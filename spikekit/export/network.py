@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikekit import state as sessions
-from spikekit.errors import ExportError, InputError
+from spikekit.errors import InputError
 from spikekit.export import storage
 from spikekit.export.faithful import check_output
 from spikekit.export.float_run import LayerTrace, run_plan
-from spikekit.export.inputs import check_whole, checked_calibration
+from spikekit.export.inputs import check_network, check_whole, checked_calibration
 from spikekit.export.integer import run_integers, run_last
 from spikekit.export.netx import write_netx
 from spikekit.export.plan import FloatLayer, plan
@@ -136,10 +135,9 @@ def to_loihi(
     weights. notes: plain JSON values kept with the network. Needs no Lava. Raises ExportError with the layer, the
     reason and the way out.
     """
-    if sessions.active() is not None:
-        raise ExportError("to_loihi was called inside run() or record(); call it outside")
-    if not isinstance(net, nn.Module):
-        raise InputError(f"to_loihi: net must be a torch.nn.Module, got {type(net).__name__}")
+    check_network(net, "to_loihi")
+    if notes is not None and not isinstance(notes, Mapping):
+        raise InputError(f"to_loihi: notes must be plain JSON values by name, got {type(notes).__name__}")
     try:
         json.dumps(notes)
     except (TypeError, ValueError) as error:

@@ -7,8 +7,6 @@ just that, and everything else is refused here.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,7 @@ import numpy as np
 from spikekit.errors import ExportError, require
 from spikekit.export.quantise import NETX_BIAS_EXPONENT, IntegerLayer
 from spikekit.export.synapses import INPUT, Synapses
+from spikekit.files import replacing
 
 if TYPE_CHECKING:
     from spikekit.export.network import LoihiNet
@@ -32,18 +31,9 @@ def write_netx(chip: LoihiNet, path: str | Path) -> Path:
     path = Path(path)
     for number, layer in enumerate(chip.layers):
         _check(number, layer, last=number == len(chip.layers) - 1)
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".net", delete=False) as file:
-            temporary = file.name
-        with h5py.File(temporary, "w") as file:
-            _Writer(file, chip.in_shape).layers(chip.layers)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise ExportError(f"{path}: cannot be written ({error}); choose another folder") from error
+    # h5py reports a full disk as a RuntimeError at times.
+    with replacing(path, ExportError, RuntimeError) as temporary, h5py.File(temporary, "w") as file:
+        _Writer(file, chip.in_shape).layers(chip.layers)
     return path
 
 
@@ -73,7 +63,9 @@ class _Writer:
         return group
 
     def _layer(self, layer: IntegerLayer, synapses: Synapses) -> None:
-        group = self._group(synapses.kind, layer.shape)
+        # Neurons behind a Flatten are those of an image all the same.
+        self.shape = (synapses.rows, *synapses.image) if synapses.kind == "conv" else layer.shape
+        group = self._group(synapses.kind, self.shape)
         group["weight"] = np.asarray(synapses.weight, np.int64)
         if synapses.kind == "conv":
             for name, value in (("stride", synapses.stride), ("padding", synapses.padding)):
@@ -88,7 +80,6 @@ class _Writer:
         neuron["iDecay"] = 4096 if layer.current_decay is None else int(layer.current_decay[0]) + 1
         neuron["vDecay"] = int(layer.decay[0])
         neuron["refDelay"], neuron["gradedSpike"] = 1, False
-        self.shape = layer.shape
 
 
 def _check(number: int, layer: IntegerLayer, last: bool) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spikekit.errors import ExportError
 from spikekit.export.compose import gather
 from spikekit.export.synapses import Array, Pair, Synapses
 
@@ -58,7 +59,13 @@ def _windows(
 ) -> Synapses:
     """share: the weight of each neuron in a window; None: what `pool`, an average, makes of an image of ones."""
     ones = torch.ones(1, 1, *shape[1:], dtype=torch.float64)
-    given: Tensor = pool(ones)[0, 0]
+    try:
+        pooled = pool(ones)
+    except RuntimeError as error:
+        raise ExportError(f"{pool} cannot take the shape {shape}: {error}") from error
+    if not isinstance(pooled, Tensor):
+        raise ExportError(f"{pool} gives indices beside its output; make it with return_indices=False")
+    given = pooled[0, 0]
     out_shape = (shape[0], *given.shape)
     kernel = torch.ones(1, 1, *window, dtype=torch.float64)
     inside = F.conv2d(ones, kernel, None, stride, padding, dilation)[0, 0]
@@ -76,10 +83,8 @@ def _windows(
     ]
     numbers = torch.arange(1, shape[1] * shape[2] + 1, dtype=torch.float64).reshape(1, 1, *shape[1:])
     edged = F.pad(numbers, (padding[1], beyond[1], padding[0], beyond[0]))
-    images = F.unfold(edged, window, dilation, stride=stride)[0].reshape(window[0] * window[1], -1)
-    rows = (edged.shape[2] - (window[0] - 1) * dilation[0] - 1) // stride[0] + 1
-    seen = images.reshape(-1, rows, images.shape[1] // rows)[:, : given.shape[0], : given.shape[1]]
-    pre = seen.flatten(1).long().numpy() - 1
+    images = F.unfold(edged, window, dilation, stride=stride)[0]
+    pre = images.long().numpy() - 1
     real = pre >= 0
     each = given.flatten().numpy() / real.sum(0) if share is None else np.full(pre.shape[1], share)
     post = np.broadcast_to(np.arange(pre.shape[1]), pre.shape)[real]

@@ -18,7 +18,7 @@ from spikekit import state as sessions
 from spikekit.errors import ExportError, InputError, StateError
 from spikekit.export.faithful import check_output
 from spikekit.export.float_run import run_plan
-from spikekit.export.inputs import check_whole, checked_calibration
+from spikekit.export.inputs import check_network, check_whole, checked_calibration
 from spikekit.export.integer import arriving
 from spikekit.export.plan import FloatLayer, plan
 from spikekit.export.quantise import IntegerLayer, filled, quantise
@@ -180,6 +180,9 @@ def qat(
     convolution, learns as the synapses that it has become. surrogate: None keeps each neuron's own. Raises what
     `to_loihi` raises, and ExportError for recurrent weights and synaptic currents, which it does not train.
     """
+    check_network(net, "qat")
+    if isinstance(net, QATNetwork):
+        raise InputError("qat: this network computes in integers already; train it on, or give the one it came from")
     calibration = checked_calibration(calibration, headroom, "qat")
     in_shape = tuple(calibration.shape[2:])
     found = plan(net, calibration)

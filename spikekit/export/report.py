@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from spikekit.errors import InputError
+from spikekit.export.cost.costs import costs
+from spikekit.export.cost.facts import facts
 from spikekit.export.network import LoihiNet
-from spikekit.export.synapses import INPUT, SELF
+from spikekit.export.synapses import SELF
 from spikekit.ops.integer import STATE_MAX
 
 
@@ -37,26 +40,27 @@ class LayerReport:
 
 def layer_reports(chip: LoihiNet, x: Tensor) -> list[LayerReport]:
     """Run x [T, B, ...] through the integer network and the float plan, and report every layer."""
+    if not isinstance(chip, LoihiNet):
+        raise InputError(f"layer_reports: give what to_loihi made, got {type(chip).__name__}")
     integer, exact = chip.trace(x), chip.trace_float(x)
-    samples = x.shape[1]
+    described = facts(chip)
+    counted = costs(described, x, [trace.spikes for trace in integer]).layers
     reports = []
-    sent = {INPUT: x.flatten(2)} | {number: trace.spikes for number, trace in enumerate(integer)}
-    for number, (layer, trace, reference) in enumerate(zip(chip.layers, integer, exact, strict=True)):
-        arriving = [(p.synapses, sent[number if p.source == SELF else p.source]) for p in layer.inputs]
+    for layer, known, cost, trace, reference in zip(chip.layers, described, counted, integer, exact, strict=True):
         counts = trace.spikes.sum(0).double() - reference.spikes.sum(0)
         reports.append(
             LayerReport(
                 name=layer.name,
                 kind="+".join("own" if p.source == SELF else p.synapses.kind for p in layer.inputs),
                 shape=layer.shape,
-                neurons=len(layer.bias),
-                synapses=sum(p.synapses.count for p in layer.inputs),
+                neurons=known.neurons,
+                synapses=known.synapses,
                 exponent=layer.exponent,
-                firing_rate=float(trace.spikes.double().mean()),
+                firing_rate=cost.firing_rate,
                 float_rate=float(reference.spikes.mean()),
                 spike_count_error=float(np.abs(counts.numpy()).mean()),
                 saturated=int((trace.membranes.abs() >= STATE_MAX).sum()),
-                synaptic_operations=sum(synapses.operations(spikes) for synapses, spikes in arriving) / samples,
+                synaptic_operations=cost.synaptic_operations,
             )
         )
     return reports

@@ -90,7 +90,7 @@ def convolution(name: str, layer: nn.Conv2d, padding: tuple[int, int], signal: S
     weight, channels = _weight(name, layer), signal.shape[0]
     geometry = (tuple(layer.stride), padding, tuple(layer.dilation))
     with torch.no_grad():
-        out = tuple(layer(layer.weight.new_zeros(1, *signal.shape)).shape[1:])
+        out = tuple(_applied(name, layer, layer.weight.new_zeros(1, *signal.shape)).shape[1:])
 
     def behind(term: Term) -> Term:
         parts = term.shape[0]
@@ -115,6 +115,8 @@ def every_channel(name: str, layer: nn.Module, make: Callable[[Shape], Synapses]
 
 def affine(name: str, factor: Floats, shift: Floats, signal: Signal) -> Signal:
     """The signal times `factor` plus `shift`: one number, one a channel [C], or arrays of the signal's shape."""
+    if not (np.isfinite(factor).all() and np.isfinite(shift).all()):
+        raise ExportError(f"{name}: what it multiplies or adds holds NaN or Inf; make it finite")
 
     def spread(values: Floats) -> Floats:
         values = values.reshape(-1, *[1] * (len(signal.shape) - 1)) if values.ndim == 1 else values
@@ -176,8 +178,16 @@ def _mapped(name: str, signal: Signal, behind: Callable[[Term], Term], layer: nn
     # The layer itself tells what becomes of the constant, its own bias included.
     exact = deepcopy(layer).cpu().double().eval()
     with torch.no_grad():
-        bias: Tensor = exact(torch.from_numpy(signal.bias)[None])[0]
+        bias = _applied(name, exact, torch.from_numpy(signal.bias)[None])[0]
     return Signal(tuple(bias.shape), tuple(map(behind, signal.terms)), bias.numpy(), name)
+
+
+def _applied(name: str, layer: nn.Module, x: Tensor) -> Tensor:
+    try:
+        y: Tensor = layer(x)
+    except RuntimeError as error:
+        raise ExportError(f"{name} cannot take the shape {tuple(x.shape[1:])}: {error}") from error
+    return y
 
 
 def _weight(name: str, layer: nn.Conv2d | nn.Linear) -> Floats:

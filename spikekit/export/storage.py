@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -17,11 +15,10 @@ from spikekit.export.plan import FloatLayer
 from spikekit.export.quantise import IntegerLayer
 from spikekit.export.sound import check_sound
 from spikekit.export.synapses import Projection, Synapses
+from spikekit.files import replacing
 
 FORMAT = "spikekit.LoihiNet/2"
 Layer = TypeVar("Layer", FloatLayer, IntegerLayer)
-
-
 Contents = tuple[tuple[IntegerLayer, ...], tuple[FloatLayer, ...], tuple[int, ...], Mapping[str, Any]]
 
 
@@ -36,17 +33,9 @@ def save(contents: Contents, path: str | Path) -> Path:
         text = json.dumps(meta)
     except (TypeError, ValueError) as error:
         raise ExportError(f"{path}: notes must be plain JSON values ({error})") from error
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-            temporary = file.name
-            np.savez_compressed(file, meta=np.array(text), **arrays)  # type: ignore[arg-type]
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise ExportError(f"{path}: cannot be written ({error}); choose another folder") from error
+    # numpy adds an ending to a name, not to a file.
+    with replacing(path, ExportError) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, meta=np.array(text), **arrays)  # type: ignore[arg-type]
     return path
 
 

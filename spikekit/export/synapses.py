@@ -204,16 +204,6 @@ class Synapses:
         """Number of non-zero synapses."""
         return len(self.connections[0])
 
-    @cached_property
-    def fan_out(self) -> NDArray[np.int64]:
-        """Non-zero synapses that leave each presynaptic neuron [n_in]."""
-        return np.bincount(self.connections[1], minlength=self.n_in)
-
-    def operations(self, spikes: Tensor) -> float:
-        """Synaptic operations that presynaptic activity [..., n_in] causes: one a spike and non-zero synapse."""
-        per_neuron = spikes.reshape(-1, self.n_in).sum(0, dtype=torch.float64)
-        return float(per_neuron @ torch.from_numpy(self.fan_out).double())
-
 
 INPUT, SELF = -1, -2
 

@@ -109,6 +109,8 @@ def verify(
     """Compare `chip` with Lava on x [T, B, ...]; see `LoihiNet.verify`."""
     if backend not in BACKENDS:
         raise InputError(f"verify: unknown backend {backend!r}; choose one of {BACKENDS}")
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
+        raise InputError(f"verify: timeout must be a finite number of seconds above 0, got {timeout!r}")
     fixed = backend == "lava-fixed"
     traces = chip.trace(x) if fixed else chip.trace_float(x)
     # Counts above one travel as graded spikes, whose messages need enough bits.

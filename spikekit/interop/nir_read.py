@@ -48,8 +48,8 @@ def from_nir(
         raise InputError(f"from_nir: reset must be 'soft', 'hard' or 'none', got {reset!r}")
     if dt is not None and not (isinstance(dt, (int, float)) and 0 < dt < float("inf")):
         raise InputError(f"from_nir: dt must be a positive number of seconds, got {dt!r}")
-    if not dtype.is_floating_point:
-        raise InputError(f"from_nir: dtype must be a floating point type, got {dtype}")
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise InputError(f"from_nir: dtype must be a floating point type, got {dtype!r}")
     if isinstance(source, (str, Path)):
         if not Path(source).is_file():
             raise InputError(f"from_nir: there is no file {source}")

@@ -11,7 +11,6 @@ without the feedback where nothing is reset. u >= threshold is u > the next smal
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spikekit.errors import ExportError, InputError, require
+from spikekit.export.inputs import check_network
 from spikekit.export.plan import FloatLayer, plan
+from spikekit.export.qat import QATNetwork
 from spikekit.export.synapses import INPUT, SELF, Synapses
+from spikekit.files import replacing
 
 Array = NDArray[Any]
 # Numbers of one Linear: 128 MiB in float64.
@@ -45,8 +47,12 @@ def to_nir(
         raise InputError(f"to_nir: soft must be 'graph' or 'metadata', got {soft!r}")
     if not (isinstance(dt, (int, float)) and 0 < dt < float("inf")):
         raise InputError(f"to_nir: dt must be a positive number of seconds, got {dt!r}")
-    if not isinstance(sample, Tensor):
-        raise InputError(f"to_nir: sample must be an input tensor [T, B, ...], got {type(sample).__name__}")
+    if not isinstance(sample, Tensor) or sample.ndim < 3:
+        found = f"shape {tuple(sample.shape)}" if isinstance(sample, Tensor) else type(sample).__name__
+        raise InputError(f"to_nir: sample must be an input tensor [T, B, ...], got {found}")
+    check_network(net, "to_nir")
+    if isinstance(net, QATNetwork):
+        raise InputError("to_nir: NIR has no integers as qat trains them; give the network that it came from")
     nir = require("nir", "nir")
     layers = plan(net, sample).layers
     writer = _Writer(nir, dt, soft, tuple(sample.shape[2:]))
@@ -54,26 +60,10 @@ def to_nir(
         writer.layer(number, layer)
     graph = writer.finish(len(layers) - 1)
     if path is not None:
-        _write(nir, Path(path), graph)
-    return graph
-
-
-def _write(nir: Any, path: Path, graph: Any) -> None:
-    """Replace the file at `path`; on any failure the file that was there stays."""
-    if path.exists() and not path.is_file():
-        raise InputError(f"to_nir: {path} is there and is no file; give the name of one")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        try:
-            nir.write(str(temporary), graph)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except (OSError, RuntimeError) as error:
         # h5py reports a full disk as a RuntimeError at times.
-        raise InputError(
-            f"to_nir: {path} could not be written ({error}). Give a file in a folder that is there, with free space"
-        ) from error
+        with replacing(Path(path), InputError, RuntimeError) as temporary:
+            nir.write(str(temporary), graph)
+    return graph
 
 
 class _Writer:

@@ -27,12 +27,11 @@ def from_norse(net: nn.Module | Sequence[nn.Module], *, surrogate: Surrogate | N
     Raises ExportError with the layer and the reason where the equations differ, InputError without norse.
     """
     norse = peer("norse.torch")
-    layers = [layer for _, layer in _layers(norse, net)]
-    pairs: list[tuple[str, Any]] = [(str(index), layer) for index, layer in enumerate(layers)]
-    over_time = any(type(layer).__name__ in (*_OVER_TIME, "Lift") for _, layer in pairs)
+    layers: list[Any] = _layers(norse, net)
+    over_time = any(type(layer).__name__ in (*_OVER_TIME, "Lift") for layer in layers)
     chain = Chain(surrogate)
-    for name, layer in pairs:
-        kind, where = type(layer).__name__, f"layer {name} ({type(layer).__name__})"
+    for number, layer in enumerate(layers):
+        kind, where = type(layer).__name__, f"layer {number} ({type(layer).__name__})"
         ours = type(layer).__module__.startswith("norse.")
         if ours and _OVER_TIME.get(kind, kind) in _CELLS:
             _neuron(where, _OVER_TIME.get(kind, kind), layer, chain)
@@ -47,15 +46,15 @@ def from_norse(net: nn.Module | Sequence[nn.Module], *, surrogate: Surrogate | N
     return chain.sequential(any(layer.training for layer in layers))
 
 
-def _layers(norse: Any, net: Any) -> list[tuple[str, nn.Module]]:
+def _layers(norse: Any, net: Any) -> list[nn.Module]:
     """The layers of a chain; a SequentialState is one with a forward of its own."""
     if isinstance(net, norse.SequentialState):
         unhooked(type(net).__name__, net)
         net = list(net)
     if isinstance(net, Sequence) and not isinstance(net, str):
-        return [pair for child in net for pair in _layers(norse, child)]
-    found = flatten(net)
-    return found if [layer for _, layer in found] == [net] else [p for _, child in found for p in _layers(norse, child)]
+        return [layer for child in net for layer in _layers(norse, child)]
+    found = [layer for _, layer in flatten(net)]
+    return found if found == [net] else [layer for child in found for layer in _layers(norse, child)]
 
 
 def _neuron(where: str, kind: str, layer: Any, chain: Chain) -> None:

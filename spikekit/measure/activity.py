@@ -92,6 +92,8 @@ class ActivityMeter:
     """
 
     def __init__(self, net: nn.Module, *, allow_none: bool = False) -> None:
+        if not isinstance(net, nn.Module):
+            raise InputError(f"ActivityMeter: net must be a torch.nn.Module, got {type(net).__name__}")
         found = [(name, m) for name, m in net.named_modules() if isinstance(m, Neuron) and m.spiking]
         if not found and not allow_none:
             raise InputError(f"ActivityMeter: {type(net).__name__} has no spiking layer (sk.LIF, sk.IF, ...)")

@@ -89,6 +89,8 @@ def neurobench(net: nn.Module, data: Tensor | Iterable[Any]) -> NeuroBench:
     The network runs in eval mode and is left in the mode it was in. Forward hooks see every layer, wherever it lies,
     residual branches included; a layer that is used twice counts twice. Raises InputError for data without samples.
     """
+    if not isinstance(net, nn.Module):
+        raise InputError(f"neurobench: net must be a torch.nn.Module, got {type(net).__name__}")
     layers = {name: m for name, m in net.named_modules() if isinstance(m, (*COUNTED, RecurrentLIF)) and _own(net, name)}
     counters = {name: InputCounter() for name in layers}
     activations = _Activations()
@@ -134,8 +136,10 @@ def _activates(module: nn.Module) -> bool:
 
 
 def _batches(data: Tensor | Iterable[Any]) -> Iterator[Tensor]:
+    if not isinstance(data, Iterable):
+        raise InputError(f"neurobench: data must be x [T, B, ...] or give batches of it, got {type(data).__name__}")
     for batch in (data,) if isinstance(data, Tensor) else data:
-        x = batch[0] if isinstance(batch, Sequence) else batch
+        x = batch[0] if isinstance(batch, Sequence) and batch else batch
         if not isinstance(x, Tensor) or x.ndim < 3:
             found = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
             raise InputError(f"neurobench: a batch must be x [T, B, ...] or (x, labels), got {found}")

@@ -21,9 +21,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from spikekit.errors import CheckpointError
+from spikekit.files import TEMPORARY, replacing
 
 FORMAT = "spikekit-1"
-TEMPORARY = ".tmp"
 
 
 def write_archive(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, Any]) -> None:
@@ -37,23 +37,10 @@ def write_archive(path: Path, tensors: Mapping[str, Tensor], info: Mapping[str, 
         raise CheckpointError(f"{path}: what is to be stored is not plain JSON ({error})") from error
     flat = _detached(tensors)
     metadata = {"format": FORMAT, "info": text, "crc32": f"{_checksum(text, flat):08x}"}
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
-        os.close(handle)
-        try:
-            save_file(flat, temporary, metadata=metadata)
-            _flush(temporary)
-            # mkstemp makes files private; a checkpoint has the permissions of any new file.
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        _flush(path.parent)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path}: could not be written ({error}). Free space, or choose another folder"
-        ) from error
+    with replacing(path, CheckpointError, SafetensorError) as temporary:
+        save_file(flat, temporary, metadata=metadata)
+        _flush(temporary)
+    _flush(path.parent)
 
 
 def read_archive(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -137,9 +124,3 @@ def _flush(path: str | Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

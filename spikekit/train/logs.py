@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from spikekit.errors import CheckpointError, require
+from spikekit.files import replacing
 from spikekit.train.metrics import Epoch
 
 
@@ -61,26 +61,23 @@ class CsvLog:
             with self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns).writerow(row)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise CheckpointError(
+                f"{self.path}: cannot be written ({error}). Free space, or choose another run_dir"
+            ) from error
 
     def close(self) -> None:
         """Every row is on its way to the disk already."""
 
     def _rewrite(self) -> None:
         self._columns = list(dict.fromkeys(name for row in self._rows for name in row))
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        try:
-            with temporary.open("w", newline="", encoding="utf-8") as file:
-                if self._columns:
-                    table = csv.DictWriter(file, self._columns)
-                    table.writeheader()
-                    table.writerows(self._rows)
-            os.replace(temporary, self.path)
-        except OSError as error:
-            raise self._unwritable(error) from error
-
-    def _unwritable(self, error: OSError) -> CheckpointError:
-        return CheckpointError(f"{self.path}: cannot be written ({error}). Free space, or choose another run_dir")
+        with (
+            replacing(self.path, CheckpointError) as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
+            if self._columns:
+                table = csv.DictWriter(file, self._columns)
+                table.writeheader()
+                table.writerows(self._rows)
 
 
 class TensorBoardLog:

@@ -81,3 +81,22 @@ def test_an_output_of_another_shape_is_told():
     found = planning.read(conv_net(), signal.Signal.of(-1, (2, 8, 7), "input"), planner)
     with pytest.raises(ExportError, match="the output differs in shape"):
         check_drives(conv_net(), planner.signals, replace(found, terms=(), bias=found.bias[:2]), (2, 8, 7))
+
+
+@torch.no_grad()
+def test_a_sample_that_meets_its_threshold_decides_nothing():
+    """The network's drive rounds to the threshold, that of its plan to the next number above it, or the other way."""
+    x = torch.ones(1, 1, 1)
+    for seed in range(50):
+        torch.manual_seed(seed)
+        front = sk.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1)).double().eval()
+        front[1].running_mean.uniform_()
+        front[1].running_var.uniform_(0.1, 2)
+        nn.init.uniform_(front[0].weight, 0.5, 1.5)
+        net = sk.Sequential(*front, sk.LIF(0.5, front(x.double()).abs().flatten())).eval()
+        layers = plan(net, x).layers
+        traces = run_plan(layers, x)
+        if not torch.equal(traces[0].spikes, net(x.double())):
+            check_output(net, layers, traces, x)
+            return
+    pytest.fail("no seed gave a tie that the two decide differently")

@@ -79,6 +79,13 @@ def through_idle(self, x):
     return self.out(self.two(z) + y)
 
 
+def halved(self, x):
+    y = self.lif(self.one(x))
+    z = self.idle(y)
+    z /= 2
+    return self.out(self.two(z) + y)
+
+
 def own_input(self, x):
     x -= 0.5
     return self.out(self.one(x))
@@ -91,6 +98,7 @@ def own_input(self, x):
         (older, "Net: out uses a tensor that iadd has changed in place"),
         (unused, "Net: out uses a tensor that add_ has changed in place"),
         (through_idle, "Net: add uses a tensor that imul has changed in place"),
+        (halved, "Net: add uses a tensor that itruediv has changed in place"),
         (own_input, "Net: isub changes the input of the forward in place"),
     ],
 )

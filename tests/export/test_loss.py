@@ -10,7 +10,9 @@ from torch import nn
 
 import spikekit as sk
 from spikekit.errors import InputError
-from spikekit.export import LoihiNet, qat, quantisation_loss, to_loihi
+from spikekit.export import LoihiNet, layer_reports, qat, quantisation_loss, to_loihi
+from spikekit.export.float_run import run_layer, run_plan
+from spikekit.export.integer import arriving, fire
 from spikekit.export.tables import loss_table
 from tests.export.nets import conv_net, frames
 
@@ -80,6 +82,7 @@ def test_wraps_and_saturation_are_counted():
     sums = layer.inputs[0].synapses.apply(loud.flatten(0, 1).flatten(1).double()).long() << (layer.exponent + 6)
     assert row.wrapped == int(((sums > 2**23) | (sums <= -(2**23))).sum()) > 0
     assert row.saturated == int((chip.trace(loud)[0].membranes.abs() == 2**23 - 1).sum()) > 0
+    assert layer_reports(chip, loud)[0].saturated == row.saturated
 
 
 def test_clipped_weights_are_counted():
@@ -124,3 +127,42 @@ def test_rows_that_an_outlier_wipes_out_are_counted():
 def test_it_is_of_an_exported_network():
     with pytest.raises(InputError, match=r"give what to_loihi made, got QATNetwork"):
         quantisation_loss(qat(conv_net(), frames()), frames())
+
+
+class Skipping(nn.Module):
+    """The last layer hears both that are before it."""
+
+    temporal = True
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a = sk.Sequential(nn.Flatten(), nn.Linear(112, 6), sk.LIF(0.9, 0.4))
+        self.b = sk.Sequential(nn.Linear(6, 6), sk.LIF(0.9, 0.2))
+        self.c = sk.Sequential(nn.Linear(12, 3), sk.LI(0.9))
+
+    def forward(self, x):
+        a = self.a(x)
+        return self.c(torch.cat([a, self.b(a)], 2))
+
+
+def test_a_layer_alone_in_a_network_that_branches():
+    """By hand: the second layer in integers, the first and the last in float64."""
+    chip, x = to_loihi(Skipping().eval(), frames(), weight_bits=4), frames(seed=3)
+    exact = run_plan(chip.plan, x)
+    sent = {-1: x.flatten(2), 0: exact[0].spikes}
+    spikes = fire(chip.layers[1], arriving(chip.layers[1], sent))[0].flatten(2).double()
+    found = run_layer(chip.plan[2], sent | {1: spikes}).membranes
+    wanted = exact[2].membranes
+    row = quantisation_loss(chip, x).layers[1]
+    assert row.alone_output_error == pytest.approx(float((found - wanted).norm() / wanted.norm()))
+    assert row.alone_output_error > 0
+
+
+def test_the_error_of_an_output_that_is_zero_is_its_size():
+    chip, x = to_loihi(conv_net(), frames()), frames(seed=3)
+    last = chip.plan[-1]
+    zero = replace(last, **scaled(last, 0.0), bias=0 * last.bias)
+    found = quantisation_loss(replace(chip, plan=(*chip.plan[:-1], zero)), x).output_error
+    output = chip.trace(x)[-1].membranes.double() / torch.from_numpy(chip.layers[-1].unit)
+    assert found == pytest.approx(float(output.square().mean().sqrt()))

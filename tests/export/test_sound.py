@@ -127,3 +127,11 @@ def test_notes_that_json_does_not_know(chip, tmp_path):
     with pytest.raises(ExportError, match="notes must be plain JSON values"):
         odd.save(tmp_path / "net.npz")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_layer_that_names_itself_as_one_before_it(tmp_path):
+    """Its own spikes are source -2, of the step before."""
+    chip = to_loihi(sk.Sequential(nn.Linear(3, 3), sk.LIF(0.5, 0.1)).eval(), torch.ones(2, 1, 3))
+    arrays, meta = contents(chip.save(tmp_path / "net.npz"))
+    meta["layers"][0]["inputs"][0]["source"] = 0
+    refused(tmp_path / "other.npz", arrays, meta)

@@ -23,12 +23,3 @@ def test_connections_of_a_convolution_are_its_matrix(stride, padding, dilation, 
     assert len(post) == synapses.count == np.count_nonzero(matrix)
     assert np.array_equal(x.flatten(1).numpy() @ matrix.T, expected.flatten(1).numpy())
     assert torch.equal(synapses.apply(x.flatten(1)), expected.flatten(1))
-
-
-def test_operations_are_counted_by_hand():
-    weight = np.array([[1.0, 0.0, 2.0], [3.0, 0.0, 0.0]])
-    synapses = Synapses("dense", weight, (3,), (2,))
-    # Neuron 0 has two synapses and fires twice, neuron 1 has none, neuron 2 has one and fires once.
-    spikes = torch.tensor([[[1, 1, 0]], [[1, 1, 1]]], dtype=torch.bool)
-    assert synapses.fan_out.tolist() == [2, 0, 1]
-    assert synapses.operations(spikes) == 5

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from spikekit.errors import InputError
 from spikekit.export import to_loihi
 from spikekit.export.lava import LavaResult
 from spikekit.export.verify import compare
@@ -93,3 +94,10 @@ def test_float_membranes_may_round_but_not_drift(traces):
 def test_inputs_of_every_dtype_go_to_lava(dtype, worker):
     chip = to_loihi(conv_net(), frames())
     assert chip.verify(frames(batch=1).to(dtype), python=worker).identical
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0, float("nan"), float("inf"), "60", True], ids=repr)
+def test_a_timeout_is_a_number_of_seconds(timeout):
+    chip = to_loihi(conv_net(), frames())
+    with pytest.raises(InputError, match="timeout must be a finite number of seconds above 0"):
+        chip.verify(frames(), timeout=timeout)

@@ -150,3 +150,18 @@ def test_a_graded_spike_counts_once_whatever_it_carries():
         y = net(x)
     assert y[:, 0].T.tolist() == [[2.5, 0, -2.5, 0], [0, 0, 0, 0]]
     assert meter.summary() == [LayerActivity("0", "SigmaDelta", spikes=2, neuron_steps=8, neurons=2, dead_neurons=1)]
+
+
+def test_spikes_that_are_computed_again_for_the_gradient_count_once():
+    # The last layer is not computed again.
+    net = sk.checkpoint_time(memoryless().append(sk.IF()), 2)
+    x = drive([[[1, 0, 0], [1, 0, 1]]] * 6).requires_grad_()
+    with ActivityMeter(net) as meter:
+        net(x).sum().backward()
+    row = meter.summary()[0]
+    assert (row.spikes, row.neuron_steps) == (3 * 6, 6 * 6)
+
+
+def test_it_is_of_a_network():
+    with pytest.raises(InputError, match=r"net must be a torch\.nn\.Module, got int"):
+        ActivityMeter(3)

@@ -172,3 +172,17 @@ def test_convolutions_equal_a_count_of_every_product(sizes, kernel, stride, padd
         conv.weight = real
         effective = conv(images).sum()
     assert (found.dense * 2, found.effective_acs * 2) == (dense, effective)
+
+
+@pytest.mark.parametrize(
+    ("net", "data", "message"),
+    [
+        (3, None, r"net must be a torch\.nn\.Module, got int"),
+        (None, 3, r"data must be x \[T, B, \.\.\.\] or give batches of it, got int"),
+        (None, [()], "a batch must be .* got tuple"),
+    ],
+)
+def test_what_is_no_network_and_no_data(net, data, message):
+    net = sk.Sequential(nn.Linear(2, 2), sk.LIF()) if net is None else net
+    with pytest.raises(InputError, match=message):
+        neurobench(net, data)

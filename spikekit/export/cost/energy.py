@@ -7,7 +7,7 @@ again, is less than what separates any of them from a measurement: compare netwo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from spikekit.errors import InputError
@@ -91,15 +91,11 @@ def estimate(counts: Mapping[str, float], model: EnergyModel) -> Energy:
     return Energy(model, sum(parts.values()), parts, uncounted)
 
 
-def estimates(counts: Mapping[str, float], models: Sequence[EnergyModel] = CHIPS) -> tuple[Energy, ...]:
-    """One estimate a table."""
-    return tuple(estimate(counts, model) for model in models)
-
-
 def in_words(joules: float) -> str:
     """Joules with three digits: "10.0 µJ"."""
-    for unit, factor in (("J", 1.0), ("mJ", 1e-3), ("µJ", 1e-6), ("nJ", 1e-9)):
-        if joules >= factor:
-            value = joules / factor
-            return f"{value:.{max(0, 2 - len(str(int(value))) + 1)}f} {unit}"
+    for unit, factor in (("J", 1.0), ("mJ", 1e-3), ("µJ", 1e-6), ("nJ", 1e-9), ("pJ", 1e-12)):
+        value = joules / factor
+        # From where rounding makes it 1.00.
+        if value >= 0.9995:
+            return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {unit}"
     return f"{joules / 1e-12:.3g} pJ"

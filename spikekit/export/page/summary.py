@@ -75,6 +75,12 @@ def summarise(
     proof: what `chip.verify` returned, if it was run. targets: chips whose cores are counted. models: tables of energy.
     accuracies: name -> part of the samples that were right, shown as they are. title, data: names for the head.
     """
+    if not isinstance(chip, LoihiNet):
+        raise InputError(f"report: give what to_loihi made, got {type(chip).__name__}")
+    if isinstance(targets, Target) or isinstance(models, EnergyModel):
+        raise InputError("report: targets and models are sequences; put the one into a tuple, (LOIHI1,)")
+    proofs = () if proof is None else tuple(proof) if isinstance(proof, Sequence) else (proof,)
+    _check(chip, proofs, accuracies or {})
     names = [target.name for target in targets]
     if len(set(names)) < len(names):
         raise InputError(f"report: two targets have one name, {names}; give one to Target.edited(changes, name)")
@@ -105,11 +111,24 @@ def summarise(
             estimate({"macs": cost.macs}, CMOS_45NM),
             estimate({"accumulates": measured["synaptic_operations"]}, CMOS_45NM),
         ),
-        proofs=() if proof is None else (proof,) if isinstance(proof, Proof) else tuple(proof),
+        proofs=proofs,
         accuracies=dict(accuracies or {}),
         raster=tuple(activity[:, 0].bool().cpu().numpy() for activity in spikes),
         rates=rates,
     )
+
+
+def _check(chip: LoihiNet, proofs: Sequence[Proof], accuracies: Mapping[str, float]) -> None:
+    """Raise InputError for what is not of this network, or is no number."""
+    names = [layer.name for layer in chip.layers]
+    for proof in proofs:
+        if not isinstance(proof, Proof):
+            raise InputError(f"report: proof must be what chip.verify(x) returned, got {type(proof).__name__}")
+        if (found := [layer.name for layer in proof.layers]) != names:
+            raise InputError(f"report: the proof is of layers {found}, this network has {names}; verify this one")
+    for name, part in accuracies.items():
+        if not isinstance(part, (int, float)) or not 0 <= part <= 1:
+            raise InputError(f"report: accuracy {name!r} must be a part of the samples, 0 to 1, got {part!r}")
 
 
 def as_json(summary: Summary) -> dict[str, Any]:

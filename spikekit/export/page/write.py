@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from spikekit.export.page import chips, sections
 from spikekit.export.page.html import document
 from spikekit.export.page.summary import Summary, as_json, summarise
 from spikekit.export.verify import Proof
+from spikekit.files import replacing
 
 _SECTIONS = (
     sections.head,
@@ -54,6 +53,8 @@ def write_report(
     Raises InputError for input that the network cannot take, ExportError for a place that cannot be written.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give the page a name, such as {path / 'report.html'}")
     beside = path.with_suffix(".json") if json_path is None else Path(json_path)
     if beside == path:
         raise InputError(f"{path}: the page and the JSON beside it would be one file; give the page the ending .html")
@@ -71,19 +72,5 @@ def page(summary: Summary) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """In one step: whoever reads sees the old file or the new one whole."""
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, suffix=path.suffix, delete=False, encoding="utf-8"
-        ) as file:
-            temporary = file.name
-            file.write(text)
-        # Temporary files are readable by their owner alone, and a report is to be read.
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise ExportError(f"{path}: cannot be written ({error}); choose another folder") from error
+    with replacing(path, ExportError) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -3,6 +3,8 @@ numpy."""
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spikekit.export.lava import LavaInput, LavaJob, LavaLayer, LavaResult
+from spikekit.export.lava import LavaInput, LavaJob, LavaLayer, LavaResult, client
 from spikekit.export.synapses import INPUT, SELF
+from tests.export.lava.processes import LONG, processes
 
 Array = np.ndarray
 
@@ -37,6 +40,34 @@ def simulate() -> Callable[[LavaJob], tuple[list[Array], list[Array]]]:
 @pytest.fixture
 def assert_same() -> Callable[[LavaJob, LavaResult], None]:
     return _assert_same
+
+
+@pytest.fixture
+def scratch(tmp_path, monkeypatch):
+    """A temporary folder of our own and known tokens; checks at the end that a worker left nothing
+    anywhere."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    tokens = []
+
+    def token(size: int) -> str:
+        tokens.append(os.urandom(size).hex())
+        return tokens[-1]
+
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(client.secrets, "token_hex", token)
+    yield str(folder)
+    assert processes(str(folder)) == []
+    assert list(folder.iterdir()) == []
+    assert [name for name in os.listdir("/dev/shm") if any(token in name for token in tokens)] == []
+
+
+@pytest.fixture
+def long_job(make_layer, chain):
+    """A job that would take minutes."""
+    rng = np.random.default_rng(0)
+    layers = chain(make_layer(rng, "fixed", 4, 2, name="first"), make_layer(rng, "fixed", 3, 4, name="second"))
+    return LavaJob("fixed", layers, np.ones((1, LONG, 2), bool))
 
 
 def _make_layer(

@@ -105,7 +105,6 @@ def test_the_figures_lie_beside_the_page(written, chip, x, tmp_path):
     assert json.loads(written.with_suffix(".json").read_text())["title"] == "first"
     write_report(chip, x, tmp_path / "a.html", json_path=tmp_path / "b.json")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "b.json"]
-    assert (tmp_path / "a.html").stat().st_mode & 0o777 == 0o644
 
 
 def test_hard_reset_fits_loihi_1(x, tmp_path):
@@ -164,11 +163,53 @@ def test_places_that_cannot_be_written_are_named(chip, x, tmp_path):
     with pytest.raises(InputError, match="would be one file"):
         write_report(chip, x, tmp_path / "net.json")
     (tmp_path / "net.html").mkdir()
-    with pytest.raises(ExportError, match=r"net\.html: cannot be written"):
+    with pytest.raises(InputError, match=r"net\.html: is a folder; give the page a name"):
         write_report(chip, x, tmp_path / "net.html")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.html", "net.json"]
+    (tmp_path / "file").touch()
+    with pytest.raises(ExportError, match=r"net\.json: cannot be written"):
+        write_report(chip, x, tmp_path / "file" / "net.html")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "net.html"]
     with pytest.raises(InputError, match="holds fractions"):
         write_report(chip, x + 0.5, tmp_path / "other.html")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"accuracies": {"integer": float("nan")}},
+            "accuracy 'integer' must be a part of the samples, 0 to 1, got nan",
+        ),
+        ({"accuracies": {"integer": "high"}}, "accuracy 'integer' must be .* got 'high'"),
+        ({"proof": "yes"}, "proof must be what chip.verify"),
+        ({"proof": True}, "proof must be what chip.verify"),
+        ({"targets": LOIHI1}, r"put the one into a tuple, \(LOIHI1,\)"),
+    ],
+    ids=str,
+)
+def test_what_is_no_figure_and_no_proof_is_refused(chip, x, tmp_path, given, message):
+    with pytest.raises(InputError, match=message):
+        write_report(chip, x, tmp_path / "net.html", **given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_proof_of_another_network_is_refused(chip, x):
+    other = proof(chip)
+    other = replace(other, layers=other.layers[:2])
+    with pytest.raises(InputError, match=r"the proof is of layers \['2', '6'\], this network has \['2', '6', '8'\]"):
+        summarise(chip, x, proof=[proof(chip), other])
+
+
+def test_it_is_of_an_exported_network(x):
+    with pytest.raises(InputError, match="give what to_loihi made, got Sequential"):
+        summarise(conv_net(), x)
+
+
+@pytest.mark.parametrize(("bits", "bars"), [(4, 17), (5, 33), (8, 33)])
+def test_every_bar_of_weights_holds_as_many_values_of_a_weight(x, bits, bars):
+    found = Reader(page(summarise(to_loihi(conv_net(), x, weight_bits=bits), x)))
+    boxes = [a["viewbox"] for name, a in found.tags if name == "svg" and a["aria-label"].startswith("weights of")]
+    assert boxes == [f"0 0 {bars} 40"] * 3
 
 
 def test_markup_is_escaped_unless_it_is_markup():
