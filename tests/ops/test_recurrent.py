@@ -187,7 +187,7 @@ def test_opcheck(compiled, keep, rest, dtype):
     if keep:
         tensors = [None if a is None else a.requires_grad_() for a in tensors]
     torch.library.opcheck(
-        torch.ops.spikekit.recurrent.default, (*tensors, "soft", False, False, *CURVE, keep, compiled)
+        torch.ops.spikekit.recurrent.default, (*tensors, "soft", False, False, *CURVE, compiled, keep)
     )
 
 

@@ -226,7 +226,7 @@ def test_opcheck(keep, rest, dtype):
     if keep:
         x, v0, *parameters = (None if a is None else a.requires_grad_() for a in (x, v0, *parameters))
     torch.library.opcheck(
-        torch.ops.spikekit.refractory.default, (x, v0, r0, *parameters, 2, "soft", False, False, *CURVE, keep)
+        torch.ops.spikekit.refractory.default, (x, v0, r0, *parameters, "soft", False, False, *CURVE, 2, keep)
     )
 
 
@@ -247,7 +247,7 @@ def test_opcheck_backward(needs, traces):
 def test_fake_kernel_knows_the_shapes():
     with FakeTensorMode():
         x, scalars = torch.empty(5, 2, 3, dtype=torch.float16), [torch.empty(()) for _ in range(3)]
-        outputs = torch.ops.spikekit.refractory(x, None, None, *scalars, 2, "soft", False, False, *CURVE, True)
+        outputs = torch.ops.spikekit.refractory(x, None, None, *scalars, "soft", False, False, *CURVE, 2, True)
     assert [tuple(y.shape) for y in outputs] == [(5, 2, 3)] * 3 + [(2, 3)] * 2
     assert [y.dtype for y in outputs] == [torch.float16, *[torch.float32] * 4]
 
