@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-Case = TypeVar("Case")
-
 
 def hold(
     dtype: torch.dtype,
-    cases: Sequence[Case],
+    cases: Sequence[object],
     values: Mapping[str, float],
-    reference: Callable[[Case, Tensor, Sequence[Tensor]], Sequence[Tensor]],
-    forward: Callable[[Case, Tensor, Sequence[Tensor]], Sequence[Tensor]],
-    backward: Callable[[Case, Tensor, Tensor, Sequence[Tensor], Sequence[Tensor]], Sequence[Tensor]],
+    reference: Callable[..., Sequence[Tensor]],
+    forward: Callable[..., Sequence[Tensor]],
+    backward: Callable[..., Sequence[Tensor]],
     ends: Sequence[int],
 ) -> None:
     """Hold the kernels of a neuron against its reference. Raises ArithmeticError, naming the case, where they differ.
 
-    reference(case, x, parameters) and forward(case, x, parameters), on a drive [7, 37] and parameters [37] with the
+    reference(case, x, *parameters) and forward(case, x, *parameters), on a drive [7, 37] and parameters [37] with the
     `values`, agree in every output, bit for bit; the first is the spikes. backward(case, upstream, end, outputs,
     parameters) gives the gradients of x and of the parameters where that of the spikes is `upstream`, and that of the
     last states, the outputs number `ends`, is `end`.
@@ -34,10 +31,10 @@ def hold(
     for case in cases:
         leaves = [leaf.clone().requires_grad_() for leaf in (x, *parameters)]
         with torch.enable_grad():
-            expected = reference(case, leaves[0], leaves[1:])
+            expected = reference(case, *leaves)
             loss = (expected[0] * upstream).sum() + sum((expected[index] * end).sum() for index in ends)
             gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
-        outputs = forward(case, x, parameters)
+        outputs = forward(case, x, *parameters)
         if not all(torch.equal(one, other) for one, other in zip(outputs, expected, strict=True)):
             raise ArithmeticError(f"other numbers than the reference, {case}")
         found = backward(case, upstream, end, outputs, parameters)

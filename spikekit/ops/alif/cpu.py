@@ -88,18 +88,18 @@ def _self_test(dtype: torch.dtype) -> None:
         dtype,
         lif.RULES,
         dict(zip(_PARAMETERS, (0.9, 0.5, 0.7, 0.8, 0.3), strict=True)),
-        lambda rule, x, values: alif_reference(x, None, None, *values, rule),  # type: ignore[call-arg]
-        lambda rule, x, values: forward(x, None, None, values, rule.reset, False, True),
+        lambda rule, x, beta, threshold, quantum, rho, rise: alif_reference(
+            x, None, None, beta, threshold, quantum, rho, rise, rule
+        ),
+        lambda rule, x, *values: forward(x, None, None, values, rule.reset, False, True),
         _tested_gradients,
         ends=(3, 4),
     )
 
 
-def _tested_gradients(
-    rule: LIFRule, upstream: Tensor, end: Tensor, outputs: Sequence[Tensor], values: Sequence[Tensor]
-) -> Sequence[Tensor]:
+def _tested_gradients(rule: LIFRule, upstream: Tensor, end: Tensor, outputs: Any, values: Any) -> Sequence[Tensor]:
     choices = (rule.reset, False, False, *rule.surrogate.encode(), True)
-    (g_x, _, _), sums = backward(upstream, end, end, *outputs[1:3], None, None, values, *choices)
+    (g_x, _, _), sums = backward(upstream, end, end, outputs[1], outputs[2], None, None, values, *choices)
     return g_x, *sums
 
 

@@ -67,8 +67,7 @@ def alif_backward(
     if grad_membranes is None and grad_adaptations is None and serve(cpu.KERNELS, membranes, surrogate):
         (g_x, *states), sums = cpu.backward(grad_spikes, *inputs, *rule, learn)
     else:
-        of_traces = (grad_membranes, grad_adaptations)
-        (g_x, *states), sums = sequence.backward(grad_spikes, *of_traces, *inputs, *rule, learn)
+        (g_x, *states), sums = sequence.backward(grad_spikes, grad_membranes, grad_adaptations, *inputs, *rule, learn)
     states = [g if need else g.new_empty(0) for g, need in zip(states, needs[1:3], strict=True)]
     return g_x, *states, *reduced(sums, parameters, needs[3:])  # type: ignore[return-value]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -160,16 +160,14 @@ def _self_test(dtype: torch.dtype) -> None:
         dtype,
         RULES,
         {"beta": 0.9, "threshold": 0.5, "quantum": 0.7},
-        lambda rule, x, values: lif_reference(x, None, *values, rule),
-        lambda rule, x, values: forward(x, None, values, rule.reset, False, True),
+        lambda rule, x, beta, threshold, quantum: lif_reference(x, None, beta, threshold, quantum, rule),
+        lambda rule, x, *values: forward(x, None, values, rule.reset, False, True),
         _tested_gradients,
         ends=(2,),
     )
 
 
-def _tested_gradients(
-    rule: LIFRule, upstream: Tensor, end: Tensor, outputs: Sequence[Tensor], values: Sequence[Tensor]
-) -> Sequence[Tensor]:
+def _tested_gradients(rule: LIFRule, upstream: Tensor, end: Tensor, outputs: Any, values: Any) -> Sequence[Tensor]:
     curve = rule.surrogate.encode()
     g_x, _, sums = backward(upstream, end, outputs[1], None, values, rule.reset, False, False, *curve, True)
     return g_x, *sums

@@ -79,7 +79,9 @@ def lif_backward(
     rule = (reset, inclusive, detach_reset, surrogate, surrogate_numbers)
     parameters = (beta, threshold, quantum)
     if grad_membranes is not None or not cpu.serve(cpu.KERNELS, membranes, surrogate):
-        return sequence.backward(grad_spikes, grad_membranes, grad_v, membranes, v0, *parameters, *rule, needs)
+        return sequence.backward(
+            grad_spikes, grad_membranes, grad_v, membranes, v0, beta, threshold, quantum, *rule, needs
+        )
     g_x, g_v0, sums = cpu.backward(grad_spikes, grad_v, membranes, v0, parameters, *rule, any(needs[2:]))
     return g_x, g_v0 if needs[1] else g_v0.new_empty(0), *reduced(sums, parameters, needs[2:])  # type: ignore[return-value]
 

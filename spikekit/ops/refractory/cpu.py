@@ -85,18 +85,18 @@ def _self_test(dtype: torch.dtype) -> None:
         dtype,
         lif.RULES,
         dict(zip(lif.PARAMETERS, (0.9, 0.5, 0.7), strict=True)),
-        lambda rule, x, values: refractory_reference(x, None, None, *values, 2, rule),  # type: ignore[call-arg]
-        lambda rule, x, values: forward(x, None, None, values, rule.reset, False, 2, True),
+        lambda rule, x, beta, threshold, quantum: refractory_reference(
+            x, None, None, beta, threshold, quantum, 2, rule
+        ),
+        lambda rule, x, *values: forward(x, None, None, values, rule.reset, False, 2, True),
         _tested_gradients,
         ends=(3,),
     )
 
 
-def _tested_gradients(
-    rule: LIFRule, upstream: Tensor, end: Tensor, outputs: Sequence[Tensor], values: Sequence[Tensor]
-) -> Sequence[Tensor]:
+def _tested_gradients(rule: LIFRule, upstream: Tensor, end: Tensor, outputs: Any, values: Any) -> Sequence[Tensor]:
     choices = (rule.reset, False, False, *rule.surrogate.encode(), True)
-    (g_x, _), sums = backward(upstream, end, *outputs[1:3], None, None, values, *choices)
+    (g_x, _), sums = backward(upstream, end, outputs[1], outputs[2], None, None, values, *choices)
     return g_x, *sums
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -85,16 +86,14 @@ def _self_test(dtype: torch.dtype) -> None:
         dtype,
         ("relu", "none"),
         {"bias": 0.2},
-        lambda kind, x, values: sigma_delta_reference(x, None, None, None, threshold, values[0], kind),
-        lambda kind, x, values: forward(x, (None, None, None), threshold, values[0], kind, True),
+        lambda kind, x, bias: sigma_delta_reference(x, None, None, None, threshold, bias, kind),
+        lambda kind, x, *values: forward(x, (None, None, None), threshold, values[0], kind, True),
         _tested_gradients,
         ends=(2, 3),
     )
 
 
-def _tested_gradients(
-    kind: str, upstream: Tensor, end: Tensor, outputs: Sequence[Tensor], values: Sequence[Tensor]
-) -> Sequence[Tensor]:
+def _tested_gradients(kind: str, upstream: Tensor, end: Tensor, outputs: Any, values: Any) -> Sequence[Tensor]:
     (g_x, _), sums = backward(upstream, end, end, outputs[1], kind, True)
     return g_x, *sums
 
