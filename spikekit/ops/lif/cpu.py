@@ -72,7 +72,9 @@ def forward(
     spikes, v = native.empty_like(drive), native.empty_like(drive[0])
     membranes = native.empty_like(drive) if keep else v.new_empty(0)
     call = new_call(Call, drive, v0, values, reset, inclusive)
-    native.point(call, spikes=spikes, v=v, membranes=membranes)
+    call.spikes, call.v = spikes.data_ptr(), v.data_ptr()
+    if keep:
+        call.membranes = membranes.data_ptr()
     KERNELS.library(drive.dtype).lif_forward(ctypes.byref(call))
     spikes, membranes, v = handed_out(x, (spikes.to(x.dtype), membranes), (v,))
     return spikes, membranes, v
