@@ -19,15 +19,16 @@ def hold(
 ) -> None:
     """Hold the kernels of a neuron against its reference. Raises ArithmeticError, naming the case, where they differ.
 
-    reference(case, x, *parameters) and forward(case, x, *parameters), on a drive [7, 37] and parameters [37] with the
-    `values`, agree in every output, bit for bit; the first is the spikes. backward(case, upstream, end, outputs,
+    reference(case, x, *parameters) and forward(case, x, *parameters), on a drive [7, 37] and parameters [37] around
+    the `values`, agree in every output, bit for bit; the first is the spikes. backward(case, upstream, end, outputs,
     parameters) gives the gradients of x and of the parameters where that of the spikes is `upstream`, and that of the
     last states, the outputs number `ends`, is `end`.
     """
     generator = torch.Generator().manual_seed(0)
     x, upstream = torch.randn(2, 7, 37, generator=generator, dtype=dtype).unbind(0)
     end = torch.ones_like(x[0])
-    parameters = [torch.full((37,), value, dtype=dtype) for value in values.values()]
+    # No two neurons alike: a kernel that reads the wrong one would pass.
+    parameters = [value * torch.linspace(0.8, 1.1, 37, dtype=dtype) for value in values.values()]
     for case in cases:
         leaves = [leaf.clone().requires_grad_() for leaf in (x, *parameters)]
         with torch.enable_grad():
