@@ -35,6 +35,7 @@ static inline int64_t block_width(int64_t neurons, int64_t threads, int64_t most
     return smaller(most, (share + line - 1) / line * line);
 }
 
+/* The work on all neurons, in blocks that the threads share. */
 static inline void for_blocks(block_work *work, const void *call, int64_t neurons, int64_t threads, int64_t most) {
     const int64_t width = block_width(neurons, threads, most), blocks = (neurons + width - 1) / width;
     #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)

@@ -136,12 +136,6 @@ def ends(neuron):
     return tuple(used and not 0 < index <= neuron.traces for index, used in enumerate(every(neuron)))
 
 
-@pytest.mark.parametrize("neuron", NEURONS, ids=repr)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_the_kernels_serve(neuron, dtype):
-    assert neuron.module.cpu.KERNELS.refusal(dtype) == ""
-
-
 @pytest.mark.usefixtures("poison", "path")
 @pytest.mark.parametrize(("neuron", "case"), CASES, ids=repr)
 @pytest.mark.parametrize(

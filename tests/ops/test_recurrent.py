@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from spikekit import surrogate
 from spikekit.ops.lif import LIFRule, state_dtype
-from spikekit.ops.recurrent import cpu, recurrent, recurrent_reference
+from spikekit.ops.recurrent import recurrent, recurrent_reference
 
 CURVE = surrogate.ATan().encode()
 CHOICES = list(itertools.product(("soft", "hard", "none"), (False, True), (False, True)))
@@ -214,8 +214,3 @@ def test_a_second_derivative_is_refused_not_wrong():
     (grad,) = torch.autograd.grad(spikes.sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="second derivative"):
         grad.sum().backward()
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_the_kernel_passes_its_own_test(dtype):
-    assert cpu.KERNELS.refusal(dtype) == ""
