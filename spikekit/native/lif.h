@@ -3,25 +3,11 @@
 #ifndef SPIKEKIT_LIF_H
 #define SPIKEKIT_LIF_H
 
-#include "native/reset.h"
-#include "native/surrogates.h"
+#include "native/lif_call.h"
 
-/* Arrays of time are [steps, neurons], all others [neurons]; absent ones are NULL. The order of the fields is that of
-   spikekit/ops/lif/cpu.py. With each = 0, beta, threshold and quantum hold one number for all neurons. */
-typedef struct {
-    int64_t steps, neurons;
-    int32_t threads, each, reset, inclusive, detach, surrogate;
-    double numbers[2];
-    const real *x, *v0, *beta, *threshold, *quantum;
-    real *spikes, *v, *membranes;
-    const real *grad_spikes, *grad_v;
-    real *grad_x, *grad_v0, *grad_beta, *grad_threshold, *grad_quantum;
-} lif_call;
-
-/* One step of n neurons: v becomes the next state; u, where wanted, and s what came before it. */
-SPECIALISED void step(const real *restrict x, real *restrict v, const real *restrict beta,
-                      const real *restrict threshold, const real *restrict quantum, int each, int reset, int inclusive,
-                      real *restrict u_out, real *restrict s_out, int64_t n) {
+SPECIALISED void step(const lif_call *c, int64_t at, const real *restrict x, real *restrict v, real *restrict u_out,
+                      real *restrict s_out, int each, int reset, int inclusive, int64_t n) {
+    const real *beta = c->beta + at * each, *threshold = c->threshold + at * each, *quantum = c->quantum + at * each;
     for (int64_t i = 0; i < n; i++) {
         real u = beta[i * each] * v[i] + x[i];
         real s = inclusive ? u >= threshold[i * each] : u > threshold[i * each];
@@ -31,32 +17,20 @@ SPECIALISED void step(const real *restrict x, real *restrict v, const real *rest
     }
 }
 
-SPECIALISED void any_step(const lif_call *c, int each, int64_t at, const real *x, real *v, real *u, real *s, int64_t n) {
-    const real *b = c->beta + at * each, *h = c->threshold + at * each, *q = c->quantum + at * each;
-    switch (c->reset * 2 + c->inclusive) {
-    case SOFT * 2: step(x, v, b, h, q, each, SOFT, 0, u, s, n); break;
-    case SOFT * 2 + 1: step(x, v, b, h, q, each, SOFT, 1, u, s, n); break;
-    case HARD * 2: step(x, v, b, h, q, each, HARD, 0, u, s, n); break;
-    case HARD * 2 + 1: step(x, v, b, h, q, each, HARD, 1, u, s, n); break;
-    case NONE * 2: step(x, v, b, h, q, each, NONE, 0, u, s, n); break;
-    default: step(x, v, b, h, q, each, NONE, 1, u, s, n); break;
-    }
-}
-
+/* One step of n neurons: v becomes the next state; u, where wanted, and s what came before it. */
 static void fire(const lif_call *c, int64_t at, const real *x, real *v, real *u, real *s, int64_t n) {
-    if (c->each && u) any_step(c, 1, at, x, v, u, s, n);
-    else if (c->each) any_step(c, 1, at, x, v, NULL, s, n);
-    else if (u) any_step(c, 0, at, x, v, u, s, n);
-    else any_step(c, 0, at, x, v, NULL, s, n);
+#define STEP(each, keep, reset, inclusive) step(c, at, x, v, keep ? u : NULL, s, each, reset, inclusive, n)
+    FORWARD_CASES(c, u, STEP)
+#undef STEP
 }
 
-/* One step back for n neurons. carry: dL/dv[t] in, dL/dv[t-1] out; next: dL/du[t+1] in, dL/du[t] out. */
+/* carry: dL/dv[t] in, dL/dv[t-1] out; next: dL/du[t+1] in, dL/du[t] out. The sums are arguments: only of those does the
+   compiler believe that they do not overlap. */
 SPECIALISED void step_back(const lif_call *c, int64_t at, const real *restrict u, const real *restrict slope,
                            const real *restrict grad_s, real *restrict carry, real *restrict next,
-                           real *restrict grad_x, int each, int reset, int detach, int learn, int64_t n) {
+                           real *restrict grad_x, real *restrict g_beta, real *restrict g_threshold,
+                           real *restrict g_quantum, int each, int learn, int reset, int detach, int64_t n) {
     const real *beta = c->beta + at * each, *threshold = c->threshold + at * each, *quantum = c->quantum + at * each;
-    real *g_beta = learn ? c->grad_beta + at : NULL, *g_threshold = learn ? c->grad_threshold + at : NULL;
-    real *g_quantum = learn ? c->grad_quantum + at : NULL;
     const int inclusive = c->inclusive;
     for (int64_t i = 0; i < n; i++) {
         real s = (u[i] > threshold[i * each]) | (inclusive & (u[i] == threshold[i * each]));
@@ -76,32 +50,19 @@ SPECIALISED void step_back(const lif_call *c, int64_t at, const real *restrict u
     }
 }
 
-SPECIALISED void any_step_back(const lif_call *c, int each, int learn, int64_t at, const real *u, const real *slope,
-                               const real *gs, real *carry, real *next, real *gx, int64_t n) {
-    switch (c->reset * 2 + c->detach) {
-    case SOFT * 2: step_back(c, at, u, slope, gs, carry, next, gx, each, SOFT, 0, learn, n); break;
-    case SOFT * 2 + 1: step_back(c, at, u, slope, gs, carry, next, gx, each, SOFT, 1, learn, n); break;
-    case HARD * 2: step_back(c, at, u, slope, gs, carry, next, gx, each, HARD, 0, learn, n); break;
-    case HARD * 2 + 1: step_back(c, at, u, slope, gs, carry, next, gx, each, HARD, 1, learn, n); break;
-    default: step_back(c, at, u, slope, gs, carry, next, gx, each, NONE, 1, learn, n); break;
-    }
-}
-
-/* n neurons, STRIP at a time: their slopes are read again while they are in the first cache. */
-#define STRIP 512
-
+/* One step back for n neurons, STRIP at a time. */
 static void back(const lif_call *c, int64_t at, const real *u, const real *gs, real *carry, real *next, real *gx,
                  int64_t n) {
-    const int learn = c->grad_beta != NULL;
     real slope[STRIP];
     for (int64_t i = 0; i < n; i += STRIP) {
-        const int64_t m = smaller(STRIP, n - i);
-        if (c->each) slopes(c->surrogate, c->numbers, u + i, c->threshold + at + i, 1, slope, m);
-        else slopes(c->surrogate, c->numbers, u + i, c->threshold, 0, slope, m);
-        if (c->each && learn) any_step_back(c, 1, 1, at + i, u + i, slope, gs + i, carry + i, next + i, gx + i, m);
-        else if (c->each) any_step_back(c, 1, 0, at + i, u + i, slope, gs + i, carry + i, next + i, gx + i, m);
-        else if (learn) any_step_back(c, 0, 1, at + i, u + i, slope, gs + i, carry + i, next + i, gx + i, m);
-        else any_step_back(c, 0, 0, at + i, u + i, slope, gs + i, carry + i, next + i, gx + i, m);
+        const int64_t from = at + i, m = smaller(STRIP, n - i);
+        slopes_at(c, from, u + i, slope, m);
+#define STEP_BACK(each, learn, reset, detach) \
+    step_back(c, from, u + i, slope, gs + i, carry + i, next + i, gx + i, AT(c->grad_beta, from), \
+              AT(c->grad_threshold, from), AT(c->grad_quantum, from), \
+              each, learn, reset, detach, m)
+        BACKWARD_CASES(c, STEP_BACK)
+#undef STEP_BACK
     }
 }
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
 from spikekit import native
+
+Given = TypeVar("Given", Tensor, Tensor | None)
 
 
 def time_outermost(x: Tensor) -> bool:
@@ -27,9 +32,9 @@ def dense(x: Tensor) -> Tensor:
     return x if time_outermost(x) else x.contiguous()
 
 
-def arranged(value: Tensor, model: Tensor) -> Tensor:
-    """`value` with the strides of `model`, which lies dense: itself where it has them, else a copy."""
-    if value.stride() == model.stride():
+def arranged(value: Given, model: Tensor) -> Given:
+    """`value` with the strides of `model`, which lies dense: itself where it has them, else a copy. None stays None."""
+    if value is None or value.stride() == model.stride():
         return value
     return torch.empty_like(model, dtype=value.dtype).copy_(value)
 
@@ -42,6 +47,19 @@ def arranged_as_new(value: Tensor, x: Tensor) -> Tensor:
     if value.stride() == strides:
         return value
     return torch.empty_like(x, dtype=value.dtype).copy_(value)
+
+
+def handed_out(x: Tensor, sequences: Sequence[Tensor], states: Sequence[Tensor]) -> list[Tensor]:
+    """What a kernel wrote for the drive x, with the strides that fake kernels promise; what is empty stays so."""
+    if sequences[0].stride() == x.stride():
+        return [*sequences, *states]
+    outputs = [arranged_as_new(value, x) if value.numel() else value for value in sequences]
+    return outputs + [arranged_as_new(value, x[0]) for value in states]
+
+
+def copied(value: Tensor | None, model: Tensor) -> Tensor:
+    """The numbers of `value`, or zeros, in a new tensor of the shape, strides and dtype of `model`."""
+    return torch.zeros_like(model) if value is None else torch.empty_like(model).copy_(value)
 
 
 def parameters_of(drive: Tensor, *values: Tensor) -> list[Tensor]:

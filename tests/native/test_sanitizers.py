@@ -76,13 +76,13 @@ ERRORS = {
         "AddressSanitizer",
     ),
     "reads what was freed": (
-        "        real next[BLOCK],",
-        "        volatile real *spare = malloc(8); free((void *)spare); c->grad_x[0] = *spare; real next[BLOCK],",
+        "    real next[BLOCK];",
+        "    volatile real *spare = malloc(8); free((void *)spare); c->grad_x[0] = *spare; real next[BLOCK];",
         "heap-use-after-free",
     ),
     "overflows": (
-        "const int64_t width = ",
-        "volatile int large = 2147483647; large += c->neurons > 0; const int64_t width = ",
+        "    real *v = c->v + at;",
+        "    volatile int large = 2147483647; large += c->neurons > 0; real *v = c->v + at;",
         "signed integer overflow",
     ),
     "none": ("", "", "refusal: \n"),

@@ -13,6 +13,7 @@ import spikekit as sk
 from spikekit import sequential
 from spikekit.export.lava.worker import shim
 from spikekit.ops import paths
+from spikekit.ops.lif import reference, step
 
 # Relative to the largest gradient; half precision rounds the gradient of x once more, on the way out.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
@@ -56,6 +57,44 @@ def equal_to_reference():
         return outputs, grads
 
     return check
+
+
+@pytest.fixture(params=["auto", "torch"])
+def path(request):
+    """Both fast paths: the C kernels, and plain torch."""
+    paths.set_path(request.param)
+    yield request.param
+    paths.set_path("auto")
+
+
+def channels_last(x):
+    return x.movedim(2, -1).contiguous().movedim(-1, 2)
+
+
+def expanded(x):
+    """One step shown at every time: stride 0 along T."""
+    return x[:1].expand_as(x)
+
+
+@pytest.fixture(params=[torch.clone, channels_last, expanded], ids=["contiguous", "channels last", "expanded"])
+def layout(request):
+    """What lays a drive [T, B, C, ...] out in memory as a loader or a layer may leave it."""
+    return request.param
+
+
+@pytest.fixture
+def smooth_spike(monkeypatch):
+    """Put the antiderivative of a surrogate in the place of the step, for finite differences, on the path of torch."""
+
+    def smooth(curve):
+        monkeypatch.setattr(reference, "fire", lambda u, threshold, rule: curve.antiderivative(u - threshold))
+        monkeypatch.setattr(
+            step, "spike", lambda u, threshold, inclusive, out: out.copy_(curve.antiderivative(u - threshold))
+        )
+        monkeypatch.setattr(paths, "_choice", "torch")
+        return curve
+
+    return smooth
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The LIF with an adaptive threshold: both fast paths against the reference, closed forms, the integer loop."""
+"""What is special to the LIF with an adaptive threshold: ties, closed forms, finite differences, the integer loop."""
 
 from __future__ import annotations
 
@@ -8,64 +8,20 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from spikekit import surrogate
-from spikekit.ops import paths
-from spikekit.ops.alif import alif, alif_integer, alif_reference, cpu
+from spikekit.ops.alif import alif, alif_integer, alif_reference
 from spikekit.ops.integer import STATE_MAX, IntegerRule, integer_reference
-from spikekit.ops.lif import LIFRule, lif_reference, reference, state_dtype, step
+from spikekit.ops.lif import LIFRule, lif_reference
 
-CURVE = surrogate.ATan().encode()
 CHOICES = list(itertools.product(("soft", "hard", "none"), (False, True), (False, True)))
 SOFT = LIFRule("soft", False, False, surrogate.ATan())
 
 
-@pytest.fixture(params=["auto", "torch"])
-def path(request):
-    paths.set_path(request.param)
-    yield request.param
-    paths.set_path("auto")
-
-
-def both(rule):
-    return (
-        (lambda *i: alif(*i, rule, keep_traces=True)),
-        (lambda *i: alif_reference(*i, rule)),
-    )
-
-
-def inputs(shape=(6, 2, 3, 4, 5), dtype=torch.float32, rest=False, parameter=()):
-    state = state_dtype(dtype)
-    v0 = None if rest else torch.randn(shape[1:], dtype=state)
-    a0 = None if rest else torch.rand(shape[1:], dtype=state)
-    parameters = [torch.rand(parameter, dtype=state) * 0.5 + 0.4 for _ in range(5)]
-    return [(torch.randn(shape) * 0.7 + 0.4).to(dtype), v0, a0, *parameters]
-
-
-def channels_last(x):
-    return x.movedim(2, -1).contiguous().movedim(-1, 2)
-
-
-def expanded(x):
-    return x[:1].expand_as(x)
-
-
-def test_the_kernels_serve():
-    for dtype in (torch.float32, torch.float64):
-        assert cpu.KERNELS.refusal(dtype) == ""
-
-
-@pytest.mark.usefixtures("poison", "path")
-@pytest.mark.parametrize(("reset", "inclusive", "detach"), CHOICES)
-@pytest.mark.parametrize("parameter", [(), (3, 1, 1), (3, 4, 5)], ids=["scalar", "per channel", "per neuron"])
-def test_rules(reset, inclusive, detach, parameter, equal_to_reference):
-    rule = LIFRule(reset, inclusive, detach, surrogate.ATan())
-    tensors = inputs(dtype=torch.float64, parameter=parameter)
-    (spikes, *_), grads = equal_to_reference(*both(rule), tensors, (True, False, False, True, True))
-    equal_to_reference(*both(rule), tensors, (True,) * 5)
-    assert 0.05 < spikes.mean() < 0.95
-    assert all(g.abs().max() > 0 for index, g in enumerate(grads) if index != 5 or reset == "soft")
+def inputs(shape, dtype, rest=False, parameter=()):
+    states = [None if rest else make(shape[1:], dtype=dtype) for make in (torch.randn, torch.rand)]
+    parameters = [torch.rand(parameter, dtype=dtype) * 0.5 + 0.4 for _ in range(5)]
+    return [torch.randn(shape, dtype=dtype) * 0.7 + 0.4, *states, *parameters]
 
 
 @pytest.mark.usefixtures("poison", "path")
@@ -76,72 +32,14 @@ def test_ties(reset, inclusive, detach, equal_to_reference):
     x = whole(-2, 5, 6, 8, 50).double() / 4
     parameters = [torch.tensor(value, dtype=torch.float64) for value in (0.5, 0.75, 0.75, 0.5, 0.25)]
     (spikes, membranes, adaptations, _, _), _ = equal_to_reference(
-        *both(rule), [x, None, None, *parameters], (True, False, False, True, True)
+        lambda *i: alif(*i, rule, keep_traces=True),
+        lambda *i: alif_reference(*i, rule),
+        [x, None, None, *parameters],
+        (True, False, False, True, True),
     )
     ties = membranes[1:] == 0.75 + 0.25 * adaptations[:-1]
     assert ties.sum() > 5
     assert (spikes[1:][ties] == inclusive).all()
-
-
-@pytest.mark.usefixtures("poison", "path")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("layout", [torch.clone, channels_last, expanded])
-@pytest.mark.parametrize("rest", [True, False])
-def test_layouts_and_dtypes(dtype, layout, rest, equal_to_reference):
-    x, *others = inputs(dtype=dtype, rest=rest, parameter=(3, 1, 1))
-    outputs, _ = equal_to_reference(*both(SOFT), [layout(x), *others], (True, False, False, True, True))
-    state = state_dtype(dtype)
-    assert [y.dtype for y in outputs] == [dtype, state, state, state, state]
-
-
-@pytest.mark.usefixtures("poison", "path")
-@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 4), (4, 1, 33), (2, 1, 1100), (3, 2, 17_000)], ids=str)
-@pytest.mark.parametrize("parameter", [False, True], ids=["scalar", "per neuron"])
-def test_shapes(shape, parameter, equal_to_reference):
-    tensors = inputs(shape, torch.float64, parameter=shape[2:] if parameter else ())
-    rule = LIFRule("hard", False, False, surrogate.ATan())
-    equal_to_reference(*both(rule), tensors, (True, False, False, True, True))
-
-
-@pytest.mark.usefixtures("poison", "path")
-@pytest.mark.parametrize("wanted", range(5))
-@pytest.mark.parametrize("rest", [True, False])
-def test_gradients_from_each_output_alone(wanted, rest, equal_to_reference):
-    use = tuple(index == wanted for index in range(5))
-    equal_to_reference(*both(SOFT), inputs((4, 2, 5), torch.float64, rest=rest), use)
-
-
-@pytest.mark.usefixtures("path")
-@pytest.mark.parametrize("wanted", range(8))
-def test_one_gradient_at_a_time(wanted, poison):
-    tensors, grads = inputs((4, 2, 5), torch.float64), []
-    for op in (alif, alif_reference):
-        leaves = [a.clone().requires_grad_(index == wanted) for index, a in enumerate(tensors)]
-        spikes, _, _, v, a = op(*leaves, SOFT)
-        ((spikes * tensors[0]).sum() + v.square().sum() + a.square().sum()).backward()
-        assert [leaf.grad is not None for leaf in leaves] == [index == wanted for index in range(8)]
-        grads.append(leaves[wanted].grad)
-    torch.testing.assert_close(grads[0], grads[1], rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.usefixtures("path")
-@pytest.mark.parametrize("curve", [surrogate.Sigmoid(), surrogate.Triangle(), surrogate.SechBump()], ids=str)
-def test_other_surrogates(curve, equal_to_reference):
-    rule = LIFRule("soft", False, False, curve)
-    equal_to_reference(*both(rule), inputs((5, 2, 7)), (True, False, False, True, True))
-
-
-@pytest.mark.usefixtures("poison", "path")
-@pytest.mark.parametrize("reset", ["soft", "hard", "none"])
-@pytest.mark.parametrize("parameter", [(), (8,)], ids=["scalar", "per neuron"])
-def test_inference_gives_the_numbers_of_training(reset, parameter):
-    rule = LIFRule(reset, False, False, surrogate.ATan())
-    tensors = inputs((5, 3, 8), parameter=parameter)
-    expected = alif_reference(*tensors, rule)
-    spikes, membranes, adaptations, v, a = alif(*tensors, rule)
-    assert membranes is None
-    assert adaptations is None
-    assert all(map(torch.equal, (spikes, v, a), (expected[0], *expected[3:])))
 
 
 @pytest.mark.usefixtures("poison", "path")
@@ -173,63 +71,12 @@ def test_the_adaptation_is_the_decaying_sum_of_the_spikes():
 @pytest.mark.parametrize("op", [alif_reference, alif], ids=["reference", "sequence"])
 @pytest.mark.parametrize("reset", ["soft", "hard", "none"])
 @pytest.mark.parametrize("parameter", [(), (3,)], ids=["scalar", "per neuron"])
-def test_gradcheck_on_a_smooth_spike(op, reset, parameter, poison, monkeypatch):
+def test_gradcheck_on_a_smooth_spike(op, reset, parameter, poison, smooth_spike):
     """The step replaced by its surrogate's antiderivative: see test_lif_gradcheck."""
-    curve = surrogate.ATan(1.0)
-    monkeypatch.setattr(reference, "fire", lambda u, threshold, rule: curve.antiderivative(u - threshold))
-    monkeypatch.setattr(
-        step, "spike", lambda u, threshold, inclusive, out: out.copy_(curve.antiderivative(u - threshold))
-    )
-    monkeypatch.setattr(paths, "_choice", "torch")
+    curve = smooth_spike(surrogate.ATan(1.0))
     rule = LIFRule(reset, False, False, curve)
     tensors = [a.requires_grad_() for a in inputs((4, 2, 3), torch.float64, parameter=parameter)]
     assert torch.autograd.gradcheck(lambda *i: op(*i, rule), tensors)
-
-
-@pytest.mark.usefixtures("path")
-@pytest.mark.parametrize(("keep", "rest"), [(True, False), (True, True), (False, True)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_opcheck(keep, rest, dtype):
-    tensors = inputs((3, 2, 4), dtype, rest, (4,))
-    if keep:
-        tensors = [None if a is None else a.requires_grad_() for a in tensors]
-    torch.library.opcheck(torch.ops.spikekit.alif.default, (*tensors, "soft", False, False, *CURVE, keep))
-
-
-@pytest.mark.usefixtures("path")
-@pytest.mark.parametrize("needs", [[True] * 8, [True, *[False] * 7]], ids=["all", "x"])
-@pytest.mark.parametrize("traces", [True, False])
-def test_opcheck_backward(needs, traces):
-    x, v0, a0, *parameters = inputs((3, 2, 4), parameter=(4,))
-    end = torch.ones(()).expand(x.shape[1:])
-    of_traces = [torch.randn_like(x) if traces else None for _ in range(2)]
-    upstream = (torch.randn_like(x), *of_traces, end, None)
-    tensors = (x, torch.rand_like(x), v0, a0, *parameters)
-    torch.library.opcheck(
-        torch.ops.spikekit.alif_backward.default, (*upstream, *tensors, "soft", False, False, *CURVE, needs)
-    )
-
-
-def test_fake_kernel_knows_the_shapes():
-    with FakeTensorMode():
-        x, scalars = torch.empty(5, 2, 3, dtype=torch.float16), [torch.empty(()) for _ in range(5)]
-        outputs = torch.ops.spikekit.alif(x, None, None, *scalars, "soft", False, False, *CURVE, True)
-    shapes = [(5, 2, 3)] * 3 + [(2, 3)] * 2
-    assert [tuple(y.shape) for y in outputs] == shapes
-    assert [y.dtype for y in outputs] == [torch.float16, *[torch.float32] * 4]
-
-
-@pytest.mark.parametrize("batch", [1, 3, 130])
-def test_threads_do_not_change_a_bit(batch):
-    tensors = inputs((20, batch, 700))
-    results, threads = [], torch.get_num_threads()
-    try:
-        for count in (1, 2):
-            torch.set_num_threads(count)
-            results.append(alif(*tensors, SOFT, keep_traces=True))
-    finally:
-        torch.set_num_threads(threads)
-    assert all(map(torch.equal, *results))
 
 
 def whole(low, high, *shape):

@@ -8,26 +8,10 @@ import pytest
 import torch
 
 from spikekit import surrogate
-from spikekit.ops import paths
 from spikekit.ops.cuba import cuba, cuba_reference
 from spikekit.ops.lif import LIFRule, state_dtype
 
 CHOICES = list(itertools.product(("soft", "hard", "none"), (False, True), (False, True)))
-
-
-@pytest.fixture(params=["auto", "torch"])
-def path(request):
-    paths.set_path(request.param)
-    yield request.param
-    paths.set_path("auto")
-
-
-def channels_last(x):
-    return x.movedim(2, -1).contiguous().movedim(-1, 2)
-
-
-def expanded(x):
-    return x[:1].expand_as(x)
 
 
 def inputs(dtype, rest=False, parameter=()):
@@ -54,7 +38,6 @@ def test_rules(reset, inclusive, detach, parameter, equal_to_reference):
 
 @pytest.mark.usefixtures("poison", "path")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("layout", [torch.clone, channels_last, expanded])
 @pytest.mark.parametrize("rest", [True, False])
 def test_layouts_and_dtypes_without_membranes(dtype, layout, rest, equal_to_reference):
     rule = LIFRule("soft", False, False, surrogate.Triangle())

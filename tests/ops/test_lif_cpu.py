@@ -64,11 +64,12 @@ def test_shapes(dtype, steps, neurons, equal_to_reference):
 @pytest.mark.parametrize("reset", RESETS)
 @pytest.mark.parametrize("kind", ["one for all", "one a neuron"])
 def test_more_neurons_than_a_block(reset, kind, equal_to_reference):
-    x = drive(34, 2, 4097, dtype=torch.float64)
-    shape = () if kind == "one for all" else (4097,)
+    """A block has up to 32,768."""
+    x = drive(5, 2, 17_001, dtype=torch.float64)
+    shape = () if kind == "one for all" else (17_001,)
     parameters = [torch.rand(shape, dtype=torch.float64) * 0.4 + low for low in (0.5, 0.8, 0.6)]
     rule = LIFRule(reset, False, False, surrogate.ATan())
-    equal_to_reference(*both(rule), [x, torch.randn(2, 4097, dtype=torch.float64), *parameters])
+    equal_to_reference(*both(rule), [x, torch.randn(2, 17_001, dtype=torch.float64), *parameters])
 
 
 @pytest.mark.parametrize("curve", CURVES, ids=lambda curve: type(curve).__name__)

@@ -1,4 +1,4 @@
-"""The LIF with a refractory period: both fast paths against the reference, what is held and lost, the integer loop."""
+"""What is special to the LIF with a refractory period: what is held and lost, finite differences, integers, Lava."""
 
 from __future__ import annotations
 
@@ -8,67 +8,20 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from spikekit import surrogate
-from spikekit.ops import paths
 from spikekit.ops.integer import IntegerRule, integer_reference
-from spikekit.ops.lif import LIFRule, lif_reference, reference, state_dtype, step
-from spikekit.ops.refractory import cpu, refractory, refractory_integer, refractory_reference
+from spikekit.ops.lif import LIFRule, lif_reference
+from spikekit.ops.refractory import refractory, refractory_integer, refractory_reference
 
-CURVE = surrogate.ATan().encode()
 CHOICES = list(itertools.product(("soft", "hard", "none"), (False, True), (False, True)))
 SOFT = LIFRule("soft", False, False, surrogate.ATan())
-# The countdown, among the outputs and as the last state, has no gradient.
-ENDS, ALL = (True, False, False, True, False), (True, True, False, True, False)
 
 
-@pytest.fixture(params=["auto", "torch"])
-def path(request):
-    paths.set_path(request.param)
-    yield request.param
-    paths.set_path("auto")
-
-
-def both(rule, r0=None, period=2):
-    def fast(x, v0, *parameters):
-        return refractory(x, v0, r0, *parameters, period, rule, keep_traces=True)
-
-    return fast, lambda x, v0, *parameters: refractory_reference(x, v0, r0, *parameters, period, rule)
-
-
-def inputs(shape=(6, 2, 3, 4, 5), dtype=torch.float32, rest=False, parameter=()):
-    """Drive, v0 and the parameters; and r0."""
-    state = state_dtype(dtype)
-    v0 = None if rest else torch.randn(shape[1:], dtype=state)
-    r0 = None if rest else torch.randint(0, 4, shape[1:]).to(state)
-    parameters = [torch.rand(parameter, dtype=state) * 0.5 + 0.4 for _ in range(3)]
-    return [(torch.randn(shape) * 0.7 + 0.6).to(dtype), v0, *parameters], r0
-
-
-def channels_last(x):
-    return x.movedim(2, -1).contiguous().movedim(-1, 2)
-
-
-def expanded(x):
-    return x[:1].expand_as(x)
-
-
-def test_the_kernels_serve():
-    for dtype in (torch.float32, torch.float64):
-        assert cpu.KERNELS.refusal(dtype) == ""
-
-
-@pytest.mark.usefixtures("poison", "path")
-@pytest.mark.parametrize(("reset", "inclusive", "detach"), CHOICES)
-@pytest.mark.parametrize("parameter", [(), (3, 1, 1), (3, 4, 5)], ids=["scalar", "per channel", "per neuron"])
-def test_rules(reset, inclusive, detach, parameter, equal_to_reference):
-    rule = LIFRule(reset, inclusive, detach, surrogate.ATan())
-    tensors, r0 = inputs(dtype=torch.float64, parameter=parameter)
-    (spikes, *_), grads = equal_to_reference(*both(rule, r0), tensors, ENDS)
-    equal_to_reference(*both(rule, r0), tensors, ALL)
-    assert 0.05 < spikes.mean() < 0.95
-    assert all(g.abs().max() > 0 for index, g in enumerate(grads) if index != 4 or reset == "soft")
+def inputs(shape, dtype=torch.float32, rest=False, parameter=()):
+    v0 = None if rest else torch.randn(shape[1:], dtype=dtype)
+    parameters = [torch.rand(parameter, dtype=dtype) * 0.5 + 0.4 for _ in range(3)]
+    return [torch.randn(shape, dtype=dtype) * 0.7 + 0.6, v0, *parameters]
 
 
 @pytest.mark.usefixtures("poison", "path")
@@ -78,72 +31,15 @@ def test_ties(reset, inclusive, detach, equal_to_reference):
     rule = LIFRule(reset, inclusive, detach, surrogate.ATan())
     x = whole(-2, 5, 6, 8, 50).double() / 4
     parameters = [torch.tensor(value, dtype=torch.float64) for value in (0.5, 0.75, 0.75)]
-    (spikes, membranes, countdowns, _, _), _ = equal_to_reference(*both(rule, None, 1), [x, None, *parameters], ENDS)
+    (spikes, membranes, countdowns, _, _), _ = equal_to_reference(
+        lambda x, *values: refractory(x, None, None, *values, 1, rule, keep_traces=True),
+        lambda x, *values: refractory_reference(x, None, None, *values, 1, rule),
+        [x, *parameters],
+        (True, False, False, True, False),
+    )
     ties = (membranes[1:] == 0.75) & (countdowns[:-1] == 0)
     assert ties.sum() > 5
     assert (spikes[1:][ties] == inclusive).all()
-
-
-@pytest.mark.usefixtures("poison", "path")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("layout", [torch.clone, channels_last, expanded])
-@pytest.mark.parametrize("rest", [True, False])
-def test_layouts_and_dtypes(dtype, layout, rest, equal_to_reference):
-    (x, *others), r0 = inputs(dtype=dtype, rest=rest, parameter=(3, 1, 1))
-    outputs, _ = equal_to_reference(*both(SOFT, r0, 1), [layout(x), *others], ENDS)
-    state = state_dtype(dtype)
-    assert [y.dtype for y in outputs] == [dtype, state, state, state, state]
-
-
-@pytest.mark.usefixtures("poison", "path")
-@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 4), (4, 1, 33), (2, 1, 1100), (3, 2, 17_000)], ids=str)
-@pytest.mark.parametrize("parameter", [False, True], ids=["scalar", "per neuron"])
-def test_shapes(shape, parameter, equal_to_reference):
-    tensors, r0 = inputs(shape, torch.float64, parameter=shape[2:] if parameter else ())
-    equal_to_reference(*both(LIFRule("hard", False, False, surrogate.ATan()), r0), tensors, ENDS)
-
-
-@pytest.mark.usefixtures("poison", "path")
-@pytest.mark.parametrize("wanted", [0, 1, 3])
-@pytest.mark.parametrize("rest", [True, False])
-def test_gradients_from_each_output_alone(wanted, rest, equal_to_reference):
-    use = tuple(index == wanted for index in range(5))
-    tensors, r0 = inputs((4, 2, 5), torch.float64, rest=rest)
-    equal_to_reference(*both(SOFT, r0), tensors, use)
-
-
-@pytest.mark.usefixtures("path")
-@pytest.mark.parametrize("wanted", range(5))
-def test_one_gradient_at_a_time(wanted, poison):
-    (tensors, r0), grads = inputs((4, 2, 5), torch.float64), []
-    for op in both(SOFT, r0):
-        leaves = [a.clone().requires_grad_(index == wanted) for index, a in enumerate(tensors)]
-        spikes, _, _, v, r = op(*leaves)
-        assert not r.requires_grad
-        ((spikes * tensors[0]).sum() + v.square().sum()).backward()
-        assert [leaf.grad is not None for leaf in leaves] == [index == wanted for index in range(5)]
-        grads.append(leaves[wanted].grad)
-    torch.testing.assert_close(grads[0], grads[1], rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.usefixtures("path")
-@pytest.mark.parametrize("curve", [surrogate.Sigmoid(), surrogate.Triangle(), surrogate.SechBump()], ids=str)
-def test_other_surrogates(curve, equal_to_reference):
-    tensors, r0 = inputs((5, 2, 7))
-    equal_to_reference(*both(LIFRule("soft", False, False, curve), r0), tensors, ENDS)
-
-
-@pytest.mark.usefixtures("poison", "path")
-@pytest.mark.parametrize("reset", ["soft", "hard", "none"])
-@pytest.mark.parametrize("parameter", [(), (8,)], ids=["scalar", "per neuron"])
-def test_inference_gives_the_numbers_of_training(reset, parameter):
-    rule = LIFRule(reset, False, False, surrogate.ATan())
-    (x, v0, *parameters), r0 = inputs((5, 3, 8), parameter=parameter)
-    expected = refractory_reference(x, v0, r0, *parameters, 2, rule)
-    spikes, membranes, countdowns, v, r = refractory(x, v0, r0, *parameters, 2, rule)
-    assert membranes is None
-    assert countdowns is None
-    assert all(map(torch.equal, (spikes, v, r), (expected[0], *expected[3:])))
 
 
 @pytest.mark.usefixtures("poison", "path")
@@ -151,7 +47,7 @@ def test_inference_gives_the_numbers_of_training(reset, parameter):
 def test_a_period_of_zero_makes_an_lif(seed, choice, double):
     torch.manual_seed(seed)
     rule = LIFRule(*choice, surrogate.ATan())
-    (x, v0, *parameters), _ = inputs((7, 2, 9), torch.float64 if double else torch.float32)
+    x, v0, *parameters = inputs((7, 2, 9), torch.float64 if double else torch.float32)
     spikes, membranes, countdowns, v, _ = refractory(x, v0, None, *parameters, 0, rule, keep_traces=True)
     assert not countdowns.any()
     assert all(map(torch.equal, (spikes, membranes, v), lif_reference(x, v0, *parameters, rule)))
@@ -162,7 +58,7 @@ def test_a_period_of_zero_makes_an_lif(seed, choice, double):
 @pytest.mark.parametrize("reset", ["soft", "hard", "none"])
 def test_after_a_spike_the_neuron_holds_still(period, reset):
     rule = LIFRule(reset, False, False, surrogate.ATan())
-    (x, _, *parameters), _ = inputs((20, 2, 9), rest=True)
+    x, _, *parameters = inputs((20, 2, 9), rest=True)
     spikes, membranes, countdowns, _, r = refractory(x, None, None, *parameters, period, rule, keep_traces=True)
     assert 0 < spikes.mean() <= 1 / (period + 1) + 1 / 20
     for t, sample, neuron in spikes.nonzero().tolist():
@@ -198,16 +94,11 @@ def test_a_strong_drive_fires_once_a_period():
 @pytest.mark.parametrize("op", [refractory_reference, refractory], ids=["reference", "sequence"])
 @pytest.mark.parametrize("reset", ["soft", "hard", "none"])
 @pytest.mark.parametrize("parameter", [(), (3,)], ids=["scalar", "per neuron"])
-def test_gradcheck_on_a_smooth_spike(op, reset, parameter, poison, monkeypatch):
+def test_gradcheck_on_a_smooth_spike(op, reset, parameter, poison, smooth_spike):
     """The step replaced by its surrogate's antiderivative, see test_lif_gradcheck; the countdown runs by itself."""
-    curve = surrogate.ATan(1.0)
-    monkeypatch.setattr(reference, "fire", lambda u, threshold, rule: curve.antiderivative(u - threshold))
-    monkeypatch.setattr(
-        step, "spike", lambda u, threshold, inclusive, out: out.copy_(curve.antiderivative(u - threshold))
-    )
-    monkeypatch.setattr(paths, "_choice", "torch")
+    curve = smooth_spike(surrogate.ATan(1.0))
     rule = LIFRule(reset, False, False, curve)
-    tensors, _ = inputs((4, 2, 3), torch.float64, parameter=parameter)
+    tensors = inputs((4, 2, 3), torch.float64, parameter=parameter)
     r0 = torch.tensor([[0.0, 1.0, 2.0], [3.0, 0.0, 1.0]], dtype=torch.float64)
 
     def outputs(x, v0, *parameters):
@@ -216,53 +107,6 @@ def test_gradcheck_on_a_smooth_spike(op, reset, parameter, poison, monkeypatch):
         return spikes, v
 
     assert torch.autograd.gradcheck(outputs, [a.requires_grad_() for a in tensors])
-
-
-@pytest.mark.usefixtures("path")
-@pytest.mark.parametrize(("keep", "rest"), [(True, False), (True, True), (False, True)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_opcheck(keep, rest, dtype):
-    (x, v0, *parameters), r0 = inputs((3, 2, 4), dtype, rest, (4,))
-    if keep:
-        x, v0, *parameters = (None if a is None else a.requires_grad_() for a in (x, v0, *parameters))
-    torch.library.opcheck(
-        torch.ops.spikekit.refractory.default, (x, v0, r0, *parameters, 2, "soft", False, False, *CURVE, keep)
-    )
-
-
-@pytest.mark.usefixtures("path")
-@pytest.mark.parametrize("needs", [[True] * 5, [True, *[False] * 4]], ids=["all", "x"])
-@pytest.mark.parametrize("traces", [True, False])
-def test_opcheck_backward(needs, traces):
-    (x, v0, *parameters), r0 = inputs((3, 2, 4), parameter=(4,))
-    of_membranes = torch.randn_like(x) if traces else None
-    countdowns = torch.randint(0, 3, x.shape).float()
-    upstream = (torch.randn_like(x), of_membranes, torch.ones(()).expand(x.shape[1:]))
-    tensors = (x, countdowns, v0, r0, *parameters)
-    torch.library.opcheck(
-        torch.ops.spikekit.refractory_backward.default, (*upstream, *tensors, "soft", False, False, *CURVE, needs)
-    )
-
-
-def test_fake_kernel_knows_the_shapes():
-    with FakeTensorMode():
-        x, scalars = torch.empty(5, 2, 3, dtype=torch.float16), [torch.empty(()) for _ in range(3)]
-        outputs = torch.ops.spikekit.refractory(x, None, None, *scalars, 2, "soft", False, False, *CURVE, True)
-    assert [tuple(y.shape) for y in outputs] == [(5, 2, 3)] * 3 + [(2, 3)] * 2
-    assert [y.dtype for y in outputs] == [torch.float16, *[torch.float32] * 4]
-
-
-@pytest.mark.parametrize("batch", [1, 3, 130])
-def test_threads_do_not_change_a_bit(batch):
-    (x, v0, *parameters), r0 = inputs((20, batch, 700))
-    results, threads = [], torch.get_num_threads()
-    try:
-        for count in (1, 2):
-            torch.set_num_threads(count)
-            results.append(refractory(x, v0, r0, *parameters, 2, SOFT, keep_traces=True))
-    finally:
-        torch.set_num_threads(threads)
-    assert all(map(torch.equal, *results))
 
 
 def whole(low, high, *shape):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from spikekit.ops.alif.integer import alif_integer
 from spikekit.ops.alif.operator import alif_sequence
 from spikekit.ops.alif.reference import alif_reference
+from spikekit.ops.gradients import wanted
 from spikekit.ops.lif import LIFRule
 from spikekit.ops.paths import forced_path, functorch_active
 
@@ -34,7 +34,7 @@ def alif(
     inputs = (x, v0, a0, beta, threshold, quantum, rho, step)
     if forced_path() == "reference" or functorch_active():
         return alif_reference(*inputs, rule)
-    keep = keep_traces or (torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in inputs))
+    keep = keep_traces or wanted(*inputs)
     choices = (rule.reset, rule.inclusive, rule.detach_reset, *rule.surrogate.encode())
     spikes, membranes, adaptations, v, a = alif_sequence(*inputs, *choices, keep)
     return (spikes, membranes, adaptations, v, a) if keep else (spikes, None, None, v, a)

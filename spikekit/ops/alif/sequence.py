@@ -19,7 +19,7 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
-from spikekit.ops.layout import uninitialised_like
+from spikekit.ops.layout import copied, uninitialised_like
 from spikekit.ops.lif import step as lif
 from spikekit.ops.lif.reference import state_dtype
 from spikekit.surrogate import decode
@@ -33,22 +33,18 @@ def forward(
     reset: str,
     inclusive: bool,
     keep: bool,
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor, Tensor]:
-    """Spikes, membranes and adaptations (None unless `keep`), last v and last a.
+) -> tuple[Tensor, ...]:
+    """Spikes, membranes and adaptations (empty unless `keep`), last v and last a.
 
     parameters: beta, threshold, quantum, rho, step.
     """
     beta, threshold, quantum, rho, step = parameters
     dtype = state_dtype(x.dtype)
     spikes = uninitialised_like(x)
-    v, u, level, s, a = (torch.empty_like(x[0], dtype=dtype) for _ in range(5))
-    for state, start in ((v, v0), (a, a0)):
-        if start is None:
-            state.zero_()
-        else:
-            state.copy_(start)
-    membranes, adaptations = (uninitialised_like(x, dtype) if keep else None for _ in range(2))
-    rows_u, rows_a = (repeat(None) if kept is None else kept.unbind(0) for kept in (membranes, adaptations))
+    u, level, s = (torch.empty_like(x[0], dtype=dtype) for _ in range(3))
+    v, a = copied(v0, u), copied(a0, u)
+    membranes, adaptations = (uninitialised_like(x, dtype) if keep else u.new_empty(0) for _ in range(2))
+    rows_u, rows_a = (kept.unbind(0) if keep else repeat(None) for kept in (membranes, adaptations))
     for drive, fired, row_u, row_a in zip(x.unbind(0), spikes.unbind(0), rows_u, rows_a, strict=False):
         torch.mul(v, beta, out=u).add_(drive)
         torch.mul(a, step, out=level).add_(threshold)
@@ -79,13 +75,13 @@ def backward(
     surrogate: str,
     surrogate_numbers: Sequence[float],
     learn: bool,
-) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+) -> tuple[tuple[Tensor, ...], list[Tensor]]:
     """Gradients of x, v0 and a0, and with `learn` of the parameters for every neuron, summed over time."""
     beta, threshold, quantum, rho, step = parameters
     curve = decode(surrogate, list(surrogate_numbers))
     g_x = uninitialised_like(membranes, grad_spikes.dtype)
     rest = torch.zeros_like(membranes[0])
-    g_v, g_a = (rest.clone() if end is None else torch.empty_like(rest).copy_(end) for end in (grad_v, grad_a))
+    g_v, g_a = copied(grad_v, rest), copied(grad_a, rest)
     sums = [torch.zeros_like(rest) for _ in parameters] if learn else []
     before = rest if a0 is None else a0
 
@@ -122,4 +118,4 @@ def backward(
             sums[0].addcmul_(g_u, lif.after_reset(membranes[t - 1], s, quantum, reset, torch.empty_like(rest)))
         elif learn and v0 is not None:
             sums[0].addcmul_(g_u, v0)
-    return g_x, g_v, g_a, sums
+    return (g_x, g_v, g_a), sums

@@ -29,7 +29,7 @@ int conv_lif(const conv_lif_call *call) {
         for (int64_t sample = 0; sample < batch; sample++) {
             if (!drive) continue;
             const int64_t at = sample * size;
-            copy_or_zero(n->v + at, n->v0 ? n->v0 + at : NULL, size);
+            copy_or_zero(n->v + at, AT(n->v0, at), size);
             for (int64_t t = 0; t < n->steps; t++) {
                 convolve(c, &g, c->x + (t * batch + sample) * g.entries, index, value, drive);
                 if (g.padded != c->outer) tighten(c, &g, drive, drive);

@@ -53,7 +53,7 @@ def forward(
     shape = (batch, image.out_height, image.out_width, image.outer)
     spikes, v = native.empty((times, *shape), x.dtype), native.empty(shape, x.dtype)
     spikes, v = spikes.permute(0, 1, 4, 2, 3), v.permute(0, 3, 1, 2)
-    start = None if v0 is None else arranged(v0, v)
+    start = arranged(v0, v)
     values = parameters_of(spikes, *parameters)
     call = lif.new_call(_Call, spikes, start, values, reset, inclusive)
     call.conv, call.threads = image, min(image.threads, batch)

@@ -34,7 +34,7 @@ def _kernels(device: str) -> ModuleType:
 def li_fused(x: Tensor, v0: Tensor | None, beta: Tensor) -> Tensor:
     """Membranes of the sequence; differentiable."""
     drive = dense(x)
-    start = None if v0 is None else arranged(v0, drive[0])
+    start = arranged(v0, drive[0])
     return arranged_as_new(_kernels(x.device.type).forward(drive, start, beta), x)
 
 
@@ -46,8 +46,8 @@ def li_fused_backward(
     upstream = dense(grad)
     g_x, g_v0, total = _kernels(grad.device.type).backward(
         upstream,
-        None if out is None else arranged(out, upstream),
-        None if v0 is None else arranged(v0, upstream[0]),
+        arranged(out, upstream),
+        arranged(v0, upstream[0]),
         beta,
         dtype,
     )

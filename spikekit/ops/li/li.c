@@ -13,37 +13,31 @@ typedef struct {
     real *grad_x, *grad_v0, *grad_beta;
 } li_call;
 
-void li_forward(const li_call *c) {
-    const int64_t width = block_width(c->neurons, c->threads, BLOCK), blocks = (c->neurons + width - 1) / width;
-    #pragma omp parallel for schedule(static) num_threads(c->threads) if (c->threads > 1)
-    for (int64_t block = 0; block < blocks; block++) {
-        const int64_t at = block * width, n = smaller(width, c->neurons - at);
-        const real *before = c->v0 ? c->v0 + at : NULL;
-        for (int64_t t = 0; t < c->steps; t++) {
-            const real *x = c->x + t * c->neurons + at;
-            real *v = c->membranes + t * c->neurons + at;
-            if (before) integrate(c->beta + at * c->each, c->each, before, x, v, n);
-            else memcpy(v, x, n * sizeof(real));
-            before = v;
-        }
+static void forward(const void *call, int64_t at, int64_t n) {
+    const li_call *c = call;
+    const real *before = AT(c->v0, at);
+    for (int64_t t = 0; t < c->steps; t++) {
+        const real *x = c->x + t * c->neurons + at;
+        real *v = c->membranes + t * c->neurons + at;
+        if (before) integrate(c->beta + at * c->each, c->each, before, x, v, n);
+        else memcpy(v, x, n * sizeof(real));
+        before = v;
+    }
+}
+
+void li_forward(const li_call *c) { for_blocks(forward, c, c->neurons, c->threads, BLOCK); }
+
+static void backward(const void *call, int64_t at, int64_t n) {
+    const li_call *c = call;
+    real *carry = c->grad_v0 + at, *grad_beta = AT(c->grad_beta, at);
+    copy_or_zero(carry, NULL, n);
+    if (grad_beta) copy_or_zero(grad_beta, NULL, n);
+    for (int64_t t = c->steps - 1; t >= 0; t--) {
+        const int64_t row = t * c->neurons + at;
+        const real *before = !grad_beta ? NULL : t ? c->membranes + row - c->neurons : AT(c->v0, at);
+        integrate_back(c->beta + at * c->each, c->each, before, c->grad + row, carry, c->grad_x + row, grad_beta, n);
     }
 }
 
 /* grad_beta needs the membranes. grad_v0 is always there: it carries the scan. */
-void li_backward(const li_call *c) {
-    const int64_t width = block_width(c->neurons, c->threads, BLOCK), blocks = (c->neurons + width - 1) / width;
-    #pragma omp parallel for schedule(static) num_threads(c->threads) if (c->threads > 1)
-    for (int64_t block = 0; block < blocks; block++) {
-        const int64_t at = block * width, n = smaller(width, c->neurons - at);
-        real *carry = c->grad_v0 + at, *grad_beta = c->grad_beta ? c->grad_beta + at : NULL;
-        memset(carry, 0, n * sizeof(real));
-        if (grad_beta) memset(grad_beta, 0, n * sizeof(real));
-        for (int64_t t = c->steps - 1; t >= 0; t--) {
-            const int64_t row = t * c->neurons + at;
-            const real *before = !grad_beta ? NULL
-                : t ? c->membranes + row - c->neurons
-                : c->v0 ? c->v0 + at : NULL;
-            integrate_back(c->beta + at * c->each, c->each, before, c->grad + row, carry, c->grad_x + row, grad_beta, n);
-        }
-    }
-}
+void li_backward(const li_call *c) { for_blocks(backward, c, c->neurons, c->threads, BLOCK); }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from spikekit.ops.gradients import wanted
 from spikekit.ops.lif import gpu
 from spikekit.ops.lif.operator import lif_inference, lif_training
 from spikekit.ops.lif.reference import LIFRule, lif_reference, state_dtype
@@ -31,8 +31,7 @@ def lif(
     path = forced_path()
     if path == "reference" or functorch_active():
         return lif_reference(x, v0, beta, threshold, quantum, rule)
-    inputs = (x, beta, threshold, quantum) if v0 is None else (x, v0, beta, threshold, quantum)
-    differentiable = torch.is_grad_enabled() and any(a.requires_grad for a in inputs)
+    differentiable = wanted(x, v0, beta, threshold, quantum)
     name, numbers = rule.surrogate.encode()
     if path in ("auto", "triton") and not keep_membranes and supports(x.device.type, x.dtype, name):
         spikes, _, v = lif_fused(

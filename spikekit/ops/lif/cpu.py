@@ -5,16 +5,19 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from spikekit import native
-from spikekit.ops.layout import arranged, arranged_as_new, dense, parameters_of
+from spikekit.ops.layout import arranged, dense, handed_out, parameters_of
 from spikekit.ops.lif.reference import LIFRule, lif_reference, state_dtype
+from spikekit.ops.paths import forced_path
+from spikekit.ops.self_test import hold
 from spikekit.surrogate import ATan
 
+PARAMETERS = ("beta", "threshold", "quantum")
 RESETS = ("soft", "hard", "none")
 # In the order of the enumeration in native/surrogates.h.
 _SURROGATES = (
@@ -28,11 +31,13 @@ _SURROGATES = (
     "Exponential",
 )
 SURROGATE_NUMBERS = {f"spikekit.surrogate.{name}": number for number, name in enumerate(_SURROGATES)}
+# What self-tests try.
+RULES = [LIFRule(reset, False, False, ATan()) for reset in RESETS]
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 class Call(ctypes.Structure):
-    """`lif_call` of lif.c."""
+    """`lif_call` of native/lif_call.h."""
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("steps", "neurons")),
@@ -44,9 +49,14 @@ class Call(ctypes.Structure):
     ]
 
 
-def supports(dtype: torch.dtype, surrogate: str) -> bool:
-    """Whether these kernels serve a drive of `dtype` with the surrogate of that key."""
-    return dtype in FLOATS and surrogate in SURROGATE_NUMBERS and KERNELS.trusted(state_dtype(dtype))
+def serve(kernels: native.Kernels, x: Tensor, surrogate: str) -> bool:
+    """Whether the kernels of a neuron take x, a drive or membranes, with the surrogate of that key."""
+    return forced_path() == "auto" and x.device.type == "cpu" and support(kernels, x.dtype, surrogate)
+
+
+def support(kernels: native.Kernels, dtype: torch.dtype, surrogate: str) -> bool:
+    """Whether the kernels of a neuron could take a drive of `dtype`; compiles them at the first call."""
+    return dtype in FLOATS and surrogate in SURROGATE_NUMBERS and kernels.trusted(state_dtype(dtype))
 
 
 def forward(
@@ -57,20 +67,17 @@ def forward(
     parameters: beta, threshold and quantum.
     """
     drive = dense(x).to(state_dtype(x.dtype))
-    step = drive[0]
-    start = None if v0 is None else arranged(v0, step)
+    v0 = arranged(v0, drive[0])
     values = parameters_of(drive, *parameters)
-    spikes, v = native.empty_like(drive), native.empty_like(step)
+    spikes, v = native.empty_like(drive), native.empty_like(drive[0])
     membranes = native.empty_like(drive) if keep else v.new_empty(0)
-    call = new_call(Call, drive, start, values, reset, inclusive)
+    call = new_call(Call, drive, v0, values, reset, inclusive)
     call.spikes, call.v = spikes.data_ptr(), v.data_ptr()
     if keep:
         call.membranes = membranes.data_ptr()
     KERNELS.library(drive.dtype).lif_forward(ctypes.byref(call))
-    if drive is x:
-        return spikes, membranes, v
-    kept = arranged_as_new(membranes, x) if keep else membranes
-    return arranged_as_new(spikes.to(x.dtype), x), kept, arranged_as_new(v, x[0])
+    spikes, membranes, v = handed_out(x, (spikes.to(x.dtype), membranes), (v,))
+    return spikes, membranes, v
 
 
 def backward(
@@ -91,21 +98,17 @@ def backward(
     With the strides of `torch.empty_like` of the membranes; that of x in the dtype of `grad_spikes`.
     """
     u = dense(membranes)
-    step = u[0]
     upstream = arranged(grad_spikes, u).to(u.dtype)
-    end, start = (None if a is None else arranged(a, step) for a in (grad_v, v0))
+    end, start = arranged(grad_v, u[0]), arranged(v0, u[0])
     values = parameters_of(u, *parameters)
-    g_x, g_v0 = native.empty_like(u), native.empty_like(step)
-    sums = [native.empty_like(g_v0) for _ in range(3)] if learn else []
+    g_x, g_v0 = native.empty_like(u), native.empty_like(u[0])
     call = new_call(Call, u, start, values, reset, inclusive)
     set_gradient(call, detach_reset, surrogate, numbers)
+    sums = new_sums(call, PARAMETERS, g_v0) if learn else []
     native.point(call, membranes=u, grad_spikes=upstream, grad_v=end, grad_x=g_x, grad_v0=g_v0)
-    if learn:
-        native.point(call, **dict(zip(("grad_beta", "grad_threshold", "grad_quantum"), sums, strict=True)))
     KERNELS.library(u.dtype).lif_backward(ctypes.byref(call))
-    if u is membranes and grad_spikes.dtype == u.dtype:
-        return g_x, g_v0, sums
-    return arranged_as_new(g_x.to(grad_spikes.dtype), membranes), arranged_as_new(g_v0, membranes[0]), sums
+    g_x, g_v0 = handed_out(membranes, (g_x.to(grad_spikes.dtype),), (g_v0,))
+    return g_x, g_v0, sums
 
 
 AnyCall = TypeVar("AnyCall", bound=Call)
@@ -147,31 +150,29 @@ def set_gradient(call: Call, detach_reset: bool, surrogate: str, numbers: Sequen
     call.numbers = (*numbers, 0.0, 0.0)[:2]
 
 
+def new_sums(call: Call, names: Sequence[str], state: Tensor) -> list[Tensor]:
+    """Room for the gradients of parameters for every neuron, like `state`, in the fields grad_NAME of the call."""
+    sums = [native.empty_like(state) for _ in names]
+    native.point(call, **{f"grad_{name}": total for name, total in zip(names, sums, strict=True)})
+    return sums
+
+
 def _self_test(dtype: torch.dtype) -> None:
-    """Hold the kernels against the reference: raises where they differ."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(7, 37, generator=generator, dtype=dtype)
-    upstream = torch.randn(7, 37, generator=generator, dtype=dtype)
-    for reset in RESETS:
-        rule = LIFRule(reset, False, False, ATan())
-        leaves = [x.clone(), *(torch.full((37,), value, dtype=dtype) for value in (0.9, 0.5, 0.7))]
-        for leaf in leaves:
-            leaf.requires_grad_()
-        with torch.enable_grad():
-            beta, threshold, quantum = leaves[1:]
-            expected, _, last = lif_reference(leaves[0], None, beta, threshold, quantum, rule)
-            gradients = torch.autograd.grad((expected * upstream).sum() + last.sum(), leaves, allow_unused=True)
-        values = [leaf.detach() for leaf in leaves[1:]]
-        spikes, membranes, v = forward(x, None, values, reset, False, True)
-        if not (torch.equal(spikes, expected) and torch.equal(v, last)):
-            raise ArithmeticError(f"other spikes than the reference, reset {reset}")
-        key, numbers = ATan().encode()
-        end = torch.ones_like(v)
-        found = backward(upstream, end, membranes, None, values, reset, False, False, key, numbers, True)
-        names = ("x", "beta", "threshold", "quantum")
-        for name, value, wanted in zip(names, (found[0], *found[2]), gradients, strict=True):
-            if wanted is not None and not torch.allclose(value, wanted, rtol=1e-4, atol=1e-4):
-                raise ArithmeticError(f"other gradient of {name} than the reference, reset {reset}")
+    hold(
+        dtype,
+        RULES,
+        {"beta": 0.9, "threshold": 0.5, "quantum": 0.7},
+        lambda rule, x, beta, threshold, quantum: lif_reference(x, None, beta, threshold, quantum, rule),
+        lambda rule, x, *values: forward(x, None, values, rule.reset, False, True),
+        _tested_gradients,
+        ends=(2,),
+    )
+
+
+def _tested_gradients(rule: LIFRule, upstream: Tensor, end: Tensor, outputs: Any, values: Any) -> Sequence[Tensor]:
+    curve = rule.surrogate.encode()
+    g_x, _, sums = backward(upstream, end, outputs[1], None, values, rule.reset, False, False, *curve, True)
+    return g_x, *sums
 
 
 KERNELS = native.Kernels(Path(__file__).with_name("lif.c"), _self_test)

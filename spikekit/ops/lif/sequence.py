@@ -22,6 +22,7 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
+from spikekit.ops.gradients import reduced
 from spikekit.ops.layout import uninitialised_like
 from spikekit.ops.lif import step
 from spikekit.ops.lif.reference import state_dtype
@@ -135,13 +136,8 @@ def backward(
             if start == 0 and v0 is not None:
                 g_beta.addcmul_(later, v0)
 
-    def reduced(total: Tensor, like: Tensor, need: bool) -> Tensor:
-        return total.sum_to_size(like.shape).to(like.dtype).contiguous() if need else total
-
-    return (
+    return (  # type: ignore[return-value]
         g_x,
         torch.empty_like(later).copy_(later * beta) if needs[1] else later.new_empty(0),
-        reduced(g_beta, beta, need_beta),
-        reduced(g_threshold, threshold, need_threshold),
-        reduced(g_quantum, quantum, need_quantum),
+        *reduced((g_beta, g_threshold, g_quantum), (beta, threshold, quantum), needs[2:]),
     )

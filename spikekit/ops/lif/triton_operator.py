@@ -44,7 +44,7 @@ def lif_fused(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes, checkpoints and last v of the sequence; with a chunk of 0, for inference, checkpoints are empty."""
     drive = dense(x)
-    start = None if v0 is None else arranged(v0, drive[0])
+    start = arranged(v0, drive[0])
     parameters = (beta, threshold, quantum)
     spikes, kept, v = gpu.forward(drive, start, parameters, reset, inclusive, chunk or None)
     kept = x.new_empty(0, dtype=v.dtype) if kept is None else kept
@@ -72,11 +72,11 @@ def lif_fused_backward(
     """Gradients of x, v0, beta, threshold, quantum; those not needed come back empty."""
     drive = dense(x)
     g_x, g_v0, sums = gpu.backward(
-        None if grad_spikes is None else arranged(grad_spikes, drive),
-        None if grad_v is None else arranged(grad_v, drive[0]),
+        arranged(grad_spikes, drive),
+        arranged(grad_v, drive[0]),
         drive,
         checkpoints,
-        None if v0 is None else arranged(v0, drive[0]),
+        arranged(v0, drive[0]),
         (beta, threshold, quantum),
         reset,
         inclusive,

@@ -51,7 +51,7 @@ def forward(
         return None
     spikes = native.empty((*x.shape[:2], len(weight)), x.dtype)
     v = native.empty(spikes.shape[1:], x.dtype)
-    start = None if v0 is None else arranged(v0, v)
+    start = arranged(v0, v)
     values = parameters_of(spikes, *parameters)
     call = lif.new_call(_Call, spikes, start, values, reset, inclusive)
     call.batch, call.inner, call.outer = x.shape[1], x.shape[2], len(weight)

@@ -30,7 +30,7 @@ void linear_lif(const linear_lif_call *c) {
         #pragma omp for schedule(dynamic)
         for (int64_t block = 0; block < blocks; block++) {
             const int64_t top = block * rows, m = smaller(rows, c->batch - top), at = top * c->outer;
-            copy_or_zero(n->v + at, n->v0 ? n->v0 + at : NULL, m * c->outer);
+            copy_or_zero(n->v + at, AT(n->v0, at), m * c->outer);
             for (int64_t t = 0; t < n->steps; t++) {
                 product(c->input + (t * c->batch + top) * c->inner, c->panels, c->bias, drive, m, c->inner, c->outer, l);
                 fire(n, at, drive, n->v + at, NULL, n->spikes + t * n->neurons + at, m * c->outer);

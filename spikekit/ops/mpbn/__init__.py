@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from spikekit.ops.gradients import wanted
 from spikekit.ops.lif.reference import LIFRule
 from spikekit.ops.mpbn import cpu, gpu
 from spikekit.ops.mpbn.operator import mpbn_operator
@@ -41,7 +41,7 @@ def mpbn(
         given = (weight, bias, mean, var, training, momentum, eps, rule, sync)
         return mpbn_reference(x, v0, beta, threshold, quantum, *given)
     inputs = (x, v0, beta, threshold, quantum, weight, bias)
-    differentiable = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in inputs)
+    differentiable = wanted(*inputs)
     name, numbers = rule.surrogate.encode()
     if triton_serves(x.device.type):
         supported = gpu.fits(x.shape, weight.shape) and gpu.supports(x.dtype, name)

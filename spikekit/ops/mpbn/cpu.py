@@ -62,7 +62,7 @@ def forward(x: Tensor, v0: Tensor | None, layer: Layer, keep: bool) -> Outcome:
     copies = [value.clone(memory_format=torch.contiguous_format) for value in (layer.mean, layer.var)]
     running = copies if layer.training else [value.new_empty(0) for value in copies]
     call, alive = _call(drive, layer)
-    start = None if v0 is None else arranged(v0, drive[0])
+    start = arranged(v0, drive[0])
     native.point(call, x=drive, v0=start, spikes=spikes, u=membranes, v=v)
     if layer.training:
         native.point(call, mean=means, var=variances, running_mean=running[0], running_var=running[1])
@@ -89,9 +89,9 @@ def backward(
     dtype = membranes.dtype
     u = _settled(membranes, layer.weight)
     upstream = native.empty_like(u).zero_() if grad_spikes is None else arranged(grad_spikes.to(dtype), u)
-    beyond = None if grad_membranes is None else arranged(grad_membranes, u)
-    end = None if grad_v is None else arranged(grad_v, u[0])
-    start = None if v0 is None else arranged(v0, u[0])
+    beyond = arranged(grad_membranes, u)
+    end = arranged(grad_v, u[0])
+    start = arranged(v0, u[0])
     g_x, g_v0 = native.empty_like(u), native.empty_like(u[0])
     affine = [torch.empty(layer.weight.shape, dtype=torch.float64) for _ in range(2)]
     sums = [torch.empty_like(u[0, 0], dtype=torch.float64) for _ in range(3)] if learn else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from spikekit.ops.gradients import wanted
 from spikekit.ops.lif import LIFRule
 from spikekit.ops.paths import forced_path, functorch_active
 from spikekit.ops.recurrent import cpu
@@ -42,8 +43,7 @@ def recurrent(
     if path == "reference" or functorch_active():
         return recurrent_reference(x, v0, s0, weight, beta, threshold, quantum, rule)
     inputs = (x, v0, s0, weight, beta, threshold, quantum)
-    differentiable = torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in inputs)
-    keep = keep_membranes or differentiable
+    keep = keep_membranes or wanted(*inputs)
     surrogate, numbers = rule.surrogate.encode()
     compiled = path == "auto" and _compiled(x.device.type, x.dtype, surrogate)
     spikes, membranes, v = recurrent_sequence(
@@ -53,7 +53,7 @@ def recurrent(
         rule.detach_reset,
         surrogate,
         numbers,
-        keep,
         compiled,
+        keep,
     )
     return spikes, membranes if keep else None, v

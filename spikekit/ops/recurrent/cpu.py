@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from spikekit import native
-from spikekit.ops.layout import parameters_of
+from spikekit.ops.layout import copied, parameters_of
 from spikekit.ops.lif import cpu as lif
 from spikekit.ops.lif.reference import LIFRule, state_dtype
 from spikekit.ops.recurrent.reference import recurrent_reference
@@ -29,7 +29,7 @@ class _Call(lif.Call):
 
 def supports(dtype: torch.dtype, surrogate: str) -> bool:
     """Whether these kernels serve a drive of `dtype` with the surrogate of that key."""
-    return dtype in lif.FLOATS and surrogate in lif.SURROGATE_NUMBERS and KERNELS.trusted(state_dtype(dtype))
+    return lif.support(KERNELS, dtype, surrogate)
 
 
 def forward(
@@ -77,7 +77,7 @@ def backward(
     """Gradients of u at every step, and with `learn` of beta, threshold and quantum for each sample and neuron."""
     steps, g_u, g_s = len(membranes), native.empty_like(membranes), torch.empty_like(membranes[0])
     grad_spikes = grad_spikes.to(membranes.dtype)
-    carry = torch.zeros_like(g_s) if grad_v is None else torch.empty_like(g_s).copy_(grad_v)
+    carry = copied(grad_v, g_s)
     following = torch.zeros_like(g_s)
     sums = [torch.zeros_like(g_s) for _ in parameters] if learn else []
     values = parameters_of(membranes, *parameters)

@@ -61,11 +61,6 @@ static void gather(const events *e, const real *rows, int64_t pitch, real *restr
     }
 }
 
-static void advance(const lif_call *c, const real *x, real *v, real *u, real *s) {
-    if (c->each) any_step(c, 1, 0, x, v, u, s, c->neurons);
-    else any_step(c, 0, 0, x, v, u, s, c->neurons);
-}
-
 /* Samples first to first + size - 1 through all steps. scratch: size·neurons values of each kind. */
 static void run_group(const recurrent_call *r, int64_t first, int64_t size, real *drive, real *values, int32_t *indices) {
     const lif_call *c = &r->lif;
@@ -73,8 +68,8 @@ static void run_group(const recurrent_call *r, int64_t first, int64_t size, real
     events fired[GROUP];
     for (int64_t b = 0; b < size; b++) {
         fired[b] = (events){ 0, indices + b * n, values + b * n };
-        list(r->s0 ? r->s0 + (first + b) * n : NULL, &fired[b], n);
-        copy_or_zero(c->v + (first + b) * n, c->v0 ? c->v0 + (first + b) * n : NULL, n);
+        list(AT(r->s0, (first + b) * n), &fired[b], n);
+        copy_or_zero(c->v + (first + b) * n, AT(c->v0, (first + b) * n), n);
     }
     for (int64_t t = 0; t < c->steps; t++) {
         for (int64_t from = 0; from < n; from += tile)
@@ -84,7 +79,7 @@ static void run_group(const recurrent_call *r, int64_t first, int64_t size, real
             const int64_t row = t * step + (first + b) * n;
             real *d = drive + b * n;
             for (int64_t i = 0; i < n; i++) d[i] = c->x[row + i] + d[i];
-            advance(c, d, c->v + (first + b) * n, c->membranes ? c->membranes + row : NULL, c->spikes + row);
+            fire(c, 0, d, c->v + (first + b) * n, AT(c->membranes, row), c->spikes + row, n);
             list(c->spikes + row, &fired[b], n);
         }
     }
@@ -111,15 +106,13 @@ int recurrent_forward(const recurrent_call *r) {
     return failed;
 }
 
+static void back_block(const void *call, int64_t at, int64_t n) {
+    const recurrent_call *r = call;
+    const lif_call *c = &r->lif;
+    back(c, at, c->membranes + at, c->grad_spikes + at, r->carry + at, r->next + at, c->grad_x + at, n);
+}
+
 /* One step back for all samples, whose neurons lie side by side: lif.neurons is batch·neurons here, lif.membranes
    holds those of the step, grad_spikes what comes from above and from the step after. carry: dL/dv[t] in, dL/dv[t-1] out;
    next: dL/du[t+1] in, dL/du[t] out. Parameter gradients are added to. */
-void recurrent_back(const recurrent_call *r) {
-    const lif_call *c = &r->lif;
-    const int64_t width = block_width(c->neurons, c->threads, BLOCK), blocks = (c->neurons + width - 1) / width;
-    #pragma omp parallel for schedule(static) num_threads(c->threads) if (c->threads > 1)
-    for (int64_t block = 0; block < blocks; block++) {
-        const int64_t at = block * width, n = smaller(width, c->neurons - at);
-        back(c, at, c->membranes + at, c->grad_spikes + at, r->carry + at, r->next + at, c->grad_x + at, n);
-    }
-}
+void recurrent_back(const recurrent_call *r) { for_blocks(back_block, r, r->lif.neurons, r->lif.threads, BLOCK); }

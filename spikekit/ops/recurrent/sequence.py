@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spikekit.ops.gradients import differentiable_sequence, fake_gradients, reduced
 from spikekit.ops.layout import uninitialised_like
 from spikekit.ops.lif import sequence as lif
 from spikekit.ops.lif import step
 from spikekit.ops.lif.reference import state_dtype
 from spikekit.ops.linear import cpu as linear
 from spikekit.ops.linear.events import outer
-from spikekit.ops.operators import differentiable, fake, not_differentiable, operator
+from spikekit.ops.operators import fake, not_differentiable, operator
 from spikekit.ops.recurrent import cpu
 from spikekit.surrogate import decode
 
@@ -40,8 +41,8 @@ def recurrent_sequence(
     detach_reset: bool,
     surrogate: str,
     surrogate_numbers: Sequence[float],
-    keep: bool,
     compiled: bool,
+    keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes, membranes (empty unless `keep`) and last v, contiguous; differentiable with `keep`.
 
@@ -105,23 +106,17 @@ def recurrent_backward(
     rule = (reset, inclusive, detach_reset, surrogate, surrogate_numbers)
     if compiled and grad_membranes is None:
         g_u, sums = cpu.backward(grad_spikes, grad_v, membranes, v0, weight, parameters, *rule, any(need_parameters))
-        grads = [
-            total.sum_to_size(like.shape).to(like.dtype).contiguous()
-            for total, like in zip(sums, parameters, strict=False)
-        ]
     else:
-        g_u, grads = _backward_steps(
+        g_u, sums = _backward_steps(
             grad_spikes, grad_v, grad_membranes, membranes, v0, weight, parameters, *rule, need_parameters
         )
     empty = g_u.new_empty(0)
-    return (
+    return (  # type: ignore[return-value]
         g_u.to(grad_spikes.dtype),
         g_u[0] * beta if need_v0 else empty,
         torch.mm(g_u[0], weight, out=torch.empty_like(g_u[0])) if need_s0 else empty.clone(),
         _weight_gradient(g_u, membranes, s0, threshold, inclusive, compiled) if need_weight else empty.clone(),
-        *(  # type: ignore[return-value]
-            grad if need else empty.clone() for grad, need in zip(grads or [empty] * 3, need_parameters, strict=True)
-        ),
+        *reduced(sums, parameters, need_parameters),
     )
 
 
@@ -140,7 +135,7 @@ def _backward_steps(
     surrogate_numbers: Sequence[float],
     needs: Sequence[bool],
 ) -> tuple[Tensor, list[Tensor]]:
-    """Gradients of u, and those of beta, threshold and quantum; none of these where no one is needed."""
+    """Gradients of u, and those of beta, threshold and quantum that are needed; no list of these where none is."""
     beta, threshold, quantum = parameters
     rule = (threshold, quantum, reset, inclusive, detach_reset)
     slope = decode(surrogate, list(surrogate_numbers)).derivative(membranes - threshold)
@@ -190,55 +185,15 @@ def _weight_gradient(
 
 @fake("recurrent")
 def _(x: Tensor, v0: Tensor | None, s0: Tensor | None, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    *_, keep, _ = rest
     dtype = state_dtype(x.dtype)
-    shape = x.shape if keep else (0,)
+    shape = x.shape if rest[-1] else (0,)
     return x.new_empty(x.shape), x.new_empty(shape, dtype=dtype), x.new_empty(x.shape[1:], dtype=dtype)
 
 
 @fake("recurrent_backward")
-def _(
-    grad_spikes: Tensor,
-    grad_membranes: Tensor | None,
-    grad_v: Tensor | None,
-    membranes: Tensor,
-    v0: Tensor | None,
-    s0: Tensor | None,
-    *inputs: Any,
-) -> tuple[Tensor, ...]:
-    _, need_v0, need_s0, *need_inputs = inputs[-1]
-    state = membranes[0]
-    return (
-        membranes.new_empty(membranes.shape, dtype=grad_spikes.dtype),
-        *(membranes.new_empty(state.shape if need else (0,)) for need in (need_v0, need_s0)),
-        *(
-            a.new_empty(a.shape) if need else membranes.new_empty(0)
-            for a, need in zip(inputs[:4], need_inputs, strict=True)
-        ),
-    )
+def _(grad_spikes: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    return fake_gradients(grad_spikes, rest[2], rest[5:9], rest[-1])
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    x, v0, s0, weight, beta, threshold, quantum, *rule, _, compiled = inputs
-    ctx.save_for_backward(output[1], v0, s0, weight, beta, threshold, quantum)
-    ctx.rule = (*rule, compiled)
-    # Absent gradients stay absent: a recorded membrane or a carried state is usually not used in the loss.
-    ctx.set_materialize_grads(False)
-    ctx.spike_dtype = x.dtype
-
-
-def _backward(ctx: Any, grad_spikes: Tensor | None, grad_membranes: Tensor | None, grad_v: Tensor | None) -> Any:
-    membranes, *inputs = ctx.saved_tensors
-    if grad_spikes is None:
-        grad_spikes = torch.zeros_like(membranes, dtype=ctx.spike_dtype)
-    needs = [bool(need) for need in ctx.needs_input_grad[:7]]
-    grads = recurrent_backward(grad_spikes, grad_membranes, grad_v, membranes, *inputs, *ctx.rule, needs)
-    return (
-        *(grad if need else None for grad, need in zip(grads, needs, strict=True)),
-        *(None for _ in ctx.rule),
-        None,
-    )
-
-
-differentiable("recurrent", _backward, _setup_context)
+differentiable_sequence("recurrent", recurrent_backward, tensors=7, forward_only=1)
 not_differentiable("recurrent_backward")

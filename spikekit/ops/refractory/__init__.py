@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from spikekit.ops.gradients import wanted
 from spikekit.ops.lif import LIFRule
 from spikekit.ops.paths import forced_path, functorch_active
 from spikekit.ops.refractory.integer import refractory_integer
@@ -33,7 +33,7 @@ def refractory(
     inputs = (x, v0, r0, beta, threshold, quantum)
     if forced_path() == "reference" or functorch_active():
         return refractory_reference(*inputs, period, rule)
-    keep = keep_traces or (torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in inputs))
+    keep = keep_traces or wanted(*inputs)
     choices = (rule.reset, rule.inclusive, rule.detach_reset, *rule.surrogate.encode())
-    spikes, membranes, countdowns, v, r = refractory_sequence(*inputs, period, *choices, keep)
+    spikes, membranes, countdowns, v, r = refractory_sequence(*inputs, *choices, period, keep)
     return (spikes, membranes, countdowns, v, r) if keep else (spikes, None, None, v, r)

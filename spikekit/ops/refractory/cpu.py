@@ -5,38 +5,26 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from spikekit import native
-from spikekit.ops.layout import arranged, arranged_as_new, dense, parameters_of
-from spikekit.ops.lif.cpu import FLOATS, RESETS, SURROGATE_NUMBERS
+from spikekit.ops.layout import arranged, dense, handed_out, parameters_of
+from spikekit.ops.lif import cpu as lif
 from spikekit.ops.lif.reference import LIFRule, state_dtype
 from spikekit.ops.refractory.reference import refractory_reference
-from spikekit.surrogate import ATan
-
-_PARAMETERS = ("beta", "threshold", "quantum")
+from spikekit.ops.self_test import hold
 
 
-class Call(ctypes.Structure):
+class Call(lif.Call):
     """`refractory_call` of refractory.c."""
 
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("steps", "neurons")),
-        *((name, ctypes.c_int32) for name in ("threads", "each", "reset", "inclusive", "detach", "surrogate")),
-        ("numbers", ctypes.c_double * 2),
+    _fields_: ClassVar[Any] = [
         ("period", ctypes.c_double),
-        *((name, ctypes.c_void_p) for name in ("x", "v0", "r0", *_PARAMETERS)),
-        *((name, ctypes.c_void_p) for name in ("spikes", "v", "r", "membranes", "countdowns", "grad_spikes")),
-        *((name, ctypes.c_void_p) for name in ("grad_x", "grad_v")),
-        *((f"grad_{name}", ctypes.c_void_p) for name in _PARAMETERS),
+        *((name, ctypes.c_void_p) for name in ("r0", "r", "countdowns")),
     ]
-
-
-def supports(dtype: torch.dtype, surrogate: str) -> bool:
-    """Whether these kernels serve a drive of `dtype` with the surrogate of that key."""
-    return dtype in FLOATS and surrogate in SURROGATE_NUMBERS and KERNELS.trusted(state_dtype(dtype))
 
 
 def forward(
@@ -44,23 +32,22 @@ def forward(
     v0: Tensor | None,
     r0: Tensor | None,
     parameters: Sequence[Tensor],
-    period: int,
     reset: str,
     inclusive: bool,
+    period: int,
     keep: bool,
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor, Tensor]:
+) -> list[Tensor]:
     """Arguments and results as in `sequence.forward`."""
     drive = dense(x).to(state_dtype(x.dtype))
-    starts = [None if start is None else arranged(start, drive[0]) for start in (v0, r0)]
+    v0, r0 = arranged(v0, drive[0]), arranged(r0, drive[0])
     values = parameters_of(drive, *parameters)
     spikes, v, r = native.empty_like(drive), native.empty_like(drive[0]), native.empty_like(drive[0])
-    membranes, countdowns = (native.empty_like(drive) if keep else None for _ in range(2))
-    call = _new_call(drive, starts, values, reset, inclusive)
+    membranes, countdowns = (native.empty_like(drive) if keep else v.new_empty(0) for _ in range(2))
+    call = lif.new_call(Call, drive, v0, values, reset, inclusive)
     call.period = period
-    native.point(call, x=drive, spikes=spikes, v=v, r=r, membranes=membranes, countdowns=countdowns)
+    native.point(call, spikes=spikes, v=v, membranes=membranes, r0=r0, r=r, countdowns=countdowns)
     KERNELS.library(drive.dtype).refractory_forward(ctypes.byref(call))
-    traces = [None if kept is None else arranged_as_new(kept, x) for kept in (membranes, countdowns)]
-    return arranged_as_new(spikes.to(x.dtype), x), *traces, arranged_as_new(v, x[0]), arranged_as_new(r, x[0])  # type: ignore[return-value]
+    return handed_out(x, (spikes.to(x.dtype), membranes, countdowns), (v, r))
 
 
 def backward(
@@ -77,63 +64,40 @@ def backward(
     surrogate: str,
     numbers: Sequence[float],
     learn: bool,
-) -> tuple[Tensor, Tensor, list[Tensor]]:
+) -> tuple[list[Tensor], list[Tensor]]:
     """Gradients of x and v0, and with `learn` of the parameters for every neuron, summed over time."""
     u = dense(membranes)
-    upstream, kept = arranged(grad_spikes, u).to(u.dtype), arranged(countdowns, u)
-    starts = [None if start is None else arranged(start, u[0]) for start in (v0, r0)]
+    upstream, countdowns = arranged(grad_spikes, u).to(u.dtype), arranged(countdowns, u)
+    v0, r0, end = (arranged(value, u[0]) for value in (v0, r0, grad_v))
     values = parameters_of(u, *parameters)
-    g_x = native.empty_like(u)
-    g_v = torch.zeros_like(u[0]) if grad_v is None else torch.empty_like(u[0]).copy_(grad_v)
-    sums = [torch.zeros_like(u[0]) for _ in _PARAMETERS] if learn else []
-    call = _new_call(u, starts, values, reset, inclusive)
-    call.detach, call.surrogate = detach_reset, SURROGATE_NUMBERS[surrogate]
-    call.numbers = (*numbers, 0.0, 0.0)[:2]
-    native.point(call, membranes=u, countdowns=kept, grad_spikes=upstream, grad_x=g_x, grad_v=g_v)
-    native.point(call, **{f"grad_{name}": total for name, total in zip(_PARAMETERS, sums, strict=False)})
+    g_x, g_v0 = native.empty_like(u), native.empty_like(u[0])
+    call = lif.new_call(Call, u, v0, values, reset, inclusive)
+    lif.set_gradient(call, detach_reset, surrogate, numbers)
+    sums = lif.new_sums(call, lif.PARAMETERS, g_v0) if learn else []
+    native.point(call, membranes=u, grad_spikes=upstream, grad_v=end, grad_x=g_x, grad_v0=g_v0)
+    native.point(call, r0=r0, countdowns=countdowns)
     KERNELS.library(u.dtype).refractory_backward(ctypes.byref(call))
-    return arranged_as_new(g_x.to(grad_spikes.dtype), membranes), arranged_as_new(g_v, membranes[0]), sums
-
-
-def _new_call(
-    sequence: Tensor, starts: Sequence[Tensor | None], values: Sequence[Tensor], reset: str, inclusive: bool
-) -> Call:
-    steps, elements = len(sequence), sequence.numel()
-    call = Call(
-        steps=steps,
-        neurons=elements // steps,
-        threads=native.threads_for(elements),
-        each=values[0].ndim > 0,
-        reset=RESETS.index(reset),
-        inclusive=inclusive,
-    )
-    native.point(call, v0=starts[0], r0=starts[1], **dict(zip(_PARAMETERS, values, strict=True)))
-    return call
+    return handed_out(membranes, (g_x.to(grad_spikes.dtype),), (g_v0,)), sums
 
 
 def _self_test(dtype: torch.dtype) -> None:
-    """Hold the kernels against the reference: raises where they differ."""
-    generator = torch.Generator().manual_seed(0)
-    x, upstream = torch.randn(2, 7, 37, generator=generator, dtype=dtype).unbind(0)
-    for reset in RESETS:
-        values = [torch.full((37,), value, dtype=dtype) for value in (0.9, 0.5, 0.7)]
-        leaves = [leaf.clone().requires_grad_() for leaf in (x, *values)]
-        with torch.enable_grad():
-            rule = LIFRule(reset, False, False, ATan())
-            drive, beta, threshold, quantum = leaves
-            expected = refractory_reference(drive, None, None, beta, threshold, quantum, 2, rule)
-            loss = (expected[0] * upstream).sum() + expected[3].sum()
-            gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
-        found = forward(x, None, None, values, 2, reset, False, True)
-        if not all(one is not None and torch.equal(one, other) for one, other in zip(found, expected, strict=True)):
-            raise ArithmeticError(f"other numbers than the reference, reset {reset}")
-        _, membranes, countdowns, v, _ = expected
-        traces, end = (membranes.detach(), countdowns.detach()), torch.ones_like(v)
-        curve = ATan().encode()
-        g_x, _, sums = backward(upstream, end, *traces, None, None, values, reset, False, False, *curve, True)
-        for name, value, wanted in zip(("x", *_PARAMETERS), (g_x, *sums), gradients, strict=True):
-            if wanted is not None and not torch.allclose(value, wanted, rtol=1e-4, atol=1e-4):
-                raise ArithmeticError(f"other gradient of {name} than the reference, reset {reset}")
+    hold(
+        dtype,
+        lif.RULES,
+        dict(zip(lif.PARAMETERS, (0.9, 0.5, 0.7), strict=True)),
+        lambda rule, x, beta, threshold, quantum: refractory_reference(
+            x, None, None, beta, threshold, quantum, 2, rule
+        ),
+        lambda rule, x, *values: forward(x, None, None, values, rule.reset, False, 2, True),
+        _tested_gradients,
+        ends=(3,),
+    )
+
+
+def _tested_gradients(rule: LIFRule, upstream: Tensor, end: Tensor, outputs: Any, values: Any) -> Sequence[Tensor]:
+    choices = (rule.reset, False, False, *rule.surrogate.encode(), True)
+    (g_x, _), sums = backward(upstream, end, outputs[1], outputs[2], None, None, values, *choices)
+    return g_x, *sums
 
 
 KERNELS = native.Kernels(Path(__file__).with_name("refractory.c"), _self_test)

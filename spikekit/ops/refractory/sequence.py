@@ -17,7 +17,7 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
-from spikekit.ops.layout import uninitialised_like
+from spikekit.ops.layout import copied, uninitialised_like
 from spikekit.ops.lif import step as lif
 from spikekit.ops.lif.reference import state_dtype
 from spikekit.surrogate import decode
@@ -28,26 +28,22 @@ def forward(
     v0: Tensor | None,
     r0: Tensor | None,
     parameters: Sequence[Tensor],
-    period: int,
     reset: str,
     inclusive: bool,
+    period: int,
     keep: bool,
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor, Tensor]:
-    """Spikes, membranes and countdowns (None unless `keep`), last v and last r.
+) -> tuple[Tensor, ...]:
+    """Spikes, membranes and countdowns (empty unless `keep`), last v and last r.
 
     parameters: beta, threshold, quantum.
     """
     beta, threshold, quantum = parameters
     dtype = state_dtype(x.dtype)
     spikes = uninitialised_like(x)
-    v, u, s, live, r = (torch.empty_like(x[0], dtype=dtype) for _ in range(5))
-    for state, start in ((v, v0), (r, r0)):
-        if start is None:
-            state.zero_()
-        else:
-            state.copy_(start)
-    membranes, countdowns = (uninitialised_like(x, dtype) if keep else None for _ in range(2))
-    rows_u, rows_r = (repeat(None) if kept is None else kept.unbind(0) for kept in (membranes, countdowns))
+    u, s, live = (torch.empty_like(x[0], dtype=dtype) for _ in range(3))
+    v, r = copied(v0, u), copied(r0, u)
+    membranes, countdowns = (uninitialised_like(x, dtype) if keep else u.new_empty(0) for _ in range(2))
+    rows_u, rows_r = (kept.unbind(0) if keep else repeat(None) for kept in (membranes, countdowns))
     for drive, fired, row_u, row_r in zip(x.unbind(0), spikes.unbind(0), rows_u, rows_r, strict=False):
         torch.eq(r, 0, out=live)
         torch.mul(v, beta, out=u).add_(drive)
@@ -77,13 +73,13 @@ def backward(
     surrogate: str,
     surrogate_numbers: Sequence[float],
     learn: bool,
-) -> tuple[Tensor, Tensor, list[Tensor]]:
+) -> tuple[tuple[Tensor, ...], list[Tensor]]:
     """Gradients of x and v0, and with `learn` of the parameters for every neuron, summed over time."""
     beta, threshold, quantum = parameters
     curve = decode(surrogate, list(surrogate_numbers))
     g_x = uninitialised_like(membranes, grad_spikes.dtype)
     rest = torch.zeros_like(membranes[0])
-    g_v = rest.clone() if grad_v is None else torch.empty_like(rest).copy_(grad_v)
+    g_v = copied(grad_v, rest)
     sums = [torch.zeros_like(rest) for _ in parameters] if learn else []
 
     def fired(t: int) -> tuple[Tensor, Tensor]:
@@ -114,4 +110,4 @@ def backward(
             sums[0].addcmul_(g_drive, lif.after_reset(membranes[t - 1], s, quantum, reset, torch.empty_like(rest)))
         elif learn and v0 is not None:
             sums[0].addcmul_(g_drive, v0)
-    return g_x, g_v, sums
+    return (g_x, g_v), sums

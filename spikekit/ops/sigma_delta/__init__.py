@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from spikekit.ops.gradients import wanted
 from spikekit.ops.paths import forced_path, functorch_active
 from spikekit.ops.sigma_delta.integer import SigmaDeltaRule, sigma_delta_integer
 from spikekit.ops.sigma_delta.operator import sigma_delta_sequence
@@ -31,6 +31,6 @@ def sigma_delta(
     inputs = (x, sigma0, act0, residue0, threshold, bias)
     if forced_path() == "reference" or functorch_active():
         return sigma_delta_reference(*inputs, activation)
-    keep = keep_activations or (torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in inputs))
+    keep = keep_activations or wanted(*inputs)
     spikes, activations, sigma, act, residue = sigma_delta_sequence(*inputs, activation, keep)
     return spikes, activations if keep else None, sigma, act, residue

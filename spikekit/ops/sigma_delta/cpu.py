@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from spikekit import native
-from spikekit.ops.layout import arranged, arranged_as_new, dense, parameters_of
+from spikekit.ops.layout import arranged, copied, dense, handed_out, parameters_of
+from spikekit.ops.self_test import hold
 from spikekit.ops.sigma_delta.reference import sigma_delta_reference
 
 
@@ -37,20 +40,18 @@ def forward(
     bias: Tensor,
     activation: str,
     keep: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> list[Tensor]:
     """Arguments and results as in `sequence.forward`."""
     drive = dense(x)
     threshold, bias = parameters_of(drive, threshold, bias)
     spikes = native.empty_like(drive)
     activations = native.empty_like(drive) if keep else drive.new_empty(0)
-    sigma, act, residue = (_copied(start, drive[0]) for start in starts)
+    sigma, act, residue = (copied(start, drive[0]) for start in starts)
     call = _new_call(drive, activation, threshold.ndim > 0)
     native.point(call, x=drive, threshold=threshold, bias=bias, spikes=spikes, activations=activations)
     native.point(call, sigma=sigma, act=act, residue=residue)
     KERNELS.library(drive.dtype).sigma_delta_forward(ctypes.byref(call))
-    kept = arranged_as_new(activations, x) if keep else activations
-    sigma, act, residue = (arranged_as_new(state, x[0]) for state in (sigma, act, residue))
-    return arranged_as_new(spikes, x), kept, sigma, act, residue
+    return handed_out(x, (spikes, activations), (sigma, act, residue))
 
 
 def backward(
@@ -60,22 +61,17 @@ def backward(
     activations: Tensor,
     activation: str,
     learn: bool,
-) -> tuple[Tensor, Tensor, Tensor | None]:
+) -> tuple[list[Tensor], list[Tensor]]:
     """Gradients of x and sigma0, and with `learn` of the bias for every neuron, summed over time."""
     act = dense(activations)
-    upstream = arranged(grad_spikes, act)
-    end = None if grad_act is None else arranged(grad_act, act[0])
-    g_x, g_sigma = native.empty_like(act), _copied(grad_sigma, act[0])
-    g_bias = torch.zeros_like(act[0]) if learn else None
+    upstream, end = arranged(grad_spikes, act), arranged(grad_act, act[0])
+    g_x, g_sigma = native.empty_like(act), copied(grad_sigma, act[0])
+    sums = [torch.zeros_like(act[0])] if learn else []
     call = _new_call(act, activation, False)
     native.point(call, activations=act, grad_spikes=upstream, grad_act=end)
-    native.point(call, grad_x=g_x, grad_sigma=g_sigma, grad_bias=g_bias)
+    native.point(call, grad_x=g_x, grad_sigma=g_sigma, grad_bias=sums[0] if learn else None)
     KERNELS.library(act.dtype).sigma_delta_backward(ctypes.byref(call))
-    return arranged_as_new(g_x, activations), arranged_as_new(g_sigma, activations[0]), g_bias
-
-
-def _copied(start: Tensor | None, model: Tensor) -> Tensor:
-    return torch.zeros_like(model) if start is None else torch.empty_like(model).copy_(start)
+    return handed_out(activations, (g_x,), (g_sigma,)), sums
 
 
 def _new_call(sequence: Tensor, activation: str, each: bool) -> Call:
@@ -85,24 +81,21 @@ def _new_call(sequence: Tensor, activation: str, each: bool) -> Call:
 
 
 def _self_test(dtype: torch.dtype) -> None:
-    """Hold the kernels against the reference: raises where they differ."""
-    generator = torch.Generator().manual_seed(0)
-    x, upstream = torch.randn(2, 7, 37, generator=generator, dtype=dtype).unbind(0)
-    for activation in ("relu", "none"):
-        leaves = [x.clone().requires_grad_(), torch.full((37,), 0.2, dtype=dtype).requires_grad_()]
-        threshold = torch.full((37,), 0.5, dtype=dtype)
-        with torch.enable_grad():
-            expected = sigma_delta_reference(leaves[0], None, None, None, threshold, leaves[1], activation)
-            loss = (expected[0] * upstream).sum() + expected[2].sum() + expected[3].sum()
-            gradients = torch.autograd.grad(loss, leaves)
-        found = forward(x, (None, None, None), threshold, leaves[1].detach(), activation, True)
-        if not all(map(torch.equal, found, expected)):
-            raise ArithmeticError(f"other numbers than the reference, activation {activation}")
-        end = torch.ones_like(x[0])
-        g_x, _, g_bias = backward(upstream, end, end, found[1], activation, True)
-        for name, value, wanted in (("x", g_x, gradients[0]), ("bias", g_bias, gradients[1])):
-            if value is None or not torch.allclose(value, wanted, rtol=1e-4, atol=1e-4):
-                raise ArithmeticError(f"other gradient of {name} than the reference, activation {activation}")
+    threshold = torch.full((37,), 0.5, dtype=dtype)
+    hold(
+        dtype,
+        ("relu", "none"),
+        {"bias": 0.2},
+        lambda kind, x, bias: sigma_delta_reference(x, None, None, None, threshold, bias, kind),
+        lambda kind, x, *values: forward(x, (None, None, None), threshold, values[0], kind, True),
+        _tested_gradients,
+        ends=(2, 3),
+    )
+
+
+def _tested_gradients(kind: str, upstream: Tensor, end: Tensor, outputs: Any, values: Any) -> Sequence[Tensor]:
+    (g_x, _), sums = backward(upstream, end, end, outputs[1], kind, True)
+    return g_x, *sums
 
 
 KERNELS = native.Kernels(Path(__file__).with_name("sigma_delta.c"), _self_test)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spikekit.ops.layout import uninitialised_like
+from spikekit.ops.layout import copied, uninitialised_like
 from spikekit.ops.lif.reference import state_dtype
 
 
@@ -23,16 +23,12 @@ def forward(
     bias: Tensor,
     activation: str,
     keep: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Graded spikes, activations (empty unless `keep`), last sigma, act and residue. starts: these three at first."""
     dtype = state_dtype(x.dtype)
     spikes = uninitialised_like(x)
-    sigma, act, residue, delta, next_act, size = (torch.empty_like(x[0], dtype=dtype) for _ in range(6))
-    for state, start in zip((sigma, act, residue), starts, strict=True):
-        if start is None:
-            state.zero_()
-        else:
-            state.copy_(start)
+    delta, next_act, size = (torch.empty_like(x[0], dtype=dtype) for _ in range(3))
+    sigma, act, residue = (copied(start, delta) for start in starts)
     activations = uninitialised_like(x, dtype) if keep else sigma.new_empty(0)
     for t, drive in enumerate(x.unbind(0)):
         sigma.add_(drive)
@@ -57,7 +53,7 @@ def backward(
     activations: Tensor,
     activation: str,
     learn: bool,
-) -> tuple[Tensor, Tensor, Tensor | None]:
+) -> tuple[tuple[Tensor, ...], list[Tensor]]:
     """Gradients of x and sigma0, and with `learn` of the bias for every neuron, summed over time."""
     g = uninitialised_like(activations).copy_(grad_spikes)
     for t in range(len(g) - 1):
@@ -68,10 +64,10 @@ def backward(
         g[-1].add_(grad_act)
     if activation == "relu":
         g.mul_(activations > 0)
-    g_bias = g.sum(0) if learn else None
+    sums = [g.sum(0)] if learn else []
     if grad_sigma is not None:
         g[-1].add_(grad_sigma)
     for t in range(len(g) - 2, -1, -1):
         g[t].add_(g[t + 1])
     g_x = g if grad_spikes.dtype == g.dtype else uninitialised_like(g, grad_spikes.dtype).copy_(g)
-    return g_x, g[0].clone(), g_bias
+    return (g_x, g[0].clone()), sums

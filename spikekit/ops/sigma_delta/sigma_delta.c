@@ -34,24 +34,21 @@ SPECIALISED void step(const sigma_delta_call *c, const real *restrict x, const r
     }
 }
 
-void sigma_delta_forward(const sigma_delta_call *c) {
-    const int64_t width = block_width(c->neurons, c->threads, BLOCK / 4), blocks = (c->neurons + width - 1) / width;
-    #pragma omp parallel for schedule(static) num_threads(c->threads) if (c->threads > 1)
-    for (int64_t block = 0; block < blocks; block++) {
-        const int64_t at = block * width, n = smaller(width, c->neurons - at), p = c->each ? at : 0;
-        const real *threshold = c->threshold + p, *bias = c->bias + p;
-        real *sigma = c->sigma + at, *act = c->act + at, *residue = c->residue + at;
-        for (int64_t t = 0; t < c->steps; t++) {
-            const int64_t row = t * c->neurons + at;
-            const real *x = c->x + row;
-            real *s = c->spikes + row, *kept = c->activations ? c->activations + row : NULL;
-            if (c->each && kept) step(c, x, threshold, bias, sigma, act, residue, kept, s, 1, n);
-            else if (c->each) step(c, x, threshold, bias, sigma, act, residue, NULL, s, 1, n);
-            else if (kept) step(c, x, threshold, bias, sigma, act, residue, kept, s, 0, n);
-            else step(c, x, threshold, bias, sigma, act, residue, NULL, s, 0, n);
-        }
+static void forward(const void *call, int64_t at, int64_t n) {
+    const sigma_delta_call *c = call;
+    const int64_t p = c->each ? at : 0;
+    for (int64_t t = 0; t < c->steps; t++) {
+        const int64_t row = t * c->neurons + at;
+        real *kept = AT(c->activations, row);
+#define STEP(each, keep) \
+    step(c, c->x + row, c->threshold + p, c->bias + p, c->sigma + at, c->act + at, c->residue + at, \
+         keep ? kept : NULL, c->spikes + row, each, n)
+        BY_FLAGS(c->each, kept, STEP)
+#undef STEP
     }
 }
+
+void sigma_delta_forward(const sigma_delta_call *c) { for_blocks(forward, c, c->neurons, c->threads, BLOCK / 4); }
 
 /* One step back. after: dL/ds of the next step; at the last step, where there is none, end: dL/dact there. */
 SPECIALISED void step_back(const real *restrict act, const real *restrict grad_s, const real *restrict after,
@@ -66,29 +63,21 @@ SPECIALISED void step_back(const real *restrict act, const real *restrict grad_s
     }
 }
 
-SPECIALISED void any_step_back(const real *act, const real *gs, const real *after, const real *end, real *gx, real *gv,
-                               real *gb, int relu, int64_t n) {
-    if (after && gb) step_back(act, gs, after, NULL, gx, gv, gb, relu, n);
-    else if (after) step_back(act, gs, after, NULL, gx, gv, NULL, relu, n);
-    else if (end && gb) step_back(act, gs, NULL, end, gx, gv, gb, relu, n);
-    else if (end) step_back(act, gs, NULL, end, gx, gv, NULL, relu, n);
-    else if (gb) step_back(act, gs, NULL, NULL, gx, gv, gb, relu, n);
-    else step_back(act, gs, NULL, NULL, gx, gv, NULL, relu, n);
-}
-
-void sigma_delta_backward(const sigma_delta_call *c) {
-    const int64_t width = block_width(c->neurons, c->threads, BLOCK / 4), blocks = (c->neurons + width - 1) / width;
-    #pragma omp parallel for schedule(static) num_threads(c->threads) if (c->threads > 1)
-    for (int64_t block = 0; block < blocks; block++) {
-        const int64_t at = block * width, n = smaller(width, c->neurons - at);
-        const real *end = c->grad_act ? c->grad_act + at : NULL;
-        real *bias = c->grad_bias ? c->grad_bias + at : NULL, *sigma = c->grad_sigma + at;
-        for (int64_t t = c->steps - 1; t >= 0; t--) {
-            const int64_t row = t * c->neurons + at;
-            const real *act = c->activations + row, *gs = c->grad_spikes + row;
-            const real *after = t + 1 < c->steps ? gs + c->neurons : NULL;
-            if (c->relu) any_step_back(act, gs, after, end, c->grad_x + row, sigma, bias, 1, n);
-            else any_step_back(act, gs, after, end, c->grad_x + row, sigma, bias, 0, n);
-        }
+static void backward(const void *call, int64_t at, int64_t n) {
+    const sigma_delta_call *c = call;
+    const real *end = AT(c->grad_act, at);
+    for (int64_t t = c->steps - 1; t >= 0; t--) {
+        const int64_t row = t * c->neurons + at;
+        const real *gs = c->grad_spikes + row, *after = t + 1 < c->steps ? gs + c->neurons : NULL;
+#define BACK(after, end, relu, learn) \
+    step_back(c->activations + row, gs, after, end, c->grad_x + row, c->grad_sigma + at, \
+              learn ? c->grad_bias + at : NULL, relu, n)
+#define STEP_BACK(relu, learn) \
+    if (after) BACK(after, NULL, relu, learn); \
+    else if (end) BACK(NULL, end, relu, learn); \
+    else BACK(NULL, NULL, relu, learn)
+        BY_FLAGS(c->relu, c->grad_bias, STEP_BACK)
     }
 }
+
+void sigma_delta_backward(const sigma_delta_call *c) { for_blocks(backward, c, c->neurons, c->threads, BLOCK / 4); }
