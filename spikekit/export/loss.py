@@ -16,9 +16,9 @@ from torch import Tensor
 from spikekit.errors import InputError
 from spikekit.export.float_run import LayerTrace, run_layer, run_plan
 from spikekit.export.integer import arriving, fire
+from spikekit.export.integer_layer import IntegerLayer
+from spikekit.export.layers import FloatLayer
 from spikekit.export.network import LoihiNet
-from spikekit.export.plan import FloatLayer
-from spikekit.export.quantise import IntegerLayer
 from spikekit.export.signal import Floats
 from spikekit.export.synapses import INPUT
 from spikekit.ops.integer import STATE_MAX, STATE_SHIFT, WRAP

@@ -18,10 +18,12 @@ from spikekit.export.faithful import check_output
 from spikekit.export.float_run import LayerTrace, run_plan
 from spikekit.export.inputs import check_whole, checked_calibration
 from spikekit.export.integer import run_integers, run_last
+from spikekit.export.integer_layer import IntegerLayer
+from spikekit.export.layers import FloatLayer
 from spikekit.export.netx import write_netx
-from spikekit.export.plan import FloatLayer, plan
+from spikekit.export.plan import plan
 from spikekit.export.qat import QATNetwork
-from spikekit.export.quantise import IntegerLayer, quantise
+from spikekit.export.quantise import quantise
 from spikekit.export.verify import Proof, verify
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spikekit.errors import ExportError, require
-from spikekit.export.quantise import NETX_BIAS_EXPONENT, IntegerLayer
+from spikekit.export.integer_layer import NETX_BIAS_EXPONENT, IntegerLayer
 from spikekit.export.synapses import INPUT, Synapses
 
 if TYPE_CHECKING:

@@ -20,8 +20,11 @@ from spikekit.export.faithful import check_output
 from spikekit.export.float_run import run_plan
 from spikekit.export.inputs import check_whole, checked_calibration
 from spikekit.export.integer import arriving
-from spikekit.export.plan import FloatLayer, plan
-from spikekit.export.quantise import IntegerLayer, filled, quantise
+from spikekit.export.integer_layer import IntegerLayer
+from spikekit.export.layers import FloatLayer
+from spikekit.export.plan import plan
+from spikekit.export.quantise import quantise
+from spikekit.export.rounding import filled
 from spikekit.export.straight import fire_straight, straight
 from spikekit.export.synapses import INPUT, SELF
 from spikekit.neurons import LIF, FoldedLIF, Neuron

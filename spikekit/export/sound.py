@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from spikekit.export.plan import FloatLayer
-from spikekit.export.quantise import EXPONENT_MAX, WEIGHT_BITS, IntegerLayer
+from spikekit.export.integer_layer import EXPONENT_MAX, WEIGHT_BITS, IntegerLayer
+from spikekit.export.layers import FloatLayer
 from spikekit.export.synapses import INPUT, SELF, Projection, Synapses
 
 _ARRAYS = {"Floats": np.float64, "Integers": np.int64}

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from spikekit.errors import ExportError
-from spikekit.export.plan import FloatLayer
-from spikekit.export.quantise import IntegerLayer
+from spikekit.export.integer_layer import IntegerLayer
+from spikekit.export.layers import FloatLayer
 from spikekit.export.sound import check_sound
 from spikekit.export.synapses import Projection, Synapses
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from spikekit.errors import InputError
 from spikekit.export.float_run import LayerTrace
 from spikekit.export.inputs import largest
+from spikekit.export.integer_layer import IntegerLayer
 from spikekit.export.lava import LavaInput, LavaJob, LavaLayer, LavaResult, run_job
-from spikekit.export.plan import FloatLayer
-from spikekit.export.quantise import IntegerLayer
+from spikekit.export.layers import FloatLayer
 from spikekit.export.synapses import Projection
 
 if TYPE_CHECKING:

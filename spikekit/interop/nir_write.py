@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spikekit.errors import ExportError, InputError, require
-from spikekit.export.plan import FloatLayer, plan
+from spikekit.export.layers import FloatLayer
+from spikekit.export.plan import plan
 from spikekit.export.synapses import INPUT, SELF, Synapses
 
 Array = NDArray[Any]

@@ -10,9 +10,9 @@ import torch
 
 from spikekit.export.float_run import run_plan
 from spikekit.export.integer import run_integers
+from spikekit.export.integer_layer import IntegerLayer
 from spikekit.export.lava import LavaJob, LavaResult
-from spikekit.export.plan import FloatLayer
-from spikekit.export.quantise import IntegerLayer
+from spikekit.export.layers import FloatLayer
 from spikekit.export.synapses import Projection, Synapses
 from spikekit.export.verify import compare
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikekit.export.cost.packing import Wiring
+from spikekit.export.integer_layer import DECAY_ONE, IntegerLayer
 from spikekit.export.network import LoihiNet
-from spikekit.export.quantise import DECAY_ONE, IntegerLayer
 from spikekit.export.synapses import SELF, Projection
 
 Ints = NDArray[np.int64]
