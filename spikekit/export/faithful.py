@@ -1,9 +1,9 @@
 """The plan held against the network it was read from, so that nothing misread reaches a chip.
 
 Neurons are taken out of the way: a copy of the network runs in which every neuron notes what drives it, and sends
-random spikes whatever that is, or random messages where it sends those. All between neurons is linear, so each drive must be the one that the plan makes of the
-same spikes; no layer can hide behind one that happens to be silent. What the neurons do with their drive,
-`check_output` compares on real data.
+random spikes whatever that is, or random numbers where it is graded. All between neurons is linear, so each drive must
+be the one that the plan makes of the same spikes; no layer can hide behind one that happens to be silent. What the
+neurons do with their drive, `check_output` compares on real data.
 """
 
 from __future__ import annotations

@@ -41,9 +41,11 @@ def write_netx(chip: LoihiNet, path: str | Path) -> Path:
             _Writer(file, chip.in_shape).layers(chip.layers)
         os.replace(temporary, path)
     except OSError as error:
+        raise ExportError(f"{path}: cannot be written ({error}); choose another folder") from error
+    finally:
+        # What was not moved into its place, whatever the reason.
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-        raise ExportError(f"{path}: cannot be written ({error}); choose another folder") from error
     return path
 
 
@@ -104,6 +106,7 @@ def _reasons(number: int, layer: IntegerLayer, last: bool) -> Iterator[tuple[boo
     yield sources != [before], f"knows chains alone, and its inputs are {sources}", "Save it as .npz, or run it on Lava"
     kinds = {each.synapses.kind for each in layer.inputs}
     yield "sparse" in kinds, "has no single synapses", "Use strided convolutions in place of pooling and upsampling"
+    yield layer.graded, "knows LIF neurons, and no sigma-delta ones with messages as here", "Run it on Lava"
     way = 'Train with reset="hard", or run it on Lava, where soft reset is proven'
     yield fires and layer.reset != "hard", f"resets neurons to zero, not {layer.reset!r}", way
     yield fires and layer.inclusive, "fires neurons above their threshold, not at it", "Train with inclusive=False"

@@ -36,9 +36,9 @@ def plan(net: nn.Module, sample: Tensor) -> Plan:
 
     net: `sk.Sequential` and modules with a forward of their own, nested as they like, in eval mode, or what `sk.fold`
     made of them: Conv2d, Linear, BatchNorm, pooling by averages, max pooling of spikes, Upsample by repeating, Flatten,
-    Dropout, sums, concatenation, and our LIF, IF, LI, CUBALIF, RecurrentLIF, ALIF, RefractoryLIF, SigmaDelta. An LIF's norm becomes
-    thresholds; a neuron that fires below its threshold gets the opposite of its weights, bias, threshold and soft
-    reset's quantum.
+    Dropout, sums, concatenation, and our LIF, IF, LI, CUBALIF, RecurrentLIF, ALIF, RefractoryLIF, SigmaDelta. An LIF's
+    norm becomes thresholds; a neuron that fires below its threshold gets the opposite of its weights, bias, threshold
+    and soft reset's quantum.
     sample: any valid input [T, B, ...], for its shape. Raises ExportError with the reason and the way out
     for anything else, before anything is written; also where the plan turns out not to repeat the network.
     """

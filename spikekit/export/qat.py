@@ -181,18 +181,19 @@ def qat(
     running statistics and gone, dropout too; beta and thresholds no longer learn. Scales stay as calibration set
     them, and weights that grow beyond them clip. What was several layers between two neurons, such as a pooling and a
     convolution, learns as the synapses that it has become. surrogate: None keeps each neuron's own. Raises what
-    `to_loihi` raises, and ExportError for recurrent weights and synaptic currents, which it does not train.
+    `to_loihi` raises, and ExportError for what it does not train: recurrent weights, synaptic currents, neurons that
+    adapt, are refractory or send numbers.
     """
     calibration = checked_calibration(calibration, headroom, "qat")
     in_shape = tuple(calibration.shape[2:])
     found = plan(net, calibration)
     exact = found.layers
     for layer in exact:
-        more = layer.alpha is not None or layer.rho is not None or layer.period > 0
+        more = layer.alpha is not None or layer.rho is not None or layer.period > 0 or layer.graded
         if more or any(each.source == SELF for each in layer.inputs):
             raise ExportError(
-                f"qat: layer {layer.name} keeps a current, adapts, is refractory or receives its own spikes, which qat "
-                "does not train; export it as it is with to_loihi(net, calibration, weight_bits=...)"
+                f"qat: layer {layer.name} keeps a current, adapts, is refractory, sends numbers or receives its own "
+                "spikes, which qat does not train; export it as it is with to_loihi(net, calibration, weight_bits=...)"
             )
     traces = run_plan(exact, calibration)
     check_output(net, exact, traces, calibration)

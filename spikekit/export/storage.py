@@ -95,7 +95,8 @@ def _pack_input(projection: Projection, key: str, arrays: dict[str, Any]) -> dic
         array = geometry.pop(name)
         if array is not None:
             arrays[f"{key}.{name}"] = array
-    return {"source": projection.source, "shift": projection.shift, "synapses": geometry}
+    plain = {field.name: getattr(projection, field.name) for field in fields(Projection)}
+    return plain | {"synapses": geometry}
 
 
 def _unpack(kind: type[Layer], plain: dict[str, Any], key: str, arrays: dict[str, Any]) -> Layer:
@@ -113,4 +114,5 @@ def _unpack_input(plain: dict[str, Any], key: str, arrays: dict[str, Any]) -> Pr
         name: tuple(value) if isinstance(value, list) else value for name, value in plain["synapses"].items()
     }
     synapses = Synapses(weight=arrays[f"{key}.weight"], ends=arrays.get(f"{key}.ends"), **geometry)
-    return Projection(plain["source"], synapses, plain["shift"])
+    # Files from before there were sigma-delta layers have no grain.
+    return Projection(plain["source"], synapses, plain["shift"], plain.get("grain"))

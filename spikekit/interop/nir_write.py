@@ -50,6 +50,10 @@ def to_nir(
         raise InputError(f"to_nir: sample must be an input tensor [T, B, ...], got {type(sample).__name__}")
     nir = require("nir", "nir")
     layers = plan(net, sample).layers
+    if graded := [layer.name for layer in layers if layer.graded]:
+        raise ExportError(
+            f"layer {graded[0]}: NIR has no sigma-delta neuron; export it with sk.export.to_loihi, or use sk.LIF there"
+        )
     writer = _Writer(nir, dt, soft, tuple(sample.shape[2:]))
     for number, layer in enumerate(layers):
         writer.layer(number, layer)
