@@ -30,7 +30,7 @@ class Maker:
         if self.draw.random() < 0.7:
             self.plain()
             for _ in range(self.draw.randint(0, 2)):
-                self.draw.choice([self.plain, self.residual, self.residual, self.pooled, self.grown])()
+                self.draw.choice([self.plain, self.residual, self.residual, self.pooled, self.pooled, self.grown])()
         self.layers.append(nn.Flatten())
         features = int(torch.tensor(self.shape).prod())
         for _ in range(self.draw.randint(1, 3)):
@@ -80,9 +80,7 @@ class Maker:
     def pooled(self) -> None:
         if min(self.shape[1:]) < 3:
             return
-        pool = self.draw.choice(
-            [nn.AvgPool2d(2), nn.AvgPool2d(3, 2, 1), nn.AvgPool2d(3, 2, 1, count_include_pad=False)]
-        )
+        pool = self.draw.choice([nn.AvgPool2d(2), nn.AvgPool2d(3, 2, 1, count_include_pad=False)])
         self.layers.append(pool)
         self.shape = tuple(pool(torch.zeros(1, *self.shape)).shape[1:])
         if self.draw.random() < 0.6:
