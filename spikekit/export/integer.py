@@ -19,7 +19,7 @@ from spikekit.export.inputs import largest
 from spikekit.export.integer_layer import DECAY_ONE, IntegerLayer
 from spikekit.export.synapses import INPUT, SELF, Projection
 from spikekit.ops.alif.integer import alif_integer
-from spikekit.ops.integer import IntegerRule, integer_lif
+from spikekit.ops.integer import STATE_SHIFT, IntegerRule, integer_lif
 from spikekit.ops.refractory.integer import refractory_integer
 from spikekit.ops.sigma_delta import SigmaDeltaRule, sigma_delta_integer
 
@@ -118,7 +118,9 @@ def fire(layer: IntegerLayer, sums: Tensor, *, membranes: bool = True) -> tuple[
         messages, sigma, *_ = sigma_delta_integer(sums, bias, threshold, shaped(layer.message_shift), graded)
         return messages, sigma, sigma[-1]
     keep, quantum = shaped(DECAY_ONE - layer.decay), shaped(layer.quantum)
-    rule = IntegerRule(layer.exponent, layer.reset, layer.inclusive, layer.fires)
+    # The operator shifts by STATE_SHIFT on top.
+    exponent = layer.exponent + layer.state_shift - STATE_SHIFT
+    rule = IntegerRule(exponent, layer.reset, layer.inclusive, layer.fires)
     if layer.adapt_decay is not None and layer.adapt_step is not None:
         adaptation = (shaped(DECAY_ONE - layer.adapt_decay), shaped(layer.adapt_step))
         return alif_integer(sums, bias, keep, threshold, quantum, *adaptation, rule)[:3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,11 @@ BIAS_EXPONENT_MAX = 7
 EXPONENT_MAX = 7
 DECAY_ONE = 4096
 NETX_BIAS_EXPONENT = 6
+
+
+def hears_spikes(inputs: Sequence[Projection]) -> bool:
+    """Whether no input is of sigma-delta neurons."""
+    return all(each.grain is None for each in inputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +98,11 @@ class IntegerLayer:
 
     @property
     def state_shift(self) -> int:
-        """Bits by which what arrives, and the threshold, are shifted into units of membrane."""
-        return 0 if self.graded else STATE_SHIFT
+        """Bits by which what arrives, and the threshold, are shifted into units of membrane.
+
+        A readout that hears numbers has no threshold to share them with, and needs the bits for what it hears.
+        """
+        return 0 if self.graded or not (self.fires or hears_spikes(self.inputs)) else STATE_SHIFT
 
     @property
     def level(self) -> Integers:

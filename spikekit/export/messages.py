@@ -10,7 +10,7 @@ own unit. Threshold and bias are in units of sigma, of 24 bits.
 
 A finer grain rounds messages less, and leaves the weights behind it fewer bits, because the states there have 24. So it
 is a quarter of the threshold, or coarser where the receiver would have to give up bits of its weights for it, but not
-coarser than the threshold.
+coarser than the threshold; except that messages never get more bits than are left for the weights.
 """
 
 from __future__ import annotations
@@ -38,17 +38,20 @@ _FINER = 2
 
 def wanted_grain(number: int, layers: Sequence[FloatLayer], traces: Sequence[LayerTrace], settings: Settings) -> int:
     """The grain of sigma-delta layer `number` that its thresholds and those who hear it ask for."""
-    coarsest = int(np.ceil(-np.log2(np.median(layers[number].threshold))))
-    grain = coarsest + _FINER
+    coarsest = -np.log2(np.median(layers[number].threshold))
+    grain, size = coarsest + _FINER, float(traces[number].peak_drive.max())
     for layer, trace in zip(layers[number + 1 :], traces[number + 1 :], strict=True):
-        heard = tuple(each for each in layer.inputs if each.source == number)
+        heard = tuple(replace(each, grain=0) for each in layer.inputs if each.source == number)
         if heard:
             alone = replace(layer, inputs=heard)
             filling, _ = fillings_of(alone, settings, cut=False)
             bits = np.log2(limits_of(alone, trace, settings)) - np.log2(filling)
             if np.isfinite(bits).any():
-                grain = min(grain, int(np.floor(np.median(bits[np.isfinite(bits)]))))
-    return max(grain, coarsest)
+                # With this grain the middle row fills its weights; each bit more is one less for them.
+                full = float(np.median(bits[np.isfinite(bits)]))
+                even = (settings.bits - 1 + full - np.log2(size)) / 2 if size else full
+                grain = min(grain, max(full, min(coarsest, even)))
+    return int(np.ceil(grain))
 
 
 def quantise_sigma_delta(

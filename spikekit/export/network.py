@@ -44,17 +44,20 @@ class LoihiNet:
     def simulate(self, x: Tensor) -> Tensor:
         """The integer network's output for x [T, B, ...], in the trained network's units.
 
-        A readout (LI) gives membranes [T, B, n], a spiking last layer its spikes, as float32; on x's device.
+        A readout (LI) gives membranes [T, B, n], a last layer that sends its spikes or messages, as float32; on x's
+        device.
         """
         self.check_input(x)
         output = run_last(self.layers, x)
         if not self.layers[-1].fires:
             output = output / torch.from_numpy(self.layers[-1].unit).to(x.device)
+        elif self.layers[-1].grain is not None:
+            output = output / 2.0 ** self.layers[-1].grain
         output = output.to(torch.float32)
         return output.unflatten(-1, self.layers[-1].shape)
 
     def trace(self, x: Tensor) -> list[LayerTrace]:
-        """Spikes (bool) and membranes (int64 units) of every layer of the integer network, for x [T, B, ...]."""
+        """Spikes (bool, messages int32) and membranes (int64) of every layer of the integer network, x [T, B, ...]."""
         self.check_input(x)
         return run_integers(self.layers, x)
 

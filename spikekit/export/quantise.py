@@ -32,7 +32,7 @@ from spikekit.export.layers import FloatLayer
 from spikekit.export.levels import most_thresholds, nearest_level, share_levels
 from spikekit.export.messages import quantise_sigma_delta, wanted_grain
 from spikekit.export.rounding import current_decay_parts, decay_parts, filled
-from spikekit.export.scales import Settings, exponent_of, fillings_of, limits_of
+from spikekit.export.scales import Settings, exponent_of, fillings_of, limits_of, state_shift_of
 from spikekit.ops.integer import STATE_SHIFT
 
 
@@ -93,7 +93,7 @@ def _quantise(layer: FloatLayer, trace: LayerTrace, settings: Settings, largest:
         row_scale = row_scale * levels / wanted
     exponent = exponent_of(layer, limits / row_scale, row_scale, shifts, largest, settings.netx)
     scale = np.repeat(row_scale, len(layer.bias) // len(row_scale))
-    unit = scale * 2.0 ** (exponent + STATE_SHIFT)
+    unit = scale * 2.0 ** (exponent + state_shift_of(layer))
 
     threshold = layer.threshold * unit / 2**STATE_SHIFT
     if levels is not None:

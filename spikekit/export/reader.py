@@ -144,9 +144,9 @@ class _Reader:
             given, named = [known(a) for a in node.args], {key: known(a) for key, a in node.kwargs.items()}
             where = f"{name}: {node.name}"
             if node.op == "placeholder":
-                if values and not node.args:
+                if values:
                     raise ExportError(f"{name}: its forward takes more than one input; give each block one tensor")
-                values[node] = signal if not values else given[0]
+                values[node] = signal
             elif node.op == "call_module":
                 child, key = extra.get(node.target) or (module.get_submodule(node.target), node.target)
                 if len(given) != 1 or named or not isinstance(given[0], Signal):

@@ -15,6 +15,7 @@ from spikekit.export.integer_layer import (
     EXPONENT_MAX,
     NETX_BIAS_EXPONENT,
     THRESHOLD_MAX,
+    hears_spikes,
 )
 from spikekit.export.layers import FloatLayer
 from spikekit.export.signal import Floats
@@ -42,6 +43,11 @@ class Settings:
         return NETX_BIAS_EXPONENT if self.netx else BIAS_EXPONENT_MAX
 
 
+def state_shift_of(layer: FloatLayer) -> int:
+    """`IntegerLayer.state_shift` of a layer whose inputs know their grain."""
+    return 0 if layer.graded or not (layer.fires or hears_spikes(layer.inputs)) else STATE_SHIFT
+
+
 def limits_of(layer: FloatLayer, trace: LayerTrace, settings: Settings) -> Floats:
     """The largest scale·2^exponent that keeps each row's states, with headroom, and parameters in their bits [rows]."""
     state = np.maximum(trace.membranes.abs().amax((0, 1)).cpu().numpy(), trace.peak_drive.cpu().numpy())
@@ -56,7 +62,7 @@ def limits_of(layer: FloatLayer, trace: LayerTrace, settings: Settings) -> Float
     with np.errstate(divide="ignore"):
         # For the neediest neuron of each row.
         least: Floats = np.minimum.reduce([(most / size).reshape(layer.rows, -1).min(1) for most, size in sizes])
-    return least if layer.graded else least / 2**STATE_SHIFT
+    return least / 2 ** state_shift_of(layer)
 
 
 def fillings_of(layer: FloatLayer, settings: Settings, cut: bool) -> tuple[Floats, list[int]]:

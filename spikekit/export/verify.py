@@ -18,6 +18,7 @@ from spikekit.export.integer_layer import IntegerLayer
 from spikekit.export.lava import LavaInput, LavaJob, LavaLayer, LavaResult, run_job
 from spikekit.export.layers import FloatLayer
 from spikekit.export.synapses import Projection
+from spikekit.ops.integer import STATE_SHIFT
 
 if TYPE_CHECKING:
     from spikekit.export.network import LoihiNet
@@ -194,7 +195,8 @@ def fixed_layer(layer: IntegerLayer) -> LavaLayer:
         "adapt_step": layer.adapt_step,
         "message_shift": layer.message_shift,
     }
-    return _lava_layer(layer, inputs, layer.decay, extra, layer.weight_bits, layer.message_bits or 0)
+    shift = STATE_SHIFT if layer.graded else layer.state_shift
+    return _lava_layer(layer, inputs, layer.decay, extra, layer.weight_bits, layer.message_bits or 0, shift)
 
 
 def _float_layer(layer: FloatLayer) -> LavaLayer:
@@ -220,6 +222,7 @@ def _lava_layer(
     extra: dict[str, NDArray[Any] | None],
     weight_bits: int,
     message_bits: int = 0,
+    state_shift: int = STATE_SHIFT,
 ) -> LavaLayer:
     return LavaLayer(
         name=layer.name,
@@ -235,5 +238,6 @@ def _lava_layer(
         period=layer.period,
         activation=layer.activation,
         message_bits=message_bits,
+        state_shift=state_shift,
         **extra,
     )

@@ -1,8 +1,8 @@
 """Record small networks and what real Lava computed for them, for tests that have no Lava.
 
 `python tests/golden/make.py [NAME...]` writes NAME.job.npz and NAME.result.npz beside this file, of all or of the named
-cases; read them with `LavaJob.load` and `LavaResult.load`, which also tells the versions. Float weights are multiples of
-1/8, so that sums are exact in any order.
+cases; read them with `LavaJob.load` and `LavaResult.load`, which also tells the versions. Float weights are
+multiples of 1/8, so that sums are exact in any order.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def sigma_delta(mode: str, rng: np.random.Generator) -> LavaJob:
         graded("joined", (into(1, dense(mode, rng, 9, 10)), into(2, dense(mode, rng, 9, 8), shift)), 9, "relu", 12),
         layer(
             mode, "readout", (into(3, dense(mode, rng, 3, 9)), into(0, dense(mode, rng, 3, 12))), 3, rng,
-            fires=False, reset="none",
+            fires=False, reset="none", state_shift=0,
         ),
     )  # fmt: skip
     return LavaJob(mode, parts, rng.integers(-3, 4, (4, 12, 10)), input_bits=3)

@@ -4,12 +4,12 @@ The dynamics, per step and neuron, with a the sum of W s over the inputs (source
 lava.proc.lif.models and lava.proc.sparse.models, confirmed by runs).
 
 float: v = decay v + (a + bias); fire at v > threshold, or >= if inclusive; then reset.
-fixed: W s is shifted left by weight_exp; u = a << 6, minus 2^24 if above 2^23, plus 2^24 if at or below -2^23;
-  v = sgn(v) (|v| (4096 - decay) >> 12) + u + bias, clipped to +-(2^23 - 1); fire at v > threshold << 6, or
+fixed: W s is shifted left by weight_exp; u = a << state_shift, minus 2^24 if above 2^23, plus 2^24 if at or below
+  -2^23; v = sgn(v) (|v| (4096 - decay) >> 12) + u + bias, clipped to +-(2^23 - 1); fire at v > threshold << 6, or
   >=; then reset.
 With a current_decay the current is kept from step to step, and holds the bias.
 float: u = current_decay u + (a + bias); v = decay v + u.
-fixed: u = sgn(u) (|u| (4095 - current_decay) >> 12) + (a << 6) + bias, then wrapped as above.
+fixed: u = sgn(u) (|u| (4095 - current_decay) >> 12) + (a << state_shift) + bias, then wrapped as above.
 With an adapt_decay the threshold rises by b after each spike.
 float: b counts spikes; it fires at v > threshold + adapt_step b; b = adapt_decay b + s.
 fixed: b in membrane units; v > (threshold << 6) + b, clipped to 2^23 - 1; b = (b (4096 - adapt_decay) >> 12) +
@@ -37,7 +37,7 @@ from spikekit.export.lava import validate
 Array = npt.NDArray[Any]
 Reset = Literal["soft", "hard", "none"]
 
-PLAIN = ("name", "reset", "inclusive", "fires", "weight_bits", "period", "activation", "message_bits")
+PLAIN = ("name", "reset", "inclusive", "fires", "weight_bits", "period", "activation", "message_bits", "state_shift")
 ENDS = ("rows", "cols", "values")
 _PER_NEURON = ("decay", "bias", "threshold", "quantum")
 _OPTIONAL = ("current_decay", "adapt_decay", "adapt_step", "message_shift")
@@ -79,10 +79,10 @@ class LavaLayer:
     stays. In fixed mode all are int64: weights within Lava's 8 bits (`validate.sign_mode`), a decay the removed
     fraction in 1/4096, bias and quantum in membrane units, threshold before its shift by 6 bits; Lava is told to cut
     the weights to `weight_bits`, which must not change them. period: refractory steps after a spike. A layer with
-    `fires=False` is a leaky readout: it never fires and never resets. activation: "relu" or "none" of sigma-delta
-    neurons, with threshold and bias in units of sigma; message_shift [n] and message_bits of what they send, in fixed
-    mode; decay, quantum, reset and comparison are not looked at then. Raises ExportError naming the layer and the
-    field.
+    `fires=False` is a leaky readout: it never fires and never resets, and may have a state_shift of 0. activation:
+    "relu" or "none" of sigma-delta neurons, with threshold and bias in units of sigma, message_shift [n] and
+    message_bits of what they send in fixed mode; decay, quantum, reset and comparison are not looked at then. Raises
+    ExportError naming the layer and the field.
     """
 
     name: str
@@ -102,6 +102,7 @@ class LavaLayer:
     activation: str | None = None
     message_shift: Array | None = None
     message_bits: int = 0
+    state_shift: int = 6
 
     @property
     def largest(self) -> int:
@@ -135,6 +136,8 @@ class LavaLayer:
             raise validate.refuse(self.name, "period", f"{self.period!r}", "Give a whole number of steps, 0 for none.")
         if self.activation not in (None, "relu", "none"):
             raise validate.refuse(self.name, "activation", f"{self.activation!r}", "Use 'relu', 'none' or None.")
+        if self.state_shift != 6 and (self.state_shift != 0 or self.fires):
+            raise validate.refuse(self.name, "state_shift", f"{self.state_shift!r}", "Give 6, or 0 for a readout.")
         if self.activation is None and (self.message_shift is not None or self.message_bits):
             raise validate.refuse(self.name, "message_bits", "given", "Only sigma-delta neurons send numbers.")
         if not self.inputs:

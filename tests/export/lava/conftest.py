@@ -102,9 +102,9 @@ def _step(layer: LavaLayer, fixed: bool, states: dict[str, Array], a: Array) -> 
     v, live = held, states["wait"] == 0
     if fixed:
         if layer.current_decay is None:
-            u = _wrapped(a * 64) + layer.bias
+            u = _wrapped(a * 2**layer.state_shift) + layer.bias
         else:
-            u = _wrapped(_lost(u, 4095 - layer.current_decay) + a * 64 + layer.bias)
+            u = _wrapped(_lost(u, 4095 - layer.current_decay) + a * 2**layer.state_shift + layer.bias)
         v = np.clip(_lost(v, 4096 - layer.decay) + u, 1 - 2**23, 2**23 - 1)
         level = layer.threshold * 64
     else:

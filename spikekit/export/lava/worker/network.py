@@ -115,6 +115,7 @@ class _Builder:
             keeps_current="current_decay" in layer["fields"],
             adapts="adapt_decay" in layer["fields"],
             refractory=layer["period"],
+            shift=layer["state_shift"],
             period=self.period,
             delay=lag,
             spikes=self.spikes[index],
