@@ -65,7 +65,7 @@ def quantise_sigma_delta(
         raise ExportError(
             f"layer {layer.name} (SigmaDelta): target='netx' knows LIF neurons alone; use target='lava' for it"
         )
-    limits, (filling, shifts) = limits_of(layer, trace, settings), fillings_of(layer, settings, cut=False)
+    limits, (filling, shifts) = limits_of(layer, trace, settings), fillings_of(layer, settings, settings.cut)
     row_scale = 2.0 ** np.floor(np.log2(np.minimum(filling, limits)))
     if settings.most is not None:
         row_scale[:] = row_scale.min()

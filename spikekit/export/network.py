@@ -32,8 +32,9 @@ class LoihiNet:
     """A network in Loihi-style integers, beside the float plan it came from.
 
     layers: what the chip computes. plan: the same layers in float64, batch normalisation folded in.
-    in_shape: shape of one step of one sample, for example (2, 34, 34). Inputs are whole numbers: spikes or
-    event counts. notes: plain JSON values kept with the network, such as the data it was trained on.
+    in_shape: shape of one step of one sample, for example (2, 34, 34). Inputs are whole numbers: spikes, event counts,
+    or changes from step to step for sigma-delta neurons. notes: plain JSON values kept with the network, such as the
+    data it was trained on.
     """
 
     layers: tuple[IntegerLayer, ...]

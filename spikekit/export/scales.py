@@ -68,10 +68,10 @@ def limits_of(layer: FloatLayer, trace: LayerTrace, settings: Settings) -> Float
 def fillings_of(layer: FloatLayer, settings: Settings, cut: bool) -> tuple[Floats, list[int]]:
     """The scale of each row that fills the bits of its weights [rows], infinite without any; the shift of each input.
 
-    cut: the largest weights may clip.
+    cut: the largest weights may clip. Scales of sigma-delta layers are powers of two, but for their shift.
     """
     fillings = [
-        _filling(np.asarray(each.synapses.by_row(), np.float64), 2 ** (9 - settings.bits), cut)
+        _filling(np.asarray(each.synapses.by_row(), np.float64), 2 ** (9 - settings.bits), cut, layer.graded)
         .reshape(layer.rows, -1)
         .min(1)
         * 2.0 ** (each.grain or 0)
@@ -113,15 +113,19 @@ def _shifts(fillings: Sequence[Floats]) -> list[int]:
     return [0 if middle is None else min(round(finest - middle), EXPONENT_MAX) for middle in middles]
 
 
-def _filling(weight: Floats, step: int, cut: bool) -> Floats:
-    """The scale of each row of weights [rows, k] that fills the bits: infinite for a row of zeros."""
+def _filling(weight: Floats, step: int, cut: bool, power: bool) -> Floats:
+    """The scale of each row of weights [rows, k] that fills the bits: infinite for a row of zeros.
+
+    cut: it may clip the largest weights. power: of two.
+    """
     top = 256 - step
     with np.errstate(divide="ignore"):
         scale: Floats = top / np.abs(weight).max(1)
+        scale = 2.0 ** np.floor(np.log2(scale)) if power else scale
     if not cut:
         return scale
     best, least = scale, np.full(len(weight), np.inf)
-    for part in _CUTS:
+    for part in (1.0, 0.5) if power else _CUTS:
         trial = np.where(np.isinf(scale), 1.0, scale / part)[:, None]
         steps = np.clip(np.rint(weight * trial / step), -top // step, top // step)
         error = ((step * steps / trial - weight) ** 2).sum(1)
