@@ -1,28 +1,30 @@
 """The plan held against the network it was read from, so that nothing misread reaches a chip.
 
 Neurons are taken out of the way: a copy of the network runs in which every neuron notes what drives it, and sends
-random spikes whatever that is. All between neurons is linear, so each drive must be the one that the plan makes of the
-same spikes; no layer can hide behind one that happens to be silent. What the neurons do with their drive,
-`check_output` compares on real data.
+random spikes whatever that is, or random numbers where it is graded. All between neurons is linear, so each drive must
+be the one that the plan makes of the same spikes; no layer can hide behind one that happens to be silent. What the
+neurons do with their drive, `check_output` compares on real data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from spikekit.errors import ExportError
+from spikekit.export.float_run import margins
 from spikekit.export.signal import Signal
 from spikekit.export.synapses import INPUT
 from spikekit.neurons import Neuron
 
 if TYPE_CHECKING:
     from spikekit.export.float_run import LayerTrace
-    from spikekit.export.plan import FloatLayer
+    from spikekit.export.layers import FloatLayer
 
 # Steps and samples of random spikes; real samples on which the outputs are compared.
 _DRAWN = (3, 4)
@@ -43,15 +45,17 @@ def check_drives(
     seen: list[Tensor] = []
     sent: list[Tensor] = []
 
-    def note(drive: Tensor) -> Tensor:
+    def note(drive: Tensor, graded: bool) -> Tensor:
         seen.append(drive)
         sent.append((torch.rand(drive.shape, generator=draw) < 0.5).to(drive))
+        if graded:
+            sent[-1] *= torch.randn(drive.shape, generator=draw).to(drive)
         return sent[-1]
 
     copy = deepcopy(net).cpu().double().eval()
     for module in copy.modules():
         if isinstance(module, Neuron):
-            module.forward = note  # type: ignore[method-assign, assignment]
+            module.forward = partial(note, graded=module.graded)  # type: ignore[method-assign]
     x = (torch.rand(*_DRAWN, *shape, generator=draw) < 0.5).double()
     output = copy(x)
     spikes, calls = {INPUT: x.flatten(2)}, zip(seen, sent, strict=True)
@@ -75,12 +79,11 @@ def check_output(net: nn.Module, layers: Sequence[FloatLayer], traces: Sequence[
     few = x[:, :_COMPARED].double()
     expected = deepcopy(net).cpu().double().eval()(few).flatten(2)
     found = (traces[-1].spikes if layers[-1].fires else traces[-1].membranes)[:, :_COMPARED]
-    # Where a membrane meets its threshold, the order of a sum decides, and the two may differ by right.
+    # Where a neuron meets its threshold, the order of a sum decides, and the two may differ by right.
     tied = torch.zeros(few.shape[1], dtype=torch.bool)
     for layer, trace in zip(layers, traces, strict=True):
         if layer.fires:
-            margin = (trace.membranes[:, :_COMPARED] - torch.from_numpy(layer.threshold)).abs()
-            tied |= (margin < 1e-9).any(dim=2).any(dim=0)
+            tied |= (margins(layer, trace)[:, :_COMPARED] < 1e-9).any(dim=2).any(dim=0)
     _compare("the output", expected[:, ~tied], found[:, ~tied])
 
 

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spikekit.export.plan import FloatLayer
+from spikekit.export.layers import FloatLayer
 from spikekit.export.synapses import INPUT, SELF
 from spikekit.ops.alif.reference import alif_reference
 from spikekit.ops.li.reference import li_reference
 from spikekit.ops.lif.reference import LIFRule, lif_reference
 from spikekit.ops.recurrent.reference import recurrent_reference
 from spikekit.ops.refractory.reference import refractory_reference
+from spikekit.ops.sigma_delta import sigma_delta_reference
 from spikekit.surrogate import ATan
 
 
@@ -23,14 +24,15 @@ from spikekit.surrogate import ATan
 class LayerTrace:
     """What one layer did, in one sample's own units or in integers.
 
-    spikes [T, B, n]; membranes before the spike decision [T, B, n]; last: membrane after the last step's reset [B, n].
+    spikes [T, B, n], numbers where they are graded; membranes before the spike decision [T, B, n]; last: membrane after
+    the last step's reset [B, n]. The membrane of a sigma-delta neuron is its sigma.
     """
 
     spikes: Tensor
     membranes: Tensor
     last: Tensor
     peak_drive: Tensor
-    """Largest |drive| or |synaptic current| of each neuron over time and batch [n]."""
+    """Largest |drive| or other state of each neuron over time and batch [n]."""
 
 
 @torch.no_grad()
@@ -46,7 +48,7 @@ def run_plan(layers: Sequence[FloatLayer], x: Tensor) -> list[LayerTrace]:
 @torch.no_grad()
 def run_layer(layer: FloatLayer, sent: Mapping[int, Tensor]) -> LayerTrace:
     """Run one layer on what its sources send: source -> [T, B, n] in float64."""
-    drive, weight = torch.from_numpy(layer.bias).to(sent[INPUT]), None
+    drive, weight = torch.from_numpy(layer.bias * (not layer.graded)).to(sent[INPUT]), None
     for projection in layer.inputs:
         if projection.source == SELF:
             weight = torch.from_numpy(projection.synapses.weight).to(drive)
@@ -54,6 +56,8 @@ def run_layer(layer: FloatLayer, sent: Mapping[int, Tensor]) -> LayerTrace:
         activity = sent[projection.source]
         arriving = projection.synapses.apply(activity.flatten(0, 1)).unflatten(0, activity.shape[:2])
         drive = arriving + drive
+    if layer.graded:
+        return _run_sigma_delta(layer, drive)
     beta, threshold, quantum = (
         torch.from_numpy(values).to(drive) for values in (layer.beta, layer.threshold, layer.quantum)
     )
@@ -76,3 +80,32 @@ def run_layer(layer: FloatLayer, sent: Mapping[int, Tensor]) -> LayerTrace:
         spikes, last = torch.zeros_like(drive), membranes[-1]
     peak = torch.maximum(drive.abs().amax((0, 1)), current.abs().amax((0, 1)))
     return LayerTrace(spikes, membranes, last, peak)
+
+
+def margins(layer: FloatLayer, trace: LayerTrace) -> Tensor:
+    """How far each neuron that fires was from its threshold [T, B, n]."""
+    reached = trace.membranes
+    if layer.activation is not None:
+        activity = _activity(layer, reached)
+        reached = _changes(activity, trace.spikes).abs()
+    return (reached - torch.from_numpy(layer.threshold).to(reached)).abs()
+
+
+def _run_sigma_delta(layer: FloatLayer, drive: Tensor) -> LayerTrace:
+    threshold, bias = (torch.from_numpy(values).to(drive) for values in (layer.threshold, layer.bias))
+    messages, activity, last, *_ = sigma_delta_reference(
+        drive, None, None, None, threshold, bias, str(layer.activation)
+    )
+    sizes = (drive, activity, _changes(activity, messages))
+    peak = torch.stack([size.abs().amax((0, 1)) for size in sizes]).amax(0)
+    return LayerTrace(messages, drive.cumsum(0), last, peak)
+
+
+def _activity(layer: FloatLayer, sigma: Tensor) -> Tensor:
+    activity = sigma + torch.from_numpy(layer.bias).to(sigma)
+    return torch.relu(activity) if layer.activation == "relu" else activity
+
+
+def _changes(activity: Tensor, messages: Tensor) -> Tensor:
+    """What a sigma-delta neuron holds against its threshold: its activity, less all that it has sent before."""
+    return activity - (messages.cumsum(0) - messages)

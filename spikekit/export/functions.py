@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from spikekit.export.pooling import adaptive_pool, average_pool, upsampled
 from spikekit.export.signal import Signal, added, affine, concatenated, every_channel, flattened
 from spikekit.sequential import FoldTime
 
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 Extra = dict[str, tuple[nn.Module, str]]
 
 
@@ -27,6 +29,14 @@ class _Tracer(fx.Tracer):
         super().__init__()
         self.name = name
         self.extra: Extra = {}
+
+    def create_args_for_root(
+        self, root_fn: Any, is_module: bool, concrete_args: Any = None
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        """What is passed in: a network gives each block its input, so arguments that have a default keep it."""
+        _, *others = inspect.signature(root_fn).parameters.values()
+        needed = [p.name for at, p in enumerate(others) if p.kind in _POSITIONAL and (not at or p.default is p.empty)]
+        return root_fn, [self.root, *(self.create_proxy("placeholder", name, (), {}) for name in needed)]
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return InPlaceProxy(node, self)
@@ -190,6 +200,14 @@ def _same(where: str, lead: int, one: Signal) -> Signal:
     return one
 
 
+def _dropout(
+    where: str, lead: int, one: Signal, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Signal:
+    if training:
+        raise ExportError(f"{where}: it drops in eval mode too; write F.dropout(x, p, self.training), or nn.Dropout")
+    return one
+
+
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     operator.add: _add,
     operator.iadd: _add,
@@ -210,6 +228,10 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     torch.flatten: _flatten,
     torch.mean: _mean,
     torch.clone: _same,
+    torch.detach: _same,
+    F.dropout: _dropout,
+    F.dropout1d: _dropout,
+    F.dropout2d: _dropout,
     F.avg_pool2d: _average,
     F.adaptive_avg_pool2d: _adaptive,
     F.interpolate: _interpolate,
@@ -225,4 +247,5 @@ METHODS: dict[str, Any] = {
     "mean": torch.mean,
     "contiguous": torch.clone,
     "clone": torch.clone,
+    "detach": torch.detach,
 }

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.nn import functional as F
 
 from spikekit.errors import ExportError
 
 _OPERATORS = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
-_VIEWS = (torch.flatten, "flatten", "contiguous")
 # What gives its input, or a view of it.
+_VIEWS = (torch.flatten, "flatten", "contiguous", torch.detach, "detach", F.dropout, F.dropout1d, F.dropout2d)
 _PASSES = (nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
 
 

@@ -65,6 +65,11 @@ def largest(x: Tensor) -> int:
     return max(int(x.max()), -int(x.min()))
 
 
+def events(x: Tensor, graded: bool) -> Tensor:
+    """How many events each number of x is: a message, of any size, is one; a count of 3 in a step is three spikes."""
+    return (x != 0) if graded else x if x.dtype == torch.bool else x.abs()
+
+
 def _whole(x: Tensor) -> bool:
     """Whether all numbers are finite and whole: NaN and Inf have a fraction that is NaN, and is counted."""
     samples = max(1, _PIECE // x[:, 0].numel()) if x.device.type == "cpu" else x.shape[1]

@@ -16,11 +16,12 @@ from torch import Tensor
 from spikekit.errors import ExportError
 from spikekit.export.float_run import LayerTrace
 from spikekit.export.inputs import largest
-from spikekit.export.quantise import DECAY_ONE, IntegerLayer
+from spikekit.export.integer_layer import DECAY_ONE, IntegerLayer
 from spikekit.export.synapses import INPUT, SELF, Projection
 from spikekit.ops.alif.integer import alif_integer
 from spikekit.ops.integer import STATE_SHIFT, IntegerRule, integer_lif
 from spikekit.ops.refractory.integer import refractory_integer
+from spikekit.ops.sigma_delta import SigmaDeltaRule, sigma_delta_integer
 
 # Beyond these a shift of 32 bits would lose the sum of a step; a current that is kept takes one bit more.
 _SHIFT_LIMIT = 2**25
@@ -32,7 +33,8 @@ _PIECE = 1 << 24
 
 @torch.no_grad()
 def run_integers(layers: Sequence[IntegerLayer], x: Tensor) -> list[LayerTrace]:
-    """Run integer layers on x [T, B, ...] of whole numbers; spikes bool, membranes int64, on x's device.
+    """Run integer layers on x [T, B, ...] of whole numbers, on x's device; spikes bool, or int32 where they are
+    graded, membranes int64.
 
     Raises ExportError for a synaptic sum that Lava's own arithmetic cannot hold.
     """
@@ -41,8 +43,9 @@ def run_integers(layers: Sequence[IntegerLayer], x: Tensor) -> list[LayerTrace]:
         sums = arriving(layer, sent)
         spikes, membranes, last = fire(layer, sums)
         sent[number] = spikes.flatten(2)
-        peak = sums.abs().amax((0, 1)).flatten().to(torch.int64) << (layer.exponent + STATE_SHIFT)
-        traces.append(LayerTrace(sent[number].bool(), membranes.flatten(2).long(), last.flatten(1).long(), peak))
+        peak = sums.abs().amax((0, 1)).flatten().to(torch.int64) << (layer.exponent + layer.state_shift)
+        given = sent[number].to(torch.int32 if layer.graded else torch.bool)
+        traces.append(LayerTrace(given, membranes.flatten(2).long(), last.flatten(1).long(), peak))
     return traces
 
 
@@ -70,12 +73,13 @@ def run_last(layers: Sequence[IntegerLayer], x: Tensor) -> Tensor:
 def arriving(layer: IntegerLayer, sent: Mapping[int, Tensor], weights: Sequence[Tensor | None] | None = None) -> Tensor:
     """The sums of weights that arrive from other layers [T, B, *shape], in units of exponent 0, float32 or float64.
 
-    sent: what each source sends, [T, B, ...]; spikes of layers are 0 and 1, and not looked at. weights: used instead of
+    sent: what each source sends, [T, B, ...]; spikes are 0 and 1, and not looked at. weights: used instead of
     the inputs' own, so that a gradient may pass through them.
     """
     most = 0
     for projection in layer.inputs:
-        counts = largest(sent[INPUT].detach()) if projection.source == INPUT else 1
+        numbers = projection.source == INPUT or projection.grain is not None
+        counts = largest(sent[projection.source].detach()) if numbers else 1
         most += max(counts, 1) * _most(projection)
     dtype, total = torch.float32 if most < 2**24 else torch.float64, None
     for number, projection in enumerate(layer.inputs):
@@ -94,20 +98,29 @@ def arriving(layer: IntegerLayer, sent: Mapping[int, Tensor], weights: Sequence[
         if reached >= limit:
             raise ExportError(
                 f"layer {layer.name}: a synaptic sum of {reached:,} is beyond 2^{limit.bit_length() - 1}, where Lava's "
-                "32-bit shift would lose it. Send smaller counts, or export with more headroom."
+                "32-bit shift would lose it. Send smaller numbers, or export with more headroom."
             )
     return total
 
 
 def fire(layer: IntegerLayer, sums: Tensor, *, membranes: bool = True) -> tuple[Tensor, Tensor, Tensor]:
-    """Spikes, membranes (empty unless asked for) and last membranes of the layer's neurons: see `integer_lif`."""
+    """Spikes, membranes (empty unless asked for) and last membranes of the layer's neurons: see `integer_lif`.
+
+    Of sigma-delta neurons messages, and sigma in place of the membrane: see `sigma_delta_integer`.
+    """
 
     def shaped(values: object) -> Tensor:
         return torch.as_tensor(values).to(sums.device).reshape(sums.shape[2:])
 
-    values = (layer.bias, DECAY_ONE - layer.decay, layer.threshold << STATE_SHIFT, layer.quantum)
-    bias, keep, threshold, quantum = map(shaped, values)
-    rule = IntegerRule(layer.exponent, layer.reset, layer.inclusive, layer.fires)
+    bias, threshold = shaped(layer.bias), shaped(layer.level)
+    if layer.activation is not None:
+        graded = SigmaDeltaRule(layer.exponent, layer.activation, layer.largest)
+        messages, sigma, *_ = sigma_delta_integer(sums, bias, threshold, shaped(layer.message_shift), graded)
+        return messages, sigma, sigma[-1]
+    keep, quantum = shaped(DECAY_ONE - layer.decay), shaped(layer.quantum)
+    # The operator shifts by STATE_SHIFT on top.
+    exponent = layer.exponent + layer.state_shift - STATE_SHIFT
+    rule = IntegerRule(exponent, layer.reset, layer.inclusive, layer.fires)
     if layer.adapt_decay is not None and layer.adapt_step is not None:
         adaptation = (shaped(DECAY_ONE - layer.adapt_decay), shaped(layer.adapt_step))
         return alif_integer(sums, bias, keep, threshold, quantum, *adaptation, rule)[:3]

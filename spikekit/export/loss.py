@@ -16,12 +16,12 @@ from torch import Tensor
 from spikekit.errors import InputError
 from spikekit.export.float_run import LayerTrace, run_layer, run_plan
 from spikekit.export.integer import arriving, fire
+from spikekit.export.integer_layer import IntegerLayer
+from spikekit.export.layers import FloatLayer
 from spikekit.export.network import LoihiNet
-from spikekit.export.plan import FloatLayer
-from spikekit.export.quantise import IntegerLayer
 from spikekit.export.signal import Floats
 from spikekit.export.synapses import INPUT
-from spikekit.ops.integer import STATE_MAX, STATE_SHIFT, WRAP
+from spikekit.ops.integer import STATE_MAX, WRAP
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,14 @@ class LayerLoss:
     thresholds: int
     """Distinct integer thresholds; 0 for a readout."""
     spike_count_error: float
-    """Mean |difference| of a neuron's spike count per sample, all layers in integers."""
+    """Mean |difference| of a neuron's spike count per sample, all layers in integers; of messages, of their sum."""
     first_difference: int | None
-    """The first step at which any spike of any sample differs, all layers in integers; None when none does."""
+    """The first step at which any spike of any sample differs, all layers in integers; None when none does. Messages
+    differ where one is sent and the other is not."""
     wrapped: int
     """Neuron-steps in which what arrives from other layers wrapped around 24 bits."""
     saturated: int
-    """Neuron-steps whose membrane stood at the limit of 24 bits."""
+    """Neuron-steps whose membrane stood at the limit of 24 bits, or that sent the largest message there is."""
     alone_count_error: float
     """As spike_count_error, with this layer alone in integers."""
     alone_output_error: float
@@ -82,16 +83,20 @@ def quantisation_loss(chip: LoihiNet, x: Tensor) -> QuantisationLoss:
         raise InputError(f"quantisation_loss: give what to_loihi made, got {type(chip).__name__}")
     chip.check_input(x)
     exact = run_plan(chip.plan, x)
-    given = {INPUT: x.flatten(2)} | {number: trace.spikes for number, trace in enumerate(exact)}
+    given = {INPUT: x.flatten(2)} | {
+        number: (trace.spikes * 2.0 ** (layer.grain or 0)).round()
+        for number, (layer, trace) in enumerate(zip(chip.layers, exact, strict=True))
+    }
     sent, output = {INPUT: x.flatten(2)}, _output(chip.plan[-1], exact[-1])
     rows, last = [], output
     for number, (layer, plan) in enumerate(zip(chip.layers, chip.plan, strict=True)):
         sums = arriving(layer, sent)
         spikes, membranes, _ = fire(layer, sums)
-        current = sums.to(torch.int64) << (layer.exponent + STATE_SHIFT)
-        differs = (spikes.flatten(2) != exact[number].spikes).any(2).any(1).nonzero()
+        current = sums.to(torch.int64) << (layer.exponent + layer.state_shift)
+        differs = (spikes.flatten(2).bool() != exact[number].spikes.bool()).any(2).any(1).nonzero()
         alone_spikes, alone_membranes, _ = fire(layer, arriving(layer, given))
         alone = _sent(layer, alone_spikes, alone_membranes)
+        stopped = (membranes.abs() >= STATE_MAX) | (spikes.abs() >= layer.largest if layer.graded else False)
         final = alone
         if number < len(chip.plan) - 1:
             final = _output(chip.plan[-1], _rest(chip.plan, exact, x, number, alone))
@@ -104,11 +109,11 @@ def quantisation_loss(chip: LoihiNet, x: Tensor) -> QuantisationLoss:
                 lost_rows=_lost(layer, plan),
                 threshold_error=_threshold_error(layer, plan),
                 thresholds=len(np.unique(layer.threshold)) if layer.fires else 0,
-                spike_count_error=_count_error(spikes, exact[number].spikes),
+                spike_count_error=_count_error(layer, spikes, exact[number].spikes),
                 first_difference=int(differs[0]) if len(differs) else None,
                 wrapped=int(((current > WRAP) | (current <= -WRAP)).sum()),
-                saturated=int((membranes.abs() >= STATE_MAX).sum()),
-                alone_count_error=_count_error(alone_spikes, exact[number].spikes),
+                saturated=int(stopped.sum()),
+                alone_count_error=_count_error(layer, alone_spikes, exact[number].spikes),
                 alone_output_error=_relative(final, output),
             )
         )
@@ -128,9 +133,9 @@ def _rest(plan: Sequence[FloatLayer], exact: Sequence[LayerTrace], x: Tensor, nu
 
 
 def _sent(layer: IntegerLayer, spikes: Tensor, membranes: Tensor) -> Tensor:
-    """What leaves a layer, in float64: spikes, or a readout's membranes in units of 1.0 [T, B, n]."""
+    """What leaves a layer, in float64: spikes, or messages or a readout's membranes in units of 1.0 [T, B, n]."""
     if layer.fires:
-        return spikes.flatten(2).double()
+        return spikes.flatten(2).double() / 2.0 ** (layer.grain or 0)
     return membranes.flatten(2).double() / torch.from_numpy(layer.unit).to(membranes.device)
 
 
@@ -144,8 +149,8 @@ def _relative(found: Tensor, wanted: Tensor) -> float:
     return error / size if size else error
 
 
-def _count_error(found: Tensor, wanted: Tensor) -> float:
-    return float((found.flatten(2).double().sum(0) - wanted.sum(0)).abs().mean())
+def _count_error(layer: IntegerLayer, found: Tensor, wanted: Tensor) -> float:
+    return float((_sent(layer, found, found).sum(0) - wanted.sum(0)).abs().mean() if layer.fires else 0.0)
 
 
 def _weights(layer: IntegerLayer, plan: FloatLayer) -> list[tuple[Floats, Floats, Floats]]:
@@ -185,4 +190,4 @@ def _threshold_error(layer: IntegerLayer, plan: FloatLayer) -> float:
     if not layer.fires:
         return 0.0
     exact = plan.threshold * layer.unit
-    return float((np.abs((layer.threshold << STATE_SHIFT) - exact) / np.maximum(np.abs(exact), 1)).max())
+    return float((np.abs(layer.level - exact) / np.maximum(np.abs(exact), 1)).max())

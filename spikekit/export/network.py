@@ -17,10 +17,12 @@ from spikekit.export.faithful import check_output
 from spikekit.export.float_run import LayerTrace, run_plan
 from spikekit.export.inputs import check_network, check_whole, checked_calibration
 from spikekit.export.integer import run_integers, run_last
+from spikekit.export.integer_layer import IntegerLayer
+from spikekit.export.layers import FloatLayer
 from spikekit.export.netx import write_netx
-from spikekit.export.plan import FloatLayer, plan
+from spikekit.export.plan import plan
 from spikekit.export.qat import QATNetwork
-from spikekit.export.quantise import IntegerLayer, quantise
+from spikekit.export.quantise import quantise
 from spikekit.export.verify import Proof, verify
 
 
@@ -29,8 +31,9 @@ class LoihiNet:
     """A network in Loihi-style integers, beside the float plan it came from.
 
     layers: what the chip computes. plan: the same layers in float64, batch normalisation folded in.
-    in_shape: shape of one step of one sample, for example (2, 34, 34). Inputs are whole numbers: spikes or
-    event counts. notes: plain JSON values kept with the network, such as the data it was trained on.
+    in_shape: shape of one step of one sample, for example (2, 34, 34). Inputs are whole numbers: spikes, event counts,
+    or changes from step to step for sigma-delta neurons. notes: plain JSON values kept with the network, such as the
+    data it was trained on.
     """
 
     layers: tuple[IntegerLayer, ...]
@@ -41,17 +44,20 @@ class LoihiNet:
     def simulate(self, x: Tensor) -> Tensor:
         """The integer network's output for x [T, B, ...], in the trained network's units.
 
-        A readout (LI) gives membranes [T, B, n], a spiking last layer its spikes, as float32; on x's device.
+        A readout (LI) gives membranes [T, B, n], a last layer that sends its spikes or messages, as float32; on x's
+        device.
         """
         self.check_input(x)
         output = run_last(self.layers, x)
         if not self.layers[-1].fires:
             output = output / torch.from_numpy(self.layers[-1].unit).to(x.device)
+        elif self.layers[-1].grain is not None:
+            output = output / 2.0 ** self.layers[-1].grain
         output = output.to(torch.float32)
         return output.unflatten(-1, self.layers[-1].shape)
 
     def trace(self, x: Tensor) -> list[LayerTrace]:
-        """Spikes (bool) and membranes (int64 units) of every layer of the integer network, for x [T, B, ...]."""
+        """Spikes (bool, messages int32) and membranes (int64) of every layer of the integer network, x [T, B, ...]."""
         self.check_input(x)
         return run_integers(self.layers, x)
 

@@ -20,8 +20,11 @@ from spikekit.export.faithful import check_output
 from spikekit.export.float_run import run_plan
 from spikekit.export.inputs import check_network, check_whole, checked_calibration
 from spikekit.export.integer import arriving
-from spikekit.export.plan import FloatLayer, plan
-from spikekit.export.quantise import IntegerLayer, filled, quantise
+from spikekit.export.integer_layer import IntegerLayer
+from spikekit.export.layers import FloatLayer
+from spikekit.export.plan import plan
+from spikekit.export.quantise import quantise
+from spikekit.export.rounding import filled
 from spikekit.export.straight import fire_straight, straight
 from spikekit.export.synapses import INPUT, SELF
 from spikekit.neurons import LIF, FoldedLIF, Neuron
@@ -178,7 +181,8 @@ def qat(
     running statistics and gone, dropout too; beta and thresholds no longer learn. Scales stay as calibration set
     them, and weights that grow beyond them clip. What was several layers between two neurons, such as a pooling and a
     convolution, learns as the synapses that it has become. surrogate: None keeps each neuron's own. Raises what
-    `to_loihi` raises, and ExportError for recurrent weights and synaptic currents, which it does not train.
+    `to_loihi` raises, and ExportError for what it does not train: recurrent weights, synaptic currents, neurons that
+    adapt, are refractory or send numbers.
     """
     check_network(net, "qat")
     if isinstance(net, QATNetwork):
@@ -188,11 +192,11 @@ def qat(
     found = plan(net, calibration)
     exact = found.layers
     for layer in exact:
-        more = layer.alpha is not None or layer.rho is not None or layer.period > 0
+        more = layer.alpha is not None or layer.rho is not None or layer.period > 0 or layer.graded
         if more or any(each.source == SELF for each in layer.inputs):
             raise ExportError(
-                f"qat: layer {layer.name} keeps a current, adapts, is refractory or receives its own spikes, which qat "
-                "does not train; export it as it is with to_loihi(net, calibration, weight_bits=...)"
+                f"qat: layer {layer.name} keeps a current, adapts, is refractory, sends numbers or receives its own "
+                "spikes, which qat does not train; export it as it is with to_loihi(net, calibration, weight_bits=...)"
             )
     traces = run_plan(exact, calibration)
     check_output(net, exact, traces, calibration)

@@ -15,89 +15,25 @@ channel) takes the scale that fills its bits, or a smaller one that brings its t
 
 A layer of several inputs has one scale a row for all of them. Where the weights of one are much larger, as those of an
 identity shortcut beside a convolution, they are divided by 2^shift, and their exponent is higher by so much.
+Sigma-delta layers, whose messages must have one unit for all that hear them, are in `messages.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spikekit.errors import ExportError, InputError
 from spikekit.export.float_run import LayerTrace
+from spikekit.export.integer_layer import WEIGHT_BITS, IntegerLayer
+from spikekit.export.layers import FloatLayer
 from spikekit.export.levels import most_thresholds, nearest_level, share_levels
-from spikekit.export.plan import FloatLayer
-from spikekit.export.signal import Floats
-from spikekit.export.synapses import Projection
-from spikekit.ops.integer import STATE_MAX, STATE_SHIFT
-
-Integers = NDArray[np.int64]
-
-WEIGHT_BITS = range(4, 9)
-# Parts of its largest weight that a row may be cut to, tried from the largest: where it ends is where it errs least.
-_CUTS = np.arange(1.0, 0.39, -0.05)
-THRESHOLD_MAX = 2**17 - 1
-BIAS_MANTISSA_MAX = 2**12 - 1
-BIAS_EXPONENT_MAX = 7
-EXPONENT_MAX = 7
-DECAY_ONE = 4096
-NETX_BIAS_EXPONENT = 6
-
-
-@dataclass(frozen=True, eq=False)
-class IntegerLayer:
-    """One layer of a `LoihiNet`. Arrays hold one int64 a neuron [n]; `scale` (float64) gives each neuron's unit.
-
-    exponent: of the weights of inputs of shift 0. current_decay: as decay, of the synaptic current, which then holds
-    the bias too; None without one. Lava removes one part in 4,096 more of a current than it says. adapt_decay,
-    adapt_step: of an adaptive threshold, in parts of 4,096 and in units of membrane; None without one. period:
-    refractory steps after a spike.
-    """
-
-    name: str
-    inputs: tuple[Projection, ...]
-    exponent: int
-    scale: Floats
-    bias_mantissa: Integers
-    bias_exponent: Integers
-    current_decay: Integers | None
-    decay: Integers
-    threshold: Integers
-    quantum: Integers
-    reset: str
-    inclusive: bool
-    fires: bool
-    weight_bits: int = 8
-    adapt_decay: Integers | None = None
-    adapt_step: Integers | None = None
-    period: int = 0
-
-    @property
-    def weight_step(self) -> int:
-        """What every weight is a multiple of."""
-        return 2 ** (9 - self.weight_bits)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of its neurons."""
-        return self.inputs[0].synapses.out_shape
-
-    def row_scale(self, projection: Projection) -> Floats:
-        """What each row of an input's weights was multiplied by [rows]."""
-        scale: Floats = self.scale[:: len(self.scale) // projection.synapses.rows] * 2.0**-projection.shift
-        return scale
-
-    @property
-    def bias(self) -> Integers:
-        """Bias in units of membrane."""
-        return self.bias_mantissa << self.bias_exponent
-
-    @property
-    def unit(self) -> Floats:
-        """Units of membrane that stand for the float number 1.0 [n]."""
-        return self.scale * 2.0 ** (self.exponent + STATE_SHIFT)
+from spikekit.export.messages import quantise_sigma_delta, wanted_grain
+from spikekit.export.rounding import current_decay_parts, decay_parts, filled
+from spikekit.export.scales import Settings, exponent_of, fillings_of, limits_of, state_shift_of
+from spikekit.ops.integer import STATE_SHIFT
 
 
 def quantise(
@@ -121,54 +57,43 @@ def quantise(
     most = most_thresholds(thresholds)
     if not isinstance(weight_bits, int) or isinstance(weight_bits, bool) or weight_bits not in WEIGHT_BITS:
         raise InputError(f"to_loihi: weight_bits must be a whole number from 4 to 8, got {weight_bits!r}")
-    cut = weight_bits < 8 if cut is None else cut
-    return tuple(
-        _quantise(layer, trace, headroom, int(weight_bits), most if layer.fires else None, cut, netx)
-        for layer, trace in zip(layers, traces, strict=True)
-    )
-
-
-def _quantise(
-    layer: FloatLayer, trace: LayerTrace, headroom: float, bits: int, most: int | None, cut: bool, netx: bool
-) -> IntegerLayer:
-    per_row = (layer.rows, -1)
-    bias_exponent = NETX_BIAS_EXPONENT if netx else BIAS_EXPONENT_MAX
-    state = np.maximum(trace.membranes.abs().amax((0, 1)).cpu().numpy(), trace.peak_drive.cpu().numpy())
-    # A quantum below 0 is added to a membrane that is above its threshold already.
-    state = (state + np.maximum(-layer.quantum, 0)) * headroom
-    # Each limit as the largest number of units per 1.0 that it allows, for the neediest neuron of each row.
-    with np.errstate(divide="ignore"):
-        limits = np.minimum.reduce(
-            [
-                _row_limit(STATE_MAX, np.maximum(state, np.abs(layer.bias)), per_row),
-                _row_limit(STATE_MAX, np.abs(layer.quantum), per_row),
-                _row_limit(BIAS_MANTISSA_MAX << bias_exponent, np.abs(layer.bias), per_row),
-                _row_limit(THRESHOLD_MAX << STATE_SHIFT, np.abs(layer.threshold), per_row),
-            ]
+    settings = Settings(headroom, int(weight_bits), most, weight_bits < 8 if cut is None else cut, netx)
+    found: list[IntegerLayer] = []
+    for number, (layer, trace) in enumerate(zip(layers, traces, strict=True)):
+        inputs = tuple(
+            replace(each, grain=found[each.source].grain if each.source >= 0 else None) for each in layer.inputs
         )
-    fillings = [
-        _filling(np.asarray(each.synapses.by_row(), np.float64), 2 ** (9 - bits), cut).reshape(per_row).min(1)
-        for each in layer.inputs
-    ]
-    shifts = _shifts(fillings)
-    filling = np.minimum.reduce([fill * 2.0**shift for fill, shift in zip(fillings, shifts, strict=True)])
+        heard, largest = replace(layer, inputs=inputs), [_largest(found, each.source) for each in inputs]
+        if layer.graded:
+            grain = wanted_grain(number, layers, traces, settings)
+            found.append(quantise_sigma_delta(heard, trace, settings, grain, largest))
+        else:
+            found.append(_quantise(heard, trace, settings, largest))
+    return tuple(found)
+
+
+def _largest(found: Sequence[IntegerLayer], source: int) -> int:
+    return found[source].largest if source >= 0 else 1
+
+
+def _quantise(layer: FloatLayer, trace: LayerTrace, settings: Settings, largest: Sequence[int]) -> IntegerLayer:
+    limits, (filling, shifts) = limits_of(layer, trace, settings), fillings_of(layer, settings, settings.cut)
     # A row without weights has only its bias and threshold to represent: any scale does, so the largest allowed one.
-    row_scale = np.minimum(filling, limits / 2**STATE_SHIFT)
+    row_scale = np.minimum(filling, limits)
     levels = None
-    if most is not None:
-        if layer.fires and (low := np.flatnonzero(layer.threshold <= 0)).size:
+    if settings.most is not None and layer.fires:
+        if (low := np.flatnonzero(layer.threshold <= 0)).size:
             raise ExportError(
                 f"layer {layer.name}: neuron {low[0]} fires from rest, at {layer.threshold[low[0]]:.3g}, one of "
                 f"{low.size}, and thresholds that rows share are above 0. Export with thresholds='neuron'."
             )
         # The neurons of a channel may differ, and share its scale: the level is that of their middle.
-        wanted = np.exp(np.log(layer.threshold).reshape(per_row).mean(1)) * row_scale
-        levels = share_levels(wanted, most)
+        wanted = np.exp(np.log(layer.threshold).reshape(layer.rows, -1).mean(1)) * row_scale
+        levels = share_levels(wanted, settings.most)
         row_scale = row_scale * levels / wanted
-    room = limits / (row_scale * 2**STATE_SHIFT)
-    exponent = int(np.clip(np.floor(np.log2(room.min())), 0, 0 if netx else EXPONENT_MAX - max(shifts)))
+    exponent = exponent_of(layer, limits / row_scale, row_scale, shifts, largest, settings.netx)
     scale = np.repeat(row_scale, len(layer.bias) // len(row_scale))
-    unit = scale * 2.0 ** (exponent + STATE_SHIFT)
+    unit = scale * 2.0 ** (exponent + state_shift_of(layer))
 
     threshold = layer.threshold * unit / 2**STATE_SHIFT
     if levels is not None:
@@ -176,10 +101,10 @@ def _quantise(
     whole = np.rint(threshold).astype(np.int64)
     # Below half a unit, a threshold above 0 would let its neuron fire from rest.
     if layer.fires and (lost := np.flatnonzero((whole < 1) & (layer.threshold > 0))).size:
-        largest = max(np.abs(each.synapses.weight).max(initial=0) for each in layer.inputs)
+        heaviest = max(np.abs(each.synapses.weight).max(initial=0) for each in layer.inputs)
         raise ExportError(
             f"layer {layer.name}: the threshold {layer.threshold[lost[0]]:.3g} of neuron {lost[0]} is below half a "
-            f"unit of its {bits}-bit weights (largest weight {largest:.3g}). "
+            f"unit of its {settings.bits}-bit weights (largest weight {heaviest:.3g}). "
             "Raise the threshold or limit the weights."
         )
     quantum = np.where(
@@ -191,68 +116,11 @@ def _quantise(
     frame = IntegerLayer(
         layer.name,
         tuple(replace(each, shift=shift) for each, shift in zip(layer.inputs, shifts, strict=True)),
-        exponent, scale, nothing, nothing, None if layer.alpha is None else _current_decay(layer.alpha),
-        _decay(layer.beta), whole, quantum, layer.reset, layer.inclusive, layer.fires, bits,
-        None if layer.rho is None else _decay(layer.rho),
+        exponent, scale, nothing, nothing, None if layer.alpha is None else current_decay_parts(layer.alpha),
+        decay_parts(layer.beta), whole, quantum, layer.reset, layer.inclusive, layer.fires, settings.bits,
+        None if layer.rho is None else decay_parts(layer.rho),
         None if layer.step is None else np.rint(layer.step * unit).astype(np.int64),
         layer.period,
     )  # fmt: skip
-    return filled(frame, [each.synapses.weight for each in layer.inputs], layer.bias, bias_exponent if netx else 0)
-
-
-def filled(frame: IntegerLayer, weights: Sequence[Floats], bias: Floats, least_bias_exponent: int = 0) -> IntegerLayer:
-    """The layer `frame` with float weights, one array an input, and biases [n] as integers; what is beyond clips."""
-    step, inputs = frame.weight_step, []
-    for projection, weight in zip(frame.inputs, weights, strict=True):
-        scale = projection.synapses.per_weight(frame.row_scale(projection))
-        steps = np.clip(np.rint(weight * (scale / step)), 1 - 256 // step, 256 // step - 1)
-        inputs.append(replace(projection, synapses=projection.synapses.with_weight((step * steps).astype(np.int32))))
-    mantissa, exponent = _mantissa(bias * frame.unit, least_bias_exponent)
-    return replace(frame, inputs=tuple(inputs), bias_mantissa=mantissa, bias_exponent=exponent)
-
-
-def _decay(keep: Floats) -> Integers:
-    # 4,096 would be a decay of 0 and needs a 13th bit; 4,095 leaves less than one part in 4,096 of the old state.
-    return np.minimum(np.rint((1 - keep) * DECAY_ONE).astype(np.int64), DECAY_ONE - 1)
-
-
-def _current_decay(keep: Floats) -> Integers:
-    # Lava removes one part in 4,096 more from a current than it is told to.
-    return np.clip(DECAY_ONE - 1 - np.rint(keep * DECAY_ONE).astype(np.int64), 0, DECAY_ONE - 1)
-
-
-def _shifts(fillings: Sequence[Floats]) -> list[int]:
-    """The shift of each input: by how many bits its weights are the larger ones, in the middle of its rows."""
-    sizes = [np.log2(fill[np.isfinite(fill)]) for fill in fillings]
-    middles = [float(np.median(size)) if len(size) else None for size in sizes]
-    finest = max((middle for middle in middles if middle is not None), default=0.0)
-    return [0 if middle is None else min(round(finest - middle), EXPONENT_MAX) for middle in middles]
-
-
-def _filling(weight: Floats, step: int, cut: bool) -> Floats:
-    """The scale of each row of weights [rows, k] that fills the bits: infinite for a row of zeros."""
-    top = 256 - step
-    with np.errstate(divide="ignore"):
-        scale: Floats = top / np.abs(weight).max(1)
-    if not cut:
-        return scale
-    best, least = scale, np.full(len(weight), np.inf)
-    for part in _CUTS:
-        trial = np.where(np.isinf(scale), 1.0, scale / part)[:, None]
-        steps = np.clip(np.rint(weight * trial / step), -top // step, top // step)
-        error = ((step * steps / trial - weight) ** 2).sum(1)
-        best = np.where(error < least, scale / part, best)
-        least = np.minimum(error, least)
-    return best
-
-
-def _row_limit(most: int, size: Floats, per_row: tuple[int, int]) -> Floats:
-    limit: Floats = (most / size).reshape(per_row).min(1)
-    return limit
-
-
-def _mantissa(bias: Floats, least: int) -> tuple[Integers, Integers]:
-    """The bias as mantissa·2^exponent with the smallest exponent, from `least` on, that fits."""
-    exponent = np.ceil(np.log2(np.maximum(np.abs(bias) / BIAS_MANTISSA_MAX, 2.0**least))).astype(np.int64)
-    mantissa = np.rint(bias / 2.0**exponent).astype(np.int64)
-    return np.clip(mantissa, -BIAS_MANTISSA_MAX, BIAS_MANTISSA_MAX), np.minimum(exponent, BIAS_EXPONENT_MAX)
+    least_bias_exponent = settings.bias_exponent if settings.netx else 0
+    return filled(frame, [each.synapses.weight for each in layer.inputs], layer.bias, least_bias_exponent)

@@ -18,7 +18,7 @@ from spikekit.export import pooling
 from spikekit.export.functions import METHODS, call_function, trace
 from spikekit.export.signal import Signal, affine, convolution, every_channel, flattened, linear
 from spikekit.folding import affine_of
-from spikekit.neurons import ALIF, CUBALIF, IF, LI, LIF, FoldedLIF, Neuron, RecurrentLIF, RefractoryLIF
+from spikekit.neurons import ALIF, CUBALIF, IF, LI, LIF, FoldedLIF, Neuron, RecurrentLIF, RefractoryLIF, SigmaDelta
 from spikekit.norm import TDBN1d, TDBN2d
 from spikekit.sequential import FoldTime, Sequential, is_temporal
 
@@ -31,13 +31,12 @@ _POOLS: dict[type[nn.Module], Callable[[Any, tuple[int, ...]], Any]] = {
     nn.UpsamplingNearest2d: pooling.upsampled,
 }
 _IDLE = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
-_NEURONS = (IF, LIF, LI, FoldedLIF, CUBALIF, RecurrentLIF, ALIF, RefractoryLIF)
+_NEURONS = (IF, LIF, LI, FoldedLIF, CUBALIF, RecurrentLIF, ALIF, RefractoryLIF, SigmaDelta)
 _CHAINS = (Sequential, nn.Sequential)
 _LAYERS = (nn.Conv2d, nn.Linear, *_NORMS, *_POOLS, nn.MaxPool2d, nn.Flatten, *_IDLE, *_NEURONS)
 # What a subclass may not redefine: the arithmetic that the plan takes from the base class.
 _CHANGED = ("forward", "_conv_forward", "integrate", "__call__")
 _WAYS_OUT = {
-    "SigmaDelta": "its graded spikes need messages of several bits, which the integer layers do not send; use sk.LIF",
     "OptimizedModule": "export the network that torch.compile was given",
     "ReLU": "remove it: spikes are the non-linearity",
     "LayerNorm": "use BatchNorm, which folds into the weights",
@@ -145,9 +144,9 @@ class _Reader:
             given, named = [known(a) for a in node.args], {key: known(a) for key, a in node.kwargs.items()}
             where = f"{name}: {node.name}"
             if node.op == "placeholder":
-                if values and not node.args:
+                if values:
                     raise ExportError(f"{name}: its forward takes more than one input; give each block one tensor")
-                values[node] = signal if not values else given[0]
+                values[node] = signal
             elif node.op == "call_module":
                 child, key = extra.get(node.target) or (module.get_submodule(node.target), node.target)
                 if len(given) != 1 or named or not isinstance(given[0], Signal):

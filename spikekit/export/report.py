@@ -27,15 +27,16 @@ class LayerReport:
     synapses: int
     exponent: int
     firing_rate: float
-    """Spikes per neuron and step in the integer network."""
+    """Spikes, or messages, per neuron and step in the integer network."""
     float_rate: float
     """The same in the float plan."""
     spike_count_error: float
-    """Mean |difference| of a neuron's spike count per sample between the integer network and the float plan."""
+    """Mean |difference| of a neuron's spike count per sample between the integer network and the float plan; of
+    messages, of their sum."""
     saturated: int
     """Neuron-steps whose membrane stood at the limit of 24 bits."""
     synaptic_operations: float
-    """Spikes arriving at non-zero synapses, per sample."""
+    """Spikes, or messages, arriving at non-zero synapses, per sample."""
 
 
 def layer_reports(chip: LoihiNet, x: Tensor) -> list[LayerReport]:
@@ -47,7 +48,7 @@ def layer_reports(chip: LoihiNet, x: Tensor) -> list[LayerReport]:
     counted = costs(described, x, [trace.spikes for trace in integer]).layers
     reports = []
     for layer, known, cost, trace, reference in zip(chip.layers, described, counted, integer, exact, strict=True):
-        counts = trace.spikes.sum(0).double() - reference.spikes.sum(0)
+        counts = trace.spikes.sum(0).double() / 2.0 ** (layer.grain or 0) - reference.spikes.sum(0)
         reports.append(
             LayerReport(
                 name=layer.name,
@@ -57,7 +58,7 @@ def layer_reports(chip: LoihiNet, x: Tensor) -> list[LayerReport]:
                 synapses=known.synapses,
                 exponent=layer.exponent,
                 firing_rate=cost.firing_rate,
-                float_rate=float(reference.spikes.mean()),
+                float_rate=float(reference.spikes.bool().double().mean()),
                 spike_count_error=float(np.abs(counts.numpy()).mean()),
                 saturated=int((trace.membranes.abs() >= STATE_MAX).sum()),
                 synaptic_operations=cost.synaptic_operations,

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from spikekit.export.plan import FloatLayer
-from spikekit.export.quantise import EXPONENT_MAX, WEIGHT_BITS, IntegerLayer
+from spikekit.export.integer_layer import EXPONENT_MAX, WEIGHT_BITS, IntegerLayer
+from spikekit.export.layers import FloatLayer
+from spikekit.export.messages import MESSAGE_BITS_MAX, MESSAGE_SHIFT_MAX
 from spikekit.export.synapses import INPUT, SELF, Projection, Synapses
 
 _ARRAYS = {"Floats": np.float64, "Integers": np.int64}
 _PLAIN = {"str": str, "bool": bool, "int": int}
 _RESETS = ("soft", "hard", "none")
+_ACTIVATIONS = (None, "relu", "none")
 
 
 def check_sound(layers: tuple[IntegerLayer, ...], plan: tuple[FloatLayer, ...], in_shape: tuple[int, ...]) -> None:
@@ -32,23 +34,41 @@ def check_sound(layers: tuple[IntegerLayer, ...], plan: tuple[FloatLayer, ...], 
 
 def _chain(layers: Sequence[IntegerLayer | FloatLayer], in_shape: tuple[int, ...], weights: type) -> None:
     sizes = {INPUT: prod(in_shape)}
+    grains: dict[int, int | None] = {INPUT: None, SELF: None}
     for number, layer in enumerate(layers):
         _need(any(each.source != SELF for each in layer.inputs), "inputs")
         sizes[SELF] = sizes[number] = prod(layer.shape)
         for each in layer.inputs:
             _need(each.source in sizes and each.source != number, "the source of an input")
             _input(each, sizes[each.source], layer.shape, weights)
+            _need(each.grain == grains[each.source], "the grain of an input")
         _fields(layer, sizes[SELF])
         _need(layer.reset in _RESETS and layer.period >= 0, "reset or period")
+        _need(layer.activation in _ACTIVATIONS, "activation")
+        grains[number] = _grain(layer) if isinstance(layer, IntegerLayer) else None
 
 
 def _fields(layer: IntegerLayer | FloatLayer, n: int) -> None:
     for field in fields(layer):
         value, (kind, _, optional) = getattr(layer, field.name), str(field.type).partition(" | ")
-        if kind in _ARRAYS and not (optional and value is None):
+        if optional and value is None:
+            continue
+        if kind in _ARRAYS:
             _array(field.name, value, _ARRAYS[kind], (n,))
         elif kind in _PLAIN:
             _need(type(value) is _PLAIN[kind], field.name)
+
+
+def _grain(layer: IntegerLayer) -> int | None:
+    """What a message of the layer counts, once it is sure that all its neurons agree."""
+    shift, bits = layer.message_shift, layer.message_bits
+    _need(len({value is None for value in (layer.activation, shift, bits)}) == 1, "activation or messages")
+    if shift is None or bits is None:
+        return None
+    _need(bits in range(2, MESSAGE_BITS_MAX + 1), "message_bits")
+    _need(bool(((shift >= 0) & (shift <= MESSAGE_SHIFT_MAX)).all()), "message_shift")
+    _need(bool((layer.unit == 2.0 ** ((layer.grain or 0) + shift)).all()), "message_shift or scale")
+    return layer.grain
 
 
 def _input(projection: Projection, n_in: int, shape: tuple[int, ...], weights: type) -> None:

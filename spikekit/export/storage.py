@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from spikekit.errors import ExportError
-from spikekit.export.plan import FloatLayer
-from spikekit.export.quantise import IntegerLayer
+from spikekit.export.integer_layer import IntegerLayer
+from spikekit.export.layers import FloatLayer
 from spikekit.export.sound import check_sound
 from spikekit.export.synapses import Projection, Synapses
 from spikekit.files import replacing
@@ -84,7 +84,8 @@ def _pack_input(projection: Projection, key: str, arrays: dict[str, Any]) -> dic
         array = geometry.pop(name)
         if array is not None:
             arrays[f"{key}.{name}"] = array
-    return {"source": projection.source, "shift": projection.shift, "synapses": geometry}
+    plain = {field.name: getattr(projection, field.name) for field in fields(Projection)}
+    return plain | {"synapses": geometry}
 
 
 def _unpack(kind: type[Layer], plain: dict[str, Any], key: str, arrays: dict[str, Any]) -> Layer:
@@ -102,4 +103,5 @@ def _unpack_input(plain: dict[str, Any], key: str, arrays: dict[str, Any]) -> Pr
         name: tuple(value) if isinstance(value, list) else value for name, value in plain["synapses"].items()
     }
     synapses = Synapses(weight=arrays[f"{key}.weight"], ends=arrays.get(f"{key}.ends"), **geometry)
-    return Projection(plain["source"], synapses, plain["shift"])
+    # Files from before there were sigma-delta layers have no grain.
+    return Projection(plain["source"], synapses, plain["shift"], plain.get("grain"))

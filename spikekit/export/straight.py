@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from spikekit.export.integer import fire
-from spikekit.export.quantise import DECAY_ONE, IntegerLayer
+from spikekit.export.integer_layer import DECAY_ONE, IntegerLayer
 from spikekit.ops.integer import STATE_SHIFT
 from spikekit.surrogate import Surrogate
 

@@ -213,9 +213,11 @@ class Projection:
     """Synapses into a layer, and where they come from.
 
     source: the number of an earlier layer, `INPUT` for the network's input, or `SELF` for the layer's own spikes, which
-    arrive one step later. shift: in integers, the weights count 2^shift times as much as those of shift 0.
+    arrive one step later. shift: in integers, the weights count 2^shift times as much as those of shift 0. grain: in
+    integers, what the source sends for 1.0 is the number 2^grain; None where it sends spikes, or the input's numbers.
     """
 
     source: int
     synapses: Synapses
     shift: int = 0
+    grain: int | None = None

@@ -14,17 +14,19 @@ from torch import Tensor
 from spikekit.errors import InputError
 from spikekit.export.float_run import LayerTrace
 from spikekit.export.inputs import largest
+from spikekit.export.integer_layer import IntegerLayer
 from spikekit.export.lava import LavaInput, LavaJob, LavaLayer, LavaResult, run_job
-from spikekit.export.plan import FloatLayer
-from spikekit.export.quantise import IntegerLayer
+from spikekit.export.layers import FloatLayer
 from spikekit.export.synapses import Projection
+from spikekit.ops.integer import STATE_SHIFT
 
 if TYPE_CHECKING:
     from spikekit.export.network import LoihiNet
 
 BACKENDS = ("lava-fixed", "lava-float")
 
-# Lava sums float64 products in another order than torch: last membranes may differ by rounding, spikes may not.
+# Lava sums float64 products in another order than torch: last membranes may differ by rounding, and so may the numbers
+# that sigma-delta neurons send; spikes may not.
 FLOAT_TOLERANCE = 1e-9
 
 
@@ -39,6 +41,8 @@ class LayerProof:
     membrane_mismatches: int
     largest_difference: float
     """Largest difference of a last membrane: units when fixed, relative to the layer's largest membrane when float."""
+    graded: bool = False
+    """Whether it is messages of sigma-delta neurons that were compared, and the sums of what had arrived at them."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,9 @@ class Proof:
             f"{self.samples} samples of {self.steps} steps in {self.seconds:.1f} s"
         )
         rows = [
-            f"  layer {layer.name}: {layer.spike_mismatches} of {layer.spikes:,} spike decisions and "
-            f"{layer.membrane_mismatches} of {layer.membranes:,} last membranes differ"
+            f"  layer {layer.name}: {layer.spike_mismatches} of {layer.spikes:,} "
+            f"{'messages' if layer.graded else 'spike decisions'} and "
+            f"{layer.membrane_mismatches} of {layer.membranes:,} last {'sums' if layer.graded else 'membranes'} differ"
             for layer in self.layers
         ]
         tail = "identical" if self.first is None else f"DIFFERENT, first at {self.first}"
@@ -130,14 +135,14 @@ def compare(names: Sequence[str], traces: Sequence[LayerTrace], result: LavaResu
     """Hold the traces of our simulator against what Lava returned."""
     layers, first = [], None
     exact = backend == "lava-fixed"
+    tolerance = 0.0 if exact else FLOAT_TOLERANCE
     for name, trace, found_spikes, found_last in zip(names, traces, result.spikes, result.membranes, strict=True):
-        spikes = trace.spikes.transpose(0, 1).bool().cpu().numpy()
-        last = trace.last.cpu().numpy()
-        wrong_spikes = spikes != found_spikes
-        difference = np.abs(found_last - last)
-        if not exact:
-            difference = difference / max(float(np.abs(last).max()), 1.0)
-        wrong_last = ~(difference <= (0 if exact else FLOAT_TOLERANCE))
+        graded = found_spikes.dtype != bool
+        sent = trace.spikes.transpose(0, 1).cpu().numpy()
+        spikes, last = sent if graded else sent.astype(bool), trace.last.cpu().numpy()
+        wrong_spikes = ~(_difference(spikes, found_spikes, exact) <= tolerance) if graded else spikes != found_spikes
+        difference = _difference(last, found_last, exact)
+        wrong_last = ~(difference <= tolerance)
         layers.append(
             LayerProof(
                 name,
@@ -146,6 +151,7 @@ def compare(names: Sequence[str], traces: Sequence[LayerTrace], result: LavaResu
                 wrong_last.size,
                 int(wrong_last.sum()),
                 float(difference.max()),
+                graded,
             )
         )
         if first is None and wrong_spikes.any():
@@ -175,12 +181,24 @@ def compare(names: Sequence[str], traces: Sequence[LayerTrace], result: LavaResu
     )
 
 
+def _difference(expected: NDArray[Any], found: NDArray[Any], exact: bool) -> NDArray[np.float64]:
+    """Of every number, relative to the largest one unless they are to be the same."""
+    difference: NDArray[np.float64] = np.abs(found.astype(np.float64) - expected)
+    return difference if exact else difference / max(float(np.abs(expected).max()), 1.0)
+
+
 def fixed_layer(layer: IntegerLayer) -> LavaLayer:
     """The layer for Lava's fixed-point processes."""
     exponents = [layer.exponent + projection.shift for projection in layer.inputs]
     inputs = _inputs(layer.inputs, exponents, np.int64)
-    extra = {"current_decay": layer.current_decay, "adapt_decay": layer.adapt_decay, "adapt_step": layer.adapt_step}
-    return _lava_layer(layer, inputs, layer.decay, extra, layer.weight_bits)
+    extra = {
+        "current_decay": layer.current_decay,
+        "adapt_decay": layer.adapt_decay,
+        "adapt_step": layer.adapt_step,
+        "message_shift": layer.message_shift,
+    }
+    shift = STATE_SHIFT if layer.graded else layer.state_shift
+    return _lava_layer(layer, inputs, layer.decay, extra, layer.weight_bits, layer.message_bits or 0, shift)
 
 
 def _float_layer(layer: FloatLayer) -> LavaLayer:
@@ -205,6 +223,8 @@ def _lava_layer(
     decay: NDArray[Any],
     extra: dict[str, NDArray[Any] | None],
     weight_bits: int,
+    message_bits: int = 0,
+    state_shift: int = STATE_SHIFT,
 ) -> LavaLayer:
     return LavaLayer(
         name=layer.name,
@@ -218,5 +238,8 @@ def _lava_layer(
         fires=layer.fires,
         weight_bits=weight_bits,
         period=layer.period,
+        activation=layer.activation,
+        message_bits=message_bits,
+        state_shift=state_shift,
         **extra,
     )

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from spikekit.errors import ExportError, InputError, require
 from spikekit.export.inputs import check_network
-from spikekit.export.plan import FloatLayer, plan
+from spikekit.export.layers import FloatLayer
+from spikekit.export.plan import plan
 from spikekit.export.qat import QATNetwork
 from spikekit.export.synapses import INPUT, SELF, Synapses
 from spikekit.files import replacing
@@ -55,6 +56,10 @@ def to_nir(
         raise InputError("to_nir: NIR has no integers as qat trains them; give the network that it came from")
     nir = require("nir", "nir")
     layers = plan(net, sample).layers
+    if graded := [layer.name for layer in layers if layer.graded]:
+        raise ExportError(
+            f"layer {graded[0]}: NIR has no sigma-delta neuron; export it with sk.export.to_loihi, or use sk.LIF there"
+        )
     writer = _Writer(nir, dt, soft, tuple(sample.shape[2:]))
     for number, layer in enumerate(layers):
         writer.layer(number, layer)

@@ -10,30 +10,32 @@ import torch
 
 from spikekit.export.float_run import run_plan
 from spikekit.export.integer import run_integers
+from spikekit.export.integer_layer import IntegerLayer
 from spikekit.export.lava import LavaJob, LavaResult
-from spikekit.export.plan import FloatLayer
-from spikekit.export.quantise import IntegerLayer
+from spikekit.export.layers import FloatLayer
 from spikekit.export.synapses import Projection, Synapses
 from spikekit.export.verify import compare
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
-def inputs(layer):
+def inputs(layer, job):
     """The same synapses, as matrices."""
     found = []
     for each in layer.inputs:
         matrix = np.zeros((layer.n, each.n_in), each.values.dtype)
         matrix[each.rows, each.cols] = each.values
         synapses = Synapses("dense", matrix, (each.n_in,), (layer.n,))
-        found.append(Projection(each.source, synapses, each.weight_exp - min(e.weight_exp for e in layer.inputs)))
+        shift = each.weight_exp - min(e.weight_exp for e in layer.inputs)
+        numbers = each.source >= 0 and job.layers[each.source].activation is not None
+        found.append(Projection(each.source, synapses, shift, 0 if numbers else None))
     return tuple(found)
 
 
-def integer_layer(layer):
+def integer_layer(layer, job):
     return IntegerLayer(
         name=layer.name,
-        inputs=inputs(layer),
+        inputs=inputs(layer, job),
         exponent=min(each.weight_exp for each in layer.inputs),
         scale=np.ones(layer.n),
         bias_mantissa=layer.bias.copy(),
@@ -48,6 +50,9 @@ def integer_layer(layer):
         adapt_decay=copied(layer.adapt_decay),
         adapt_step=copied(layer.adapt_step),
         period=layer.period,
+        activation=layer.activation,
+        message_shift=copied(layer.message_shift),
+        message_bits=layer.message_bits or None,
     )
 
 
@@ -56,11 +61,11 @@ def copied(values):
     return None if values is None else values.copy()
 
 
-def float_layer(layer):
+def float_layer(layer, job):
     return FloatLayer(
-        layer.name, inputs(layer), layer.bias.copy(), copied(layer.current_decay), layer.decay.copy(),
+        layer.name, inputs(layer, job), layer.bias.copy(), copied(layer.current_decay), layer.decay.copy(),
         layer.threshold.copy(), layer.quantum.copy(), layer.reset, layer.inclusive, layer.fires,
-        copied(layer.adapt_decay), copied(layer.adapt_step), layer.period,
+        copied(layer.adapt_decay), copied(layer.adapt_step), layer.period, layer.activation,
     )  # fmt: skip
 
 
@@ -71,9 +76,9 @@ def test_our_simulator_repeats_lava(path):
     x = torch.from_numpy(job.inputs.copy()).double().transpose(0, 1)
     fixed = job.mode == "fixed"
     if fixed:
-        traces = run_integers([*map(integer_layer, job.layers)], x)
+        traces = run_integers([integer_layer(layer, job) for layer in job.layers], x)
     else:
-        traces = run_plan([*map(float_layer, job.layers)], x)
+        traces = run_plan([float_layer(layer, job) for layer in job.layers], x)
     proof = compare([layer.name for layer in job.layers], traces, result, f"lava-{job.mode}")
     assert proof.identical, str(proof)
     assert any(spikes.any() for spikes in result.spikes)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from spikekit.errors import ExportError
 from spikekit.export.integer import run_integers
-from spikekit.export.quantise import IntegerLayer
+from spikekit.export.integer_layer import IntegerLayer
 from spikekit.export.synapses import INPUT, Projection, Synapses
 
 

@@ -143,3 +143,18 @@ def test_it_runs_on_lava_like_any_other(worker, tmp_path):
     assert {layer.exponent for layer in chip.layers} == {0}
     proof = LoihiNet.load(chip.save(tmp_path / "net.npz")).verify(frames(batch=2, seed=3), python=worker)
     assert proof.identical, str(proof)
+
+
+@pytest.mark.parametrize("fault", [ExportError("no"), KeyError("no"), KeyboardInterrupt()])
+def test_whatever_goes_wrong_nothing_is_left_behind(fault, tmp_path, monkeypatch):
+    chip, _ = case("netx_conv")
+    kept = chip.to_netx(tmp_path / "net.net").read_bytes()
+
+    def fails(*_):
+        raise fault
+
+    monkeypatch.setattr("spikekit.export.netx._Writer.layers", fails)
+    with pytest.raises(type(fault)):
+        chip.to_netx(tmp_path / "net.net")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["net.net"]
+    assert (tmp_path / "net.net").read_bytes() == kept

@@ -12,7 +12,8 @@ from spikekit.errors import ExportError, InputError
 from spikekit.export import to_loihi
 from spikekit.export.float_run import run_plan
 from spikekit.export.lava.validate import sign_mode
-from spikekit.export.quantise import STATE_MAX, quantise
+from spikekit.export.quantise import quantise
+from spikekit.ops.integer import STATE_MAX
 from tests.export.nets import conv_net, frames
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from spikekit.export.quantise import IntegerLayer
+from spikekit.export.integer_layer import IntegerLayer
 from spikekit.export.straight import fire_straight, straight
 from spikekit.export.synapses import INPUT, Projection, Synapses
 from spikekit.ops.lif.reference import LIFRule, lif_reference

@@ -1,12 +1,13 @@
 """Record small networks and what real Lava computed for them, for tests that have no Lava.
 
-`python tests/golden/make.py` writes NAME.job.npz and NAME.result.npz beside this file; read them with
-`LavaJob.load` and `LavaResult.load`, which also tells the versions. Float weights are multiples of 1/8, so
-that sums are exact in any order.
+`python tests/golden/make.py [NAME...]` writes NAME.job.npz and NAME.result.npz beside this file, of all or of the named
+cases; read them with `LavaJob.load` and `LavaResult.load`, which also tells the versions. Float weights are
+multiples of 1/8, so that sums are exact in any order.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,43 @@ def branching(mode: str, rng: np.random.Generator) -> LavaJob:
     return LavaJob(mode, parts, rng.random((4, 12, 10)) < 0.4)
 
 
+def sigma_delta(mode: str, rng: np.random.Generator) -> LavaJob:
+    """Numbers into sigma-delta neurons, spiking ones and a readout, across a layer and beside spikes; changes go in."""
+
+    def graded(name: str, inputs: tuple[LavaInput, ...], n: int, activation: str, bits: int) -> LavaLayer:
+        own = {"activation": activation, "message_shift": rng.integers(0, 7, n), "message_bits": bits}
+        own |= {"threshold": rng.integers(1, 900, n), "bias": rng.integers(-2000, 3000, n)}
+        if mode == "float":
+            own = {"activation": activation, "threshold": rng.integers(1, 9, n) / 8, "bias": rng.integers(-9, 9, n) / 8}
+        return layer(mode, name, inputs, n, rng, **own)
+
+    shift = 2 if mode == "fixed" else 0
+    parts = (
+        graded("relu", (into(-1, dense(mode, rng, 12, 10), 0),), 12, "relu", 16),
+        graded("few_bits", (into(0, dense(mode, rng, 10, 12)),), 10, "none", 5),
+        layer(mode, "fires", (into(0, dense(mode, rng, 8, 12)),), 8, rng),
+        graded("joined", (into(1, dense(mode, rng, 9, 10)), into(2, dense(mode, rng, 9, 8), shift)), 9, "relu", 12),
+        layer(
+            mode, "readout", (into(3, dense(mode, rng, 3, 9)), into(0, dense(mode, rng, 3, 12))), 3, rng,
+            fires=False, reset="none", state_shift=0,
+        ),
+    )  # fmt: skip
+    return LavaJob(mode, parts, rng.integers(-3, 4, (4, 12, 10)), input_bits=3)
+
+
+def sigma_delta_limits(rng: np.random.Generator) -> LavaJob:
+    """Sums that wrap, states at both ends of 24 bits, messages that are the largest for many steps."""
+    edges = np.vstack([np.full((2, 8), 128), np.full((2, 8), -128), rng.integers(-128, 128, (8, 8)) * 2])
+    own = {"activation": "none", "message_shift": np.full(12, 3), "message_bits": 20, "bias": np.zeros(12, np.int64)}
+    after = {"activation": "relu", "message_shift": rng.integers(0, 20, 6), "message_bits": 4}
+    parts = (
+        layer("fixed", "wrap", (into(-1, edges, 7),), 12, rng, threshold=rng.integers(1, 2**22, 12), **own),
+        layer("fixed", "after", (into(0, rng.integers(-3, 4, (6, 12)) * 2),), 6, rng, **after),
+    )
+    frames = np.concatenate([np.full((1, 12, 8), 63), rng.integers(-63, 64, (3, 12, 8))])
+    return LavaJob("fixed", parts, frames, input_bits=6)
+
+
 def jobs() -> dict[str, LavaJob]:
     """Each case by its name."""
     made = {}
@@ -117,6 +155,8 @@ def jobs() -> dict[str, LavaJob]:
         )
         made[f"{mode}_graded"] = LavaJob(mode, graded, rng.integers(-2, 4, (3, 10, 8)), input_bits=4)
         made[f"{mode}_branching"] = branching(mode, rng)
+        made[f"{mode}_sigma_delta"] = sigma_delta(mode, np.random.default_rng(22))
+    made["fixed_sigma_delta_limits"] = sigma_delta_limits(np.random.default_rng(23))
     rng = np.random.default_rng(21)
     convolutions = chain(
         "fixed",
@@ -147,13 +187,15 @@ def jobs() -> dict[str, LavaJob]:
 
 
 def main() -> None:
-    """Run every case in Lava and write it."""
-    for name, job in jobs().items():
+    """Run the cases in Lava and write them."""
+    made = jobs()
+    for name in sys.argv[1:] or made:
+        job = made[name]
         result = run_job(job)
         job.save(HERE / f"{name}.job.npz")
         result.save(HERE / f"{name}.result.npz")
         rates = ", ".join(
-            f"{part.name} {spikes.mean():.2f}" for part, spikes in zip(job.layers, result.spikes, strict=True)
+            f"{part.name} {(spikes != 0).mean():.2f}" for part, spikes in zip(job.layers, result.spikes, strict=True)
         )
         print(f"{name}: Lava {result.lava_version} on Python {result.python_version}; spikes a step: {rates}")
 

@@ -85,32 +85,67 @@ def whole(low, high, *shape):
 def test_integers_are_the_floats_where_nothing_is_cut(seed, activation):
     torch.manual_seed(seed)
     sums, bias, threshold = whole(-50, 51, 20, 3, 7), whole(-99, 100, 7), whole(1, 300, 7)
-    spikes, activations, sigma, residue = sigma_delta_integer(sums, bias, threshold, SigmaDeltaRule(3, 0, activation))
+    rule = SigmaDeltaRule(3, activation)
+    spikes, sigmas, activations, residue = sigma_delta_integer(sums, bias, threshold, torch.tensor(0), rule)
     expected = sigma_delta_reference(sums.double() * 8, None, None, None, threshold.double(), bias.double(), activation)
-    for found, wanted in zip((spikes, activations, sigma, residue), (*expected[:3], expected[4]), strict=True):
+    for found, wanted in zip((spikes, activations, sigmas[-1], residue), (*expected[:3], expected[4]), strict=True):
         assert torch.equal(found.double(), wanted)
 
 
 def test_integers_by_hand():
-    """Sums times 2, changes of 10 or more, sent in quarters, rounded down: what is cut off does not come later."""
+    """Sums times 2, changes of 10 or more, sent in quarters, rounded to the nearest: the rest comes later."""
     sums = torch.tensor([3, 2, -7, 30]).reshape(4, 1, 1)
-    spikes, activations, sigma, residue = sigma_delta_integer(
-        sums, torch.tensor(1), torch.tensor(10), SigmaDeltaRule(1, 2, "relu")
+    spikes, sigmas, activations, residue = sigma_delta_integer(
+        sums, torch.tensor(1), torch.tensor(10), torch.tensor(2), SigmaDeltaRule(1, "relu")
     )
-    # sigma 6, 10, -4, 56; changes 7, 11, -11, 57
+    assert sigmas.flatten().tolist() == [6, 10, -4, 56]
     assert activations.flatten().tolist() == [7, 11, 0, 57]
-    assert spikes.flatten().tolist() == [0, 2, -3, 14]
-    assert (sigma.item(), residue.item()) == (56, 0)
+    # Changes 7; 4 + 7 = 11, of which 12 is sent; -11 - 1 = -12; 57, of which 56 is sent.
+    assert spikes.flatten().tolist() == [0, 3, -3, 14]
+    assert residue.item() == 1
+
+
+@given(seed=st.integers(0, 2**31), cut=st.integers(0, 8), bits=st.integers(4, 16))
+def test_messages_follow_the_activity_whatever_is_cut_off(seed, cut, bits):
+    """All messages so far, in units of the state, are the activity less the residue: nothing is lost on the way."""
+    torch.manual_seed(seed)
+    sums, bias, threshold = whole(-900, 901, 25, 2, 7), whole(-999, 1000, 7), whole(1, 3000, 7)
+    rule = SigmaDeltaRule(0, "relu", 2 ** (bits - 1) - 1)
+    spikes, _, activations, residue = sigma_delta_integer(sums, bias, threshold, torch.tensor(cut), rule)
+    assert torch.equal((spikes.sum(0) << cut) + residue, activations[-1])
+    assert int(spikes.abs().max()) <= rule.largest
+    behind = (activations - (spikes.cumsum(0) << cut)).abs()
+    # Nearer than the threshold or half a unit, unless the message was the largest there is.
+    assert bool(((behind < threshold.clamp(min=(1 << cut) // 2 + 1)) | (spikes.abs() == rule.largest)).all())
 
 
 def test_integers_stay_in_24_bits():
-    sums = torch.tensor([2**22, 2**22, 2**22, -(2**23)]).reshape(4, 1, 1)
+    sums = torch.tensor([2**22, 2**22, 2**22, -(2**22) + 1, -(2**22) + 1, -(2**22) + 1]).reshape(6, 1, 1)
     zero, one = torch.tensor(0), torch.tensor(1)
-    spikes, activations, sigma, _ = sigma_delta_integer(sums, zero, one, SigmaDeltaRule(1, 0, "none"))
-    assert activations.flatten().tolist() == [STATE_MAX, STATE_MAX, STATE_MAX, -STATE_MAX]
-    # A change of the whole range does not fit: half of it is lost.
-    assert spikes.flatten().tolist() == [STATE_MAX, 0, 0, -STATE_MAX]
-    assert sigma.item() == -STATE_MAX
+    spikes, sigmas, activations, _ = sigma_delta_integer(sums, zero, one, zero, SigmaDeltaRule(1, "none"))
+    assert activations.flatten().tolist() == [STATE_MAX, STATE_MAX, STATE_MAX, 1, 2 - 2**23 + 1, -STATE_MAX]
+    assert torch.equal(activations, sigmas)
+    assert int(spikes.sum()) == -STATE_MAX
+
+
+def test_a_change_of_the_whole_range_does_not_fit():
+    """From one end to the other in two steps, the first of them just below the threshold: half of it is lost."""
+    sums = torch.tensor([-STATE_MAX, STATE_MAX - 1, STATE_MAX]).reshape(3, 1, 1)
+    zero = torch.tensor(0)
+    spikes, sigmas, _, residue = sigma_delta_integer(
+        sums, zero, torch.tensor(STATE_MAX), zero, SigmaDeltaRule(0, "none")
+    )
+    assert sigmas.flatten().tolist() == [-STATE_MAX, -1, STATE_MAX - 1]
+    assert spikes.flatten().tolist() == [-STATE_MAX, 0, STATE_MAX]
+    assert residue.item() == 0
+
+
+def test_what_arrives_wraps_once():
+    sums = torch.tensor([2**23, 2**23 + 1, -(2**23), -(2**23) + 1]).reshape(1, 1, 4)
+    _, sigmas, *_ = sigma_delta_integer(
+        sums, torch.tensor(0), torch.tensor(1), torch.tensor(0), SigmaDeltaRule(0, "none")
+    )
+    assert sigmas.flatten().tolist() == [STATE_MAX, -STATE_MAX, STATE_MAX, -STATE_MAX]
 
 
 LAVA = """
@@ -128,8 +163,6 @@ for name in ("sigma", "act", "residue", "error"):
 model.vth, model.bias = np.array(given["threshold"]), np.array(given["bias"])
 model.cum_error, model.act_mode = False, ActivationMode[given["mode"]]
 sent = [model.dynamics(a) for a in drive]
-if given["fixed"]:
-    sent = [np.right_shift(s, given["state_exp"]) for s in sent]
 print(json.dumps([np.array(sent).tolist(), model.sigma.tolist(), model.residue.tolist()]))
 """
 
@@ -150,8 +183,8 @@ def test_lava_computes_the_same(mode, activation, lava_says):
 def test_lava_computes_the_same_integers(mode, activation, lava_says):
     sums, bias, threshold = whole(-900, 901, 30, 1, 20), whole(-999, 1000, 20), whole(1, 3000, 20)
     given = {"drive": sums[:, 0].tolist(), "bias": bias.tolist(), "threshold": threshold.tolist(), "mode": mode}
-    found = sigma_delta_integer(sums, bias, threshold, SigmaDeltaRule(0, 4, activation))
-    spikes, sigma, residue = lava_says(LAVA, given | {"fixed": True, "state_exp": 4})
+    found = sigma_delta_integer(sums, bias, threshold, torch.tensor(0), SigmaDeltaRule(0, activation))
+    spikes, sigma, residue = lava_says(LAVA, given | {"fixed": True})
     assert found[0][:, 0].tolist() == spikes
-    assert found[2][0].tolist() == sigma
+    assert found[1][-1, 0].tolist() == sigma
     assert found[3][0].tolist() == residue

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from spikekit.errors import InputError
 
 OPERATIONS = {
-    "synaptic_operations": "a spike that arrives at a synapse",
+    "synaptic_operations": "a spike, or a message, that arrives at a synapse",
     "updates": "a neuron in a step",
     "spikes": "a spike of a neuron",
     "messages": "a spike sent to one core",

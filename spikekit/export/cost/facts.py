@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spikekit.export.cost.packing import Wiring
+from spikekit.export.integer_layer import DECAY_ONE, IntegerLayer
 from spikekit.export.network import LoihiNet
-from spikekit.export.quantise import DECAY_ONE, IntegerLayer
 from spikekit.export.synapses import SELF, Projection
 
 Ints = NDArray[np.int64]
@@ -37,7 +37,10 @@ class Arriving:
 
 @dataclass(frozen=True, eq=False)
 class LayerFacts:
-    """One layer of neurons. thresholds, decays, scale: a value a neuron [n]; configs: equal where its decays are."""
+    """One layer of neurons. thresholds, decays, scale: a value a neuron [n]; configs: equal where its decays are.
+
+    graded: its neurons send numbers in place of spikes.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -50,6 +53,7 @@ class LayerFacts:
     configs: Ints
     reset: str
     fires: bool
+    graded: bool = False
 
     @property
     def neurons(self) -> int:
@@ -87,6 +91,7 @@ def _layer(number: int, layer: IntegerLayer) -> LayerFacts:
         configs=layer.decay + DECAY_ONE * current,
         reset=layer.reset,
         fires=layer.fires,
+        graded=layer.graded,
     )
 
 

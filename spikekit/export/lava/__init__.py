@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from spikekit.export.lava.client import run_job
-from spikekit.export.lava.job import LavaInput, LavaJob, LavaLayer, LavaResult
+from spikekit.export.lava.job import LavaJob, LavaResult
+from spikekit.export.lava.layer import LavaInput, LavaLayer
 from spikekit.export.lava.locate import worker_python
 
 __all__ = ["LavaInput", "LavaJob", "LavaLayer", "LavaResult", "run_job", "worker_python"]

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from spikekit.errors import WorkerError
 from spikekit.export.lava.client import run_job
-from spikekit.export.lava.job import LavaInput, LavaJob, LavaLayer
+from spikekit.export.lava.job import LavaJob
+from spikekit.export.lava.layer import LavaInput, LavaLayer
 from spikekit.export.lava.locate import LAVA_VERSION
 
 _PACKAGES = ("lava-nc", "numpy", "scipy", "networkx", "asteval")

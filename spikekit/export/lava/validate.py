@@ -6,6 +6,7 @@ word. Each check here names the layer and the field, says what was found and wha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,12 +16,15 @@ from spikekit.errors import ExportError
 from spikekit.export.synapses import INPUT, SELF
 
 if TYPE_CHECKING:
-    from spikekit.export.lava.job import LavaJob, LavaLayer
+    from spikekit.export.lava.job import LavaJob
+    from spikekit.export.lava.layer import LavaLayer
 
 STATE_MAX = 2**23 - 1
 THRESHOLD_MAX = 2**17 - 1
 DECAY_ONE = 4096
 INPUT_BITS_MAX = 24
+MESSAGE_BITS_MAX = 24
+MESSAGE_SHIFT_MAX = 23
 WEIGHT_EXP_MAX = 7
 
 FIXED_RANGES = {
@@ -35,6 +39,10 @@ FIXED_RANGES = {
         "17 bits and a sign, before the shift by 6: lower the scale of the layer",
     ),
     "quantum": (-STATE_MAX, STATE_MAX, "a 24-bit membrane cannot hold it: lower the scale of the layer"),
+    "message_shift": (0, MESSAGE_SHIFT_MAX, "bits of a 24-bit state that its message leaves out"),
+}
+_GRADED_RANGES = FIXED_RANGES | {
+    "threshold": (1, STATE_MAX, "above 0, and held against a 24-bit state: change the scale of the layer"),
 }
 
 
@@ -77,9 +85,15 @@ def sign_mode(name: str, values: npt.NDArray[Any], bits: int = 8) -> str:
     )
 
 
-def check_fixed(layer: LavaLayer, largest_input: int) -> None:
-    """Ranges of a fixed-point layer; `largest_input` is the largest magnitude of one message of the network's input."""
+def check_fixed(layer: LavaLayer, largest: Mapping[int, int]) -> None:
+    """Ranges of a fixed-point layer; `largest`: source -> the largest magnitude of one of its messages."""
     total = np.zeros(layer.n)
+    if layer.activation is not None and not 2 <= layer.message_bits <= MESSAGE_BITS_MAX:
+        fix = f"What sigma-delta neurons send has 2 to {MESSAGE_BITS_MAX} bits."
+        raise refuse(layer.name, "message_bits", f"{layer.message_bits}", fix)
+    if layer.activation is not None and layer.message_shift is None:
+        raise refuse(layer.name, "message_shift", "is not there", "Sigma-delta neurons need it in fixed mode.")
+    ranges = FIXED_RANGES if layer.activation is None else _GRADED_RANGES
     for each in layer.inputs:
         sign_mode(layer.name, each.values, layer.weight_bits)
         if not 0 <= each.weight_exp <= WEIGHT_EXP_MAX:
@@ -90,9 +104,9 @@ def check_fixed(layer: LavaLayer, largest_input: int) -> None:
                 "Rescale the weights.",
             )
         sums = np.bincount(each.rows, weights=np.abs(each.values), minlength=layer.n)
-        total += sums * 2.0**each.weight_exp * (largest_input if each.source == INPUT else 1)
+        total += sums * 2.0**each.weight_exp * largest[each.source]
     for field in layer.per_neuron:
-        low, high, why = FIXED_RANGES[field]
+        low, high, why = ranges[field]
         array = getattr(layer, field)
         outside = np.flatnonzero((array < low) | (array > high))
         if outside.size:
@@ -113,6 +127,10 @@ def check_float(layer: LavaLayer) -> None:
         if each.weight_exp:
             found = f"{each.weight_exp} has no meaning in float mode"
             raise refuse(layer.name, "weight_exp", found, "Set it to 0 there.")
+    if layer.message_shift is not None or layer.message_bits:
+        raise refuse(layer.name, "message_bits", "messages of float mode have none", "Leave it and message_shift out.")
+    if layer.activation is not None and (layer.threshold <= 0).any():
+        raise refuse(layer.name, "threshold", f"{layer.threshold.min()}", "A sigma-delta neuron's is above 0.")
     arrays = [(field, getattr(layer, field)) for field in layer.per_neuron]
     for field, array in [*(("values", each.values) for each in layer.inputs), *arrays]:
         bad = np.flatnonzero(~np.isfinite(array))

@@ -75,6 +75,8 @@ def cores(summary: Summary) -> Html:
             parts.append(
                 note("Size only: the neuron of Loihi 1 resets to zero, and this network subtracts its threshold.")
             )
+        if target.name == LOIHI1.name and any(layer.graded for layer in summary.layers):
+            parts.append(note("Size only: Loihi 1 sends spikes, and this network sends numbers, as Loihi 2 can."))
     parts.append(
         note(
             "Each layer has cores of its own, filled in the order of its neurons that takes fewest: by channels, by "
@@ -149,6 +151,8 @@ def energy(summary: Summary) -> Html:
         for energy in summary.energies
     ]
     once, spiking = summary.conventional
+    products, sums = summary.costs.arithmetic.values()
+    multiplied = f"{products:,.0f} products, 4.6 pJ each; " if products else ""
     arithmetic = [
         [
             "a conventional network of this shape, one pass",
@@ -157,7 +161,7 @@ def energy(summary: Summary) -> Html:
         ],
         [
             "this network",
-            f"{summary.costs.counts['synaptic_operations']:,.0f} sums, 0.9 pJ each",
+            f"{multiplied}{sums:,.0f} sums, 0.9 pJ each",
             in_words(spiking.joules),
         ],
     ]

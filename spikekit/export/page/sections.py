@@ -77,7 +77,7 @@ def layers(summary: Summary) -> Html:
             ", ".join(f"2^{shift}" for shift in sorted({layer.exponent + arriving.shift for arriving in layer.inputs})),
             _range(layer.scale, "{:,.1f}"),
             _thresholds(layer),
-            layer.reset if layer.fires else "readout",
+            "sigma-delta" if layer.graded else layer.reset if layer.fires else "readout",
         ]
         for layer in summary.layers
     ]
@@ -88,7 +88,8 @@ def layers(summary: Summary) -> Html:
         table(names, [*rows, total], left=(0, 1, 2), foot=True),
         note(
             "A float number f is f · scale · shift · 64 units of a neuron's membrane. Each row of weights (a neuron, "
-            "or a channel) has a scale, which its threshold shares; thresholds are given before their shift by 6 bits."
+            "or a channel) has a scale, which its threshold shares; thresholds are given before their shift by 6 bits. "
+            "Sigma-delta neurons have no such shift, neither of states nor of thresholds."
         ),
     )
 
@@ -124,7 +125,7 @@ def activity(summary: Summary) -> Html:
             f"Counts are per sample, over {several(summary.costs.steps, 'step')}. Rates: spikes per neuron and step; "
             f"the input's is {summary.costs.input_rate:.4f}. Silent: neurons that fired in no sample. A synaptic "
             "operation is a spike that arrives at a non-zero synapse; dense is their number had neither spikes nor "
-            "weights a zero."
+            "weights a zero. What sigma-delta neurons send, a number, counts as one spike."
         ),
     )
 
@@ -203,8 +204,9 @@ def losses(summary: Summary) -> Html:
         table(names, rows),
         note(
             "The integer network beside its float64 plan. Count error: mean difference of a neuron's spikes in a "
-            "sample; first step: where any spike differs. Alone: with this layer in integers and all others in float. "
-            "Wrapped, saturated: neuron-steps whose current left 24 bits, and whose membrane stood at their limit."
+            "sample, or of the sum of its messages; first step: where any spike differs. Alone: with this layer in "
+            "integers and all others in float. Wrapped, saturated: neuron-steps whose current left 24 bits, and whose "
+            "membrane, or message, stood at its limit."
         ),
     )
 

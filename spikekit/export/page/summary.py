@@ -29,7 +29,7 @@ class Summary:
     float_rates: spikes per neuron and step of each layer in the float plan. placements: one a layer, for each target.
     energies: of the tables of chips. conventional: 45 nm arithmetic of a conventional network of the same shape, of one
     pass, and of this one. raster, rates: spikes of the first sample [T, n] and spikes per step of each neuron [n], by
-    layer.
+    layer; a message of a sigma-delta neuron is one.
     """
 
     title: str
@@ -86,8 +86,8 @@ def summarise(
         raise InputError(f"report: two targets have one name, {names}; give one to Target.edited(changes, name)")
     traces, exact = chip.trace(x), chip.trace_float(x)
     layers = facts(chip)
-    spikes = [trace.spikes for trace in traces]
-    cost = costs(layers, x, spikes)
+    cost = costs(layers, x, [trace.spikes for trace in traces])
+    spikes = [trace.spikes.bool() for trace in traces]
     wired = wirings(layers, x[0, 0].numel())
     rates = tuple(activity.double().mean((0, 1)).cpu().numpy() for activity in spikes)
     placements, measured = [], dict(cost.counts)
@@ -102,18 +102,18 @@ def summarise(
         data=data,
         layers=layers,
         costs=cost,
-        float_rates=tuple(float(trace.spikes.double().mean()) for trace in exact),
+        float_rates=tuple(float(trace.spikes.bool().double().mean()) for trace in exact),
         loss=quantisation_loss(chip, x),
         targets=tuple(targets),
         placements=tuple(placements),
         energies=tuple(estimate(measured, model) for model in models),
         conventional=(
             estimate({"macs": cost.macs}, CMOS_45NM),
-            estimate({"accumulates": measured["synaptic_operations"]}, CMOS_45NM),
+            estimate(cost.arithmetic, CMOS_45NM),
         ),
         proofs=proofs,
         accuracies=dict(accuracies or {}),
-        raster=tuple(activity[:, 0].bool().cpu().numpy() for activity in spikes),
+        raster=tuple(activity[:, 0].cpu().numpy() for activity in spikes),
         rates=rates,
     )
 
@@ -175,6 +175,7 @@ def _layer(facts: LayerFacts, cost: Any, float_rate: float) -> dict[str, Any]:
         "threshold": [int(facts.thresholds.min()), int(facts.thresholds.max())] if facts.fires else None,
         "reset": facts.reset,
         "fires": facts.fires,
+        "graded": facts.graded,
         "float_rate": float_rate,
         **asdict(cost),
     }

@@ -133,9 +133,9 @@ def _step(layer: LavaLayer, fixed: bool, states: dict[str, Array], a: Array) -> 
     v, live = held, states["wait"] == 0
     if fixed:
         if layer.current_decay is None:
-            u = _wrapped(a * 64) + layer.bias
+            u = _wrapped(a * 2**layer.state_shift) + layer.bias
         else:
-            u = _wrapped(_lost(u, 4095 - layer.current_decay) + a * 64 + layer.bias)
+            u = _wrapped(_lost(u, 4095 - layer.current_decay) + a * 2**layer.state_shift + layer.bias)
         v = np.clip(_lost(v, 4096 - layer.decay) + u, 1 - 2**23, 2**23 - 1)
         level = layer.threshold * 64
     else:
@@ -162,21 +162,52 @@ def _step(layer: LavaLayer, fixed: bool, states: dict[str, Array], a: Array) -> 
     return fired
 
 
+def _sent(layer: LavaLayer, fixed: bool, states: dict[str, Array], a: Array) -> Array:
+    """One step of sigma-delta neurons, one at a time in Python's own numbers; states v (sigma), act and residue."""
+    out = np.zeros(layer.n, a.dtype)
+    for i in range(layer.n):
+        number, top = (int, 2**23 - 1) if fixed else (float, float("inf"))
+        arrived, bias, threshold = (number(values[i]) for values in (a, layer.bias, layer.threshold))
+        before, residue = number(states["act"][i]), number(states["residue"][i])
+        if fixed and arrived > 2**23:
+            arrived -= 2**24
+        elif fixed and arrived <= -(2**23):
+            arrived += 2**24
+        sigma = max(-top, min(top, number(states["v"][i]) + arrived))
+        act = max(-top, min(top, sigma + bias))
+        act = max(act, number(0)) if layer.activation == "relu" else act
+        delta = max(-top, min(top, act - before + residue))
+        s = number(0)
+        if abs(delta) >= threshold:
+            s = delta
+        if fixed and s:
+            unit, most = 2 ** int(layer.message_shift[i]), 2 ** (layer.message_bits - 1) - 1
+            s = max(-most, min(most, (2 * delta + unit) // (2 * unit)))
+            residue = delta - s * unit
+        else:
+            residue = delta - s
+        for name, value in (("v", sigma), ("act", act), ("residue", residue)):
+            states[name][i] = value
+        out[i] = s
+    return out
+
+
 def _simulate(job: LavaJob) -> tuple[list[Array], list[Array]]:
     """Spikes [N, T, n] and final membranes [N, n] of every layer, one sample and one step at a time."""
     samples, steps, _ = job.inputs.shape
     sent = {INPUT: job.inputs.astype(np.float64 if job.mode == "float" else np.int64)}
-    membranes = []
+    spikes, membranes = [], []
     for number, layer in enumerate(job.layers):
         matrices = []
         for each in layer.inputs:
             weights = np.zeros((layer.n, each.n_in), each.values.dtype)
             weights[each.rows, each.cols] = each.values
             matrices.append((each.source, weights * 2**each.weight_exp if job.mode == "fixed" else weights))
-        out = np.zeros((samples, steps, layer.n), bool)
+        fixed, graded = job.mode == "fixed", layer.activation is not None
+        out = np.zeros((samples, steps, layer.n), (np.int64 if fixed else np.float64) if graded else bool)
         left = np.zeros((samples, layer.n), layer.bias.dtype)
         for sample in range(samples):
-            states = dict.fromkeys(("v", "u", "b", "wait"), left[sample])
+            states = {name: left[sample].copy() for name in ("v", "u", "b", "wait", "act", "residue")}
             for step in range(steps):
                 a = np.zeros(layer.n, layer.bias.dtype)
                 for source, weights in matrices:
@@ -184,11 +215,12 @@ def _simulate(job: LavaJob) -> tuple[list[Array], list[Array]]:
                         a = a + weights @ sent[source][sample, step]
                     elif step:
                         a = a + weights @ out[sample, step - 1].astype(weights.dtype)
-                out[sample, step] = _step(layer, job.mode == "fixed", states, a)
+                out[sample, step] = (_sent if graded else _step)(layer, fixed, states, a)
             left[sample] = states["v"]
         sent[number] = out.astype(np.float64 if job.mode == "float" else np.int64)
+        spikes.append(out)
         membranes.append(left)
-    return [sent[number].astype(bool) for number in range(len(job.layers))], membranes
+    return spikes, membranes
 
 
 def _assert_same(job: LavaJob, result: LavaResult) -> None:
@@ -197,7 +229,8 @@ def _assert_same(job: LavaJob, result: LavaResult) -> None:
     spikes, membranes = _simulate(job)
     assert len(result.spikes) == len(result.membranes) == len(job.layers)
     for index, layer in enumerate(job.layers):
-        assert result.spikes[index].dtype == bool
+        sends = bool if layer.activation is None else np.int32 if job.mode == "fixed" else np.float64
+        assert result.spikes[index].dtype == sends
         assert result.membranes[index].dtype == layer.bias.dtype
         np.testing.assert_array_equal(result.spikes[index], spikes[index], err_msg=layer.name)
         np.testing.assert_array_equal(result.membranes[index], membranes[index], err_msg=layer.name)

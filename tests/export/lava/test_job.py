@@ -212,3 +212,61 @@ def test_damaged_files_are_named(layer, inputs, tmp_path):
     LavaResult((), (), "0.10.0", "3.10.1", 0.5).save(path)
     with pytest.raises(ExportError, match=r"job.npz: not a whole"):
         LavaJob.load(path)
+
+
+@pytest.fixture
+def graded(layer):
+    own = {"activation": "relu", "message_shift": [0, 1, 2, 23], "message_bits": 8}
+    return changed(layer, rows=[0, 1], cols=[0, 1], values=[2, 4], threshold=[1, 2, 3, 2**23 - 1], **own)
+
+
+BAD_GRADED = {
+    "another activation": ({"activation": "tanh"}, "activation: 'tanh'"),
+    "messages of spiking neurons": ({"activation": None}, "message_bits: given. Only sigma-delta neurons send numbers"),
+    "no bits": ({"message_bits": 0}, r"message_bits: 0\. .* 2 to 24 bits"),
+    "too many bits": ({"message_bits": 25}, "message_bits: 25"),
+    "no shift": ({"message_shift": None}, "message_shift: is not there"),
+    "a shift beyond the state": ({"message_shift": [0, 0, 24, 0]}, "message_shift: 24 of neuron 2"),
+    "a threshold of zero": ({"threshold": [1, 0, 1, 1]}, "threshold: 0 of neuron 1 is not in 1"),
+    "a threshold beyond the state": ({"threshold": [1, 2**23, 1, 1]}, "threshold: 8388608 of neuron 1"),
+    "states without the shift by 6": ({"state_shift": 0}, "state_shift: 0. Give 6, or 0 for a readout"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_GRADED)
+def test_bad_sigma_delta_layers_are_refused_by_name(case, graded, inputs):
+    changes, message = BAD_GRADED[case]
+    LavaJob("fixed", (graded,), inputs)
+    with pytest.raises(ExportError, match=f"'hidden': {message}"):
+        LavaJob("fixed", (changed(graded, **changes),), inputs)
+
+
+def test_messages_may_be_large_but_not_their_sums(graded, make_layer, inputs):
+    weights = np.full((2, 4), 254)
+    after = make_layer(RNG, "fixed", 2, 4, name="after", source=0, weights=weights)
+    LavaJob("fixed", (changed(graded, message_bits=21), after), inputs)
+    with pytest.raises(ExportError, match=r"'after': values: neuron 0 could receive 4261410832.* 32 bits"):
+        LavaJob("fixed", (changed(graded, message_bits=22), changed(after, weight_exp=1)), inputs)
+
+
+def test_sigma_delta_layers_come_back_from_their_file(graded, inputs, tmp_path):
+    job = LavaJob("fixed", (graded,), inputs)
+    job.save(tmp_path / "job.npz")
+    (found,) = LavaJob.load(tmp_path / "job.npz").layers
+    assert (found.activation, found.message_bits, found.state_shift, found.largest) == ("relu", 8, 6, 127)
+    assert found.message_shift.tolist() == [0, 1, 2, 23]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"message_bits": 8}, "messages of float mode have none"),
+        ({"message_shift": np.zeros(4)}, "messages of float mode have none"),
+        ({"threshold": np.array([1.0, 0, 1, 1])}, "threshold: 0.0. A sigma-delta neuron's is above 0"),
+    ],
+)
+def test_bad_float_sigma_delta_layers_are_refused(changes, message, make_layer, inputs):
+    layer = make_layer(RNG, "float", 4, 3, name="hidden", activation="none")
+    LavaJob("float", (layer,), inputs)
+    with pytest.raises(ExportError, match=message):
+        LavaJob("float", (replace(layer, **changes),), inputs)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from spikekit.export import LoihiNet, to_loihi
-from spikekit.export.quantise import EXPONENT_MAX
+from spikekit.export.integer_layer import EXPONENT_MAX
 from spikekit.ops.integer import STATE_MAX
 from tests.export.random_nets import random_net
 

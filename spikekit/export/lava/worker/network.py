@@ -15,6 +15,7 @@ from lava.proc.sparse.process import Sparse
 from lava.utils.weightutils import SignMode
 from memory import shared_zeros
 from scipy.sparse import csr_matrix
+from sigmadelta.process import SigmaDeltaLayer
 from softlif.process import SoftResetLIF
 from source.process import FrameSource
 
@@ -24,6 +25,8 @@ from source.process import FrameSource
 DENSE_CELLS = 20_000
 DENSE_FILLED = 0.1
 INPUT, SELF = -1, -2
+# Of float messages, which have none: Lava asks whether a message has any, or is a spike.
+SOME_BITS = 24
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class _Builder:
         # Steps from an input frame to the step in which a source answers to it: every synapse costs one.
         self.lags = {INPUT: 0}
         self.ports = {INPUT: (self.source.s_out, width)}
+        self.bits = {INPUT: self.meta["input_bits"], SELF: 0}
         self.delayed: dict[tuple[int, int], Any] = {}
         self.spikes: list[np.ndarray] = []
         self.membranes: list[np.ndarray] = []
@@ -75,29 +79,16 @@ class _Builder:
 
     def layer(self, index: int, layer: Mapping[str, Any]) -> None:
         """The neurons of a layer, behind all its inputs."""
-        n, key, meta = layer["n"], f"layer{index}", self.meta
+        n, key, graded = layer["n"], f"layer{index}", layer["activation"] is not None
         lag = 1 + max(self.lags[each["source"]] for each in layer["inputs"] if each["source"] != SELF)
-        self.spikes.append(shared_zeros((self.samples, self.period, n), bool))
+        messages = np.int32 if self.fixed else np.float64
+        self.spikes.append(shared_zeros((self.samples, self.period, n), messages if graded else bool))
         self.membranes.append(shared_zeros((self.samples, n), np.int64 if self.fixed else np.float64))
-        nothing = np.zeros(n, int if self.fixed else float)
-        optional = dict.fromkeys(("current_decay", "adapt_decay", "adapt_step"), nothing)
-        neurons = SoftResetLIF(
-            **optional | {field: self.file[f"{key}_{field}"] for field in layer["fields"]},
-            **{field: layer[field] for field in ("reset", "inclusive", "fires")},
-            keeps_current="current_decay" in layer["fields"],
-            adapts="adapt_decay" in layer["fields"],
-            refractory=layer["period"],
-            period=self.period,
-            delay=lag,
-            spikes=self.spikes[-1],
-            membranes=self.membranes[-1],
-            progress=self.progress[index:],
-            name=key,
-        )
+        neurons = (self._sigma_delta if graded else self._soft_reset)(index, layer, lag)
         self.described[neurons.name] = f"the neurons of layer {layer['name']!r}"
         for place, each in enumerate(layer["inputs"]):
             own, source = f"{key}_input{place}", each["source"]
-            options: dict[str, Any] = {"name": own, "num_message_bits": meta["input_bits"] if source == INPUT else 0}
+            options: dict[str, Any] = {"name": own, "num_message_bits": self.bits[source]}
             options |= {"num_weight_bits": layer["weight_bits"]} if self.fixed else {}
             synapses = _synapses(self.file, each, n, own, options)
             self.described[synapses.name] = f"the weights of layer {layer['name']!r}"
@@ -109,6 +100,43 @@ class _Builder:
                 synapses.a_out.connect(neurons.a_in)
         self.lags[index] = lag
         self.ports[index] = (neurons.s_out, n)
+        self.bits[index] = (layer["message_bits"] or SOME_BITS) if graded else 0
+
+    def _fields(self, index: int, layer: Mapping[str, Any], *optional: str) -> dict[str, np.ndarray]:
+        """What the neurons of a layer have one of each, with zeros for the optional ones that are missing."""
+        nothing = np.zeros(layer["n"], int if self.fixed else float)
+        given = {field: self.file[f"layer{index}_{field}"] for field in layer["fields"]}
+        return dict.fromkeys(optional, nothing) | given
+
+    def _soft_reset(self, index: int, layer: Mapping[str, Any], lag: int) -> Any:
+        return SoftResetLIF(
+            **self._fields(index, layer, "current_decay", "adapt_decay", "adapt_step"),
+            **{field: layer[field] for field in ("reset", "inclusive", "fires")},
+            keeps_current="current_decay" in layer["fields"],
+            adapts="adapt_decay" in layer["fields"],
+            refractory=layer["period"],
+            shift=layer["state_shift"],
+            period=self.period,
+            delay=lag,
+            spikes=self.spikes[index],
+            membranes=self.membranes[index],
+            progress=self.progress[index:],
+            name=f"layer{index}",
+        )
+
+    def _sigma_delta(self, index: int, layer: Mapping[str, Any], lag: int) -> Any:
+        fields = self._fields(index, layer, "message_shift")
+        return SigmaDeltaLayer(
+            **{field: fields[field] for field in ("threshold", "bias", "message_shift")},
+            largest=2 ** (layer["message_bits"] - 1) - 1 if self.fixed else 0,
+            relu=layer["activation"] == "relu",
+            period=self.period,
+            delay=lag,
+            messages=self.spikes[index],
+            sigmas=self.membranes[index],
+            progress=self.progress[index:],
+            name=f"layer{index}",
+        )
 
     def _sender(self, source: int, wait: int) -> Any:
         """The port that sends the spikes of a source, `wait` steps late."""

@@ -34,7 +34,8 @@ class SoftResetLIF(AbstractProcess):  # type: ignore[misc]
     reset: "soft" subtracts quantum, "hard" sets zero, "none" leaves the membrane.
     inclusive: fire at v >= threshold instead of v > threshold. fires: False for a readout.
     adapts: the threshold rises by b, which decays by adapt_decay and takes adapt_step (in `floating_pt` 1, times
-    adapt_step in the threshold) at each spike. refractory: steps after a spike in which a membrane is held.
+    adapt_step in the threshold) at each spike. refractory: steps after a spike in which a membrane is held. shift: of
+    what arrives, into units of membrane, in `fixed_pt`.
     period: steps of one sample; the membrane is cleared before each sample's first step.
     delay: steps between an input frame and the step at which it reaches this layer.
     spikes [N, T, n], membranes [N, n], progress [1]: shared arrays that the model writes.
@@ -53,6 +54,7 @@ class SoftResetLIF(AbstractProcess):  # type: ignore[misc]
         keeps_current: bool,
         adapts: bool,
         refractory: int,
+        shift: int,
         reset: str,
         inclusive: bool,
         fires: bool,
@@ -67,6 +69,7 @@ class SoftResetLIF(AbstractProcess):  # type: ignore[misc]
             keeps_current=keeps_current,
             adapts=adapts,
             refractory=refractory,
+            shift=shift,
             reset=reset,
             inclusive=inclusive,
             fires=fires,
@@ -103,6 +106,7 @@ class _SoftResetModel(PyLoihiProcessModel):  # type: ignore[misc]
         self.keeps_current: bool = proc_params["keeps_current"]
         self.adapts: bool = proc_params["adapts"]
         self.refractory: int = proc_params["refractory"]
+        self.shift: int = proc_params["shift"]
         self.reset: str = proc_params["reset"]
         self.inclusive: bool = proc_params["inclusive"]
         self.fires: bool = proc_params["fires"]
@@ -199,7 +203,7 @@ class SoftResetModelFloat(_SoftResetModel):
 @requires(CPU)
 @tag("fixed_pt")
 class SoftResetModelFixed(_SoftResetModel):
-    """Loihi's integers: 24-bit state, input shifted by 6 bits and wrapped, membrane clipped."""
+    """Loihi's integers: 24-bit state, input shifted, by 6 bits as a rule, and wrapped, membrane clipped."""
 
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
     r_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
@@ -225,9 +229,9 @@ class SoftResetModelFixed(_SoftResetModel):
                 f"{CURRENT_LIMIT - 1} before its shift by 6 bits: lower weight_exp or the weights"
             )
         if self.keeps_current:
-            self.u[:] = _wrapped(_decayed(self.u, 4095 - self.current_decay) + (current << 6) + self.bias)
+            self.u[:] = _wrapped(_decayed(self.u, 4095 - self.current_decay) + (current << self.shift) + self.bias)
         else:
-            self.u[:] = _wrapped(current << 6) + self.bias
+            self.u[:] = _wrapped(current << self.shift) + self.bias
         self.v[:] = np.clip(_decayed(self.v, 4096 - self.decay) + self.u, 1 - STATE_LIMIT, STATE_LIMIT - 1)
 
     def level(self) -> np.ndarray:
