@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spikekit.errors import InputError
-from spikekit.neurons.parameters import add_parameter, read_parameter
+from spikekit.neurons.parameters import add_parameter, check_assignment, read_parameter
 from spikekit.ops.astrocyte import ACTS_ON, AstrocyteRule, astrocyte_lif, modulation
 from spikekit.ops.lif import LIFRule, state_dtype
 
@@ -102,6 +102,10 @@ class Astrocyte(nn.Module):
             return read_parameter(self, name)
         return super().__getattr__(name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        check_assignment(self, name)
+        super().__setattr__(name, value)
+
     def state_shapes(self, x: Tensor) -> dict[str, tuple[int, ...]]:
         """The shapes of its part of the neuron's state, for a drive [T, B, ...]."""
         return {"c": (x.shape[1], self.domains, self.scales)}
@@ -178,7 +182,7 @@ class Astrocyte(nn.Module):
                 f"(axis 2) a multiple of {self.domains}, got {shape}"
             )
         rows = presynaptic.to(dtype).reshape(*shape[:2], self.domains, -1)
-        return rows.sum(-1) / rows.shape[-1]
+        return rows.sum(-1) * (1 / rows.shape[-1])
 
     def extra_repr(self) -> str:
         """All settings; a parameter that differs between domains is shown by its range."""

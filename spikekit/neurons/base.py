@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from spikekit import state as sessions
 from spikekit.errors import InputError, StateError
+from spikekit.neurons.parameters import check_assignment
 from spikekit.neurons.watch import waits, watch
 from spikekit.ops.lif import state_dtype
 from spikekit.ops.paths import functorch_active
@@ -82,12 +83,7 @@ class Neuron(nn.Module):
         return super()._apply(keep, recurse)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # A learnable parameter is stored as <name>_raw: an attribute of its own name would hide it, unused.
-        if f"{name}_raw" in self.__dict__.get("_parameters", {}):
-            raise InputError(
-                f"{type(self).__name__}: {name} is learned and cannot be assigned; make a new neuron, or write to "
-                f"{name}_raw under torch.no_grad()"
-            )
+        check_assignment(self, name)
         super().__setattr__(name, value)
 
     def __repr__(self) -> str:

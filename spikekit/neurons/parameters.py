@@ -95,6 +95,15 @@ def read_parameter(module: nn.Module, name: str) -> Tensor:
     return torch.sigmoid(raw) if name in DECAYS else torch.exp(raw)
 
 
+def check_assignment(module: nn.Module, name: str) -> None:
+    """Refuse to assign `name` where it is learnable: an attribute of its own name would hide <name>_raw, unused."""
+    if f"{name}_raw" in module.__dict__.get("_parameters", {}):
+        raise InputError(
+            f"{type(module).__name__}: {name} is learned and cannot be assigned; make a new neuron, or write to "
+            f"{name}_raw under torch.no_grad()"
+        )
+
+
 def broadcast(module: nn.Module, name: str, value: Tensor, x: Tensor) -> Tensor:
     """Shape `value` to broadcast with a state [B, ...] of drive x [T, B, ...]; one axis means one value a channel."""
     if value.ndim == 0:

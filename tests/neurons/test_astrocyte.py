@@ -191,9 +191,9 @@ def test_all_parameters_learn_within_their_ranges():
     assert {name for name, _ in net.astrocyte.named_parameters()} == {
         f"{name}_raw" for name in ("timescales", "strength", "weight", "bias")
     }
-    optimiser = torch.optim.SGD(net.parameters(), lr=1e3)
+    optimiser = torch.optim.SGD(net.astrocyte.parameters(), lr=1e3)
     for _ in range(5):
-        optimiser.zero_grad()
+        net.zero_grad()
         net(drive()).mean().backward()
         assert all(p.grad.isfinite().all() for p in net.astrocyte.parameters())
         optimiser.step()

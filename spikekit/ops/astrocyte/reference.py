@@ -8,7 +8,7 @@ K calcium signals, one a time scale. With c[-1] = c0 (zero at rest), in every do
     u[t] = beta·v[t-1] + g[t]·x[t]                                    acts_on "gain", else beta·v[t-1] + x[t]
     s[t] = 1 if u[t] > θ[t] else 0                                    θ = threshold·(2 - g[t]) for "threshold"
     v[t]: soft u[t] - quantum·s[t], hard u[t]·(1 - s[t]), none u[t]
-    a[t] = own·(Σ s[t] / n) + (1 - own)·sensed[t]
+    a[t] = own·(Σ s[t])·(1 / n) + (1 - own)·sensed[t]
     c_k[t] = decay_k·c_k[t-1] + (1 - decay_k)·a[t]
 
 g knows the spikes before its step alone. acts_on "plasticity" leaves u and θ as they are and multiplies dL/dx[t] by
@@ -16,7 +16,9 @@ g[t], nothing else. In the backward pass ds/du = -ds/dθ is the surrogate's deri
 the gradient through c in place.
 
 Every operation here is one that IEEE arithmetic rounds in one way: z / (1 + |z|) and not tanh, whose last bit differs
-between libraries and would flip spikes. The sum of the spikes of a domain is a whole number, exact in any order.
+between libraries and would flip spikes. The sum of the spikes of a domain is a whole number, exact in any order; it is
+multiplied by 1 / n, rounded, since some divide and some multiply where n is a constant. Calcium stays in [0, 1] as
+rounded, too.
 The equations are ours; what stands behind them is said in `sk.Astrocyte`.
 """
 
@@ -46,10 +48,16 @@ def modulation(c: Tensor, weight: Tensor, bias: Tensor, strength: Tensor) -> Ten
 
     weight: [domains, K]. bias, strength: [domains].
     """
+    z = weighed(c, weight, bias)
+    return 1 + strength * (z / (1 + z.abs()))
+
+
+def weighed(c: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The z of the equations, added up in the order in which they are written."""
     z = bias
     for k in range(weight.shape[1]):
         z = z + weight[:, k] * c[..., k]
-    return 1 + strength * (z / (1 + z.abs()))
+    return z
 
 
 def spread(value: Tensor, model: Tensor) -> Tensor:
@@ -111,7 +119,7 @@ def sense(s: Tensor, domains: int, sensed: Tensor | None, own: float) -> Tensor:
     if sensed is not None and own == 0:
         return sensed
     rows = s.reshape(s.shape[0], domains, -1)
-    mean = rows.sum(-1) / rows.shape[-1]
+    mean = rows.sum(-1) * (1 / rows.shape[-1])
     return mean if sensed is None else own * mean + (1 - own) * sensed
 
 
