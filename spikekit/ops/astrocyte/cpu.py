@@ -56,7 +56,7 @@ def forward(
     drive = x.to(state_dtype(x.dtype)).contiguous()
     # Named, so that copies live until the kernel has read them.
     v0, c0, sensed = (None if a is None else a.contiguous() for a in (v0, c0, sensed))
-    values, glia = parameters_of(drive, *parameters), [value.contiguous() for value in glia]
+    values, glia = _values(drive, parameters, acts_on), [value.contiguous() for value in glia]
     domains, scales = glia[0].shape
     spikes, v = native.empty_like(drive), native.empty_like(drive[0])
     c = drive.new_empty((drive.shape[1], domains, scales))
@@ -97,7 +97,7 @@ def backward(
     c0 = torch.zeros_like(calcium[0]) if c0 is None else c0.contiguous()
     # Only a gain asks for the numbers of the drive.
     drive = membranes if x is None else x.to(membranes.dtype).contiguous()
-    values, glia = parameters_of(membranes, *parameters), [value.contiguous() for value in glia]
+    values, glia = _values(membranes, parameters, acts_on), [value.contiguous() for value in glia]
     g_x, step = native.empty_like(membranes), membranes[0]
     g_v = torch.zeros_like(step) if grad_v is None else torch.empty_like(step).copy_(grad_v)
     g_c = torch.zeros_like(c0) if grad_c is None else torch.empty_like(c0).copy_(grad_c)
@@ -114,6 +114,14 @@ def backward(
     native.point(call, **{f"grad_{name}": total for name, total in zip(GLIA, of_glia, strict=True)})
     KERNELS.library(membranes.dtype).astrocyte_backward(ctypes.byref(call))
     return g_x.to(grad_spikes.dtype), g_v, g_c, g_sensed, sums, [total.sum(0) for total in of_glia]
+
+
+def _values(drive: Tensor, parameters: Sequence[Tensor], acts_on: str) -> list[Tensor]:
+    """Parameters for the kernels: all single numbers, or one a neuron, as all are where thresholds move."""
+    if acts_on == "threshold":
+        beta, *others = parameters
+        parameters = [beta.expand(drive.shape[2:]), *others]
+    return parameters_of(drive, *parameters)
 
 
 def _new_call(
@@ -147,8 +155,9 @@ def _self_test(dtype: torch.dtype) -> None:
         leaves = [leaf.clone().requires_grad_() for leaf in (x, start, *parameters, *glia)]
         rule = LIFRule(reset, False, False, ATan())
         with torch.enable_grad():
-            drive, c0, *rest = leaves
-            expected = astrocyte_reference(drive, None, c0, None, *rest, rule, AstrocyteRule(acts_on, 1.0))
+            drive, c0, beta, threshold, quantum, *astro = leaves
+            inputs = (drive, None, c0, None, beta, threshold, quantum, astro[0], astro[1], astro[2], astro[3])
+            expected = astrocyte_reference(*inputs, rule, AstrocyteRule(acts_on, 1.0))
             loss = (expected[0] * upstream).sum() + expected[3].sum() + expected[4].square().sum()
             gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
         found = forward(x, None, start, None, parameters, glia, reset, False, acts_on, 1.0, True)
@@ -157,9 +166,10 @@ def _self_test(dtype: torch.dtype) -> None:
             raise ArithmeticError("no traces")
         if not all(map(torch.equal, (spikes, membranes, calcium, v, c), expected)):
             raise ArithmeticError(f"other numbers than the reference, {acts_on}, reset {reset}")
-        ends = (upstream, None, torch.ones_like(v), 2 * c, x)
-        traces = (membranes, calcium, activity, None, start, parameters, glia, reset, False, False)
-        g_x, _, g_c, _, sums, of_glia = backward(*ends, *traces, *curve, acts_on, 1.0, True)
+        end, rest = torch.ones_like(v), (reset, False, False, curve[0], curve[1], acts_on, 1.0, True)
+        g_x, _, g_c, _, sums, of_glia = backward(
+            upstream, None, end, 2 * c, x, membranes, calcium, activity, None, start, parameters, glia, *rest
+        )
         names = ("x", "c0", "beta", "threshold", "quantum", *GLIA)
         totals = [total.sum() for total in sums]
         for name, value, wanted in zip(names, (g_x, g_c, *totals, *of_glia), gradients, strict=True):

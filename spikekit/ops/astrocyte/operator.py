@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from spikekit.ops.astrocyte import cpu, sequence
+from spikekit.ops.astrocyte import cpu, gpu, sequence
 from spikekit.ops.lif.reference import state_dtype
 from spikekit.ops.operators import differentiable, fake, not_differentiable, operator
-from spikekit.ops.paths import forced_path
+from spikekit.ops.paths import forced_path, triton_serves
 
 _INPUTS = 11
 
 
-def _in_c(x: Tensor, surrogate: str) -> bool:
-    return forced_path() == "auto" and x.device.type == "cpu" and cpu.supports(x.dtype, surrogate)
+def _kernels(x: Tensor, domains: int, surrogate: str) -> ModuleType | None:
+    """The module whose kernels serve a sequence like x, in the order of the paths."""
+    path = forced_path()
+    if path in ("auto", "triton") and triton_serves(x.device.type) and gpu.supports(x, domains, surrogate):
+        return gpu
+    return cpu if path == "auto" and x.device.type == "cpu" and cpu.supports(x.dtype, surrogate) else None
 
 
 @operator("astrocyte")
@@ -43,9 +48,9 @@ def astrocyte_sequence(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Spikes, membranes, calcium and activity (empty unless `keep`), last v and last c; differentiable with `keep`."""
-    forward = cpu.forward if _in_c(x, surrogate) else sequence.forward
     parameters, glia = (beta, threshold, quantum), (decay, weight, bias, strength)
-    spikes, *traces, v, c = forward(x, v0, c0, sensed, parameters, glia, reset, inclusive, acts_on, own, keep)
+    path = _kernels(x, len(decay), surrogate) or sequence
+    spikes, *traces, v, c = path.forward(x, v0, c0, sensed, parameters, glia, reset, inclusive, acts_on, own, keep)
     return spikes, *(v.new_empty(0) if kept is None else kept for kept in traces), v, c  # type: ignore[return-value]
 
 
@@ -82,10 +87,11 @@ def astrocyte_backward(
     parameters, glia = (beta, threshold, quantum), (decay, weight, bias, strength)
     rest = (grad_calcium, grad_v, grad_c, x, membranes, calcium, activity, v0, c0, parameters, glia)
     rule = (reset, inclusive, detach_reset, surrogate, surrogate_numbers, acts_on, own, any(needs[4:7]))
-    if grad_membranes is None and _in_c(membranes, surrogate):
-        found = cpu.backward(grad_spikes, *rest, *rule)
-    else:
+    kernels = None if grad_membranes is not None else _kernels(membranes, len(decay), surrogate)
+    if kernels is None:
         found = sequence.backward(grad_spikes, grad_membranes, *rest, *rule)
+    else:
+        found = kernels.backward(grad_spikes, *rest, *rule)
     g_x, *states, sums, of_glia = found
     empty = g_x.new_empty(0, dtype=membranes.dtype)
     reduced = [
