@@ -22,7 +22,7 @@ from spikekit.ops.paths import ENVIRONMENT_VARIABLE, forced_path
 KERNEL_MODULES = tuple(
     f"spikekit.ops.{name}.cpu"
     for name in (
-        *("lif", "li", "recurrent", "alif", "refractory", "sigma_delta", "mpbn"),
+        *("lif", "li", "recurrent", "alif", "refractory", "sigma_delta", "mpbn", "astrocyte"),
         *("linear", "linear_lif", "conv", "conv_lif", "integer"),
     )
 )

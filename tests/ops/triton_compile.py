@@ -18,6 +18,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 
 from spikekit import surrogate
+from spikekit.ops.astrocyte import gpu as astrocyte
 from spikekit.ops.li import gpu as li
 from spikekit.ops.lif import gpu as lif
 from spikekit.ops.lif import state_dtype
@@ -71,7 +72,7 @@ def report(compiled):
 found = []
 label = {}
 triton.runtime.driver.set_active(NoGPU())
-for operation in (lif, li, mpbn):
+for operation in (lif, li, mpbn, astrocyte):
     for name, value in vars(operation.KERNELS.module).items():
         if name.endswith("_kernel"):
             setattr(operation.KERNELS.module, name, Compiled(value))
@@ -107,6 +108,23 @@ def compile_mpbn(dtype, batch, training, learn):
     mpbn.backward(x, None, None, found.membranes, None, Layer.of(*values, *affine[:2], *statistics, *choices), learn)
 
 
+def compile_astrocyte(dtype, n, acts_on, own, learn):
+    """Both launches on a drive of 9 steps, 2 samples and 3 domains of n neurons, with 3 time scales."""
+    x = torch.empty(9, 2, 3 * n, dtype=dtype)
+    state = state_dtype(dtype)
+    values = [torch.ones(3 * n if learn else (), dtype=state) for _ in range(3)]
+    glia = [torch.ones(shape, dtype=state) for shape in ((3, 3), (3, 3), (3,), (3,))]
+    sensed = None if own == 1 else torch.ones(9, 2, 3, dtype=state)
+    label.update(name=f"astrocyte {dtype} {n} {acts_on} {own} {learn}", dtype=str(dtype), neurons=n)
+    rule = ("soft", False)
+    _, *traces, v, c = astrocyte.forward(x, None, None, sensed, values, glia, *rule, acts_on, own, True)
+    astrocyte.forward(x, v, c, sensed, values, glia, *rule, acts_on, own, False)
+    ends = (traces[1], v, c) if learn else (None, None, None)
+    curve = surrogate.ATan().encode()
+    rest = (*traces, v, c, values, glia, *rule, False, *curve, acts_on, own, learn)
+    astrocyte.backward(x, *ends, x if acts_on == "gain" else None, *rest)
+
+
 compile_all(torch.float32, 1, surrogate.ATan(), "soft", "one")
 compile_all(torch.float32, 40, surrogate.FastSigmoid(), "hard", "periodic")
 compile_all(torch.float32, 1 << 16, surrogate.ATan(), "soft", "each")
@@ -117,4 +135,10 @@ compile_all(torch.float64, 40, surrogate.Rectangle(), "soft", "each")
 compile_mpbn(torch.float32, 64, True, True)
 compile_mpbn(torch.bfloat16, 256, True, False)
 compile_mpbn(torch.float64, 3, False, False)
+compile_astrocyte(torch.float32, 64, "gain", 1.0, True)
+compile_astrocyte(torch.float32, 4096, "gain", 0.5, False)
+compile_astrocyte(torch.float32, 2048, "gain", 0.5, True)
+compile_astrocyte(torch.float32, 1000, "threshold", 1.0, True)
+compile_astrocyte(torch.bfloat16, 1, "plasticity", 0.0, False)
+compile_astrocyte(torch.float64, 256, "gain", 1.0, False)
 print(json.dumps(found))
