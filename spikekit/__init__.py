@@ -11,12 +11,25 @@ from typing import TYPE_CHECKING, Any
 from spikekit import errors, presets, surrogate
 from spikekit.folding import fold, verify_fold
 from spikekit.native.allocator import tune_allocator
-from spikekit.neurons import ALIF, CUBALIF, IF, LI, LIF, FoldedLIF, Neuron, RecurrentLIF, RefractoryLIF, SigmaDelta
+from spikekit.neurons import (
+    ALIF,
+    CUBALIF,
+    IF,
+    LI,
+    LIF,
+    Astrocyte,
+    FoldedLIF,
+    Neuron,
+    RecurrentLIF,
+    RefractoryLIF,
+    SigmaDelta,
+)
 from spikekit.norm import MPBN, TDBN1d, TDBN2d
 from spikekit.rectifier import MPR
 from spikekit.rematerialise import checkpoint_time
 from spikekit.sequential import Sequential, fold_time
 from spikekit.state import map_state, record, run, scan
+from spikekit.tripartite import TripartiteSynapse
 
 if TYPE_CHECKING:
     from spikekit import continual, datasets, events, export, interop, learning, measure, models, viz
@@ -26,6 +39,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ALIF",
+    "Astrocyte",
     "CUBALIF",
     "FoldedLIF",
     "IF",
@@ -41,6 +55,7 @@ __all__ = [
     "TDBN1d",
     "TDBN2d",
     "Trainer",
+    "TripartiteSynapse",
     "checkpoint_time",
     "continual",
     "datasets",

@@ -37,6 +37,7 @@ _LAYERS = (nn.Conv2d, nn.Linear, *_NORMS, *_POOLS, nn.MaxPool2d, nn.Flatten, *_I
 # What a subclass may not redefine: the arithmetic that the plan takes from the base class.
 _CHANGED = ("forward", "_conv_forward", "integrate", "__call__")
 _WAYS_OUT = {
+    "Astrocyte": "its slow state has no place on the chip; use sk.LIF without an astrocyte",
     "SigmaDelta": "its graded spikes need messages of several bits, which the integer layers do not send; use sk.LIF",
     "OptimizedModule": "export the network that torch.compile was given",
     "ReLU": "remove it: spikes are the non-linearity",
@@ -97,6 +98,9 @@ class _Reader:
     def _layer(self, path: str, module: nn.Module, signal: Signal, lead: int) -> Signal:
         name = f"layer {path} ({type(module).__name__})"
         if isinstance(module, Neuron):
+            for part in module.children():
+                if way := _WAYS_OUT.get(type(part).__name__):
+                    raise ExportError(f"{name}: its {type(part).__name__} cannot be exported: {way}.")
             return self.neurons.fire(path, module, signal)
         if isinstance(module, _IDLE):
             if module.training and not isinstance(module, nn.Identity):

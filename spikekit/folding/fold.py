@@ -151,7 +151,12 @@ def _fold_neurons(work: nn.Module, negative: str, threshold: str, report: FoldRe
         plain = norm is None and threshold != "common"
         if plain or (norm is None and bool((module.threshold == 1).all())):
             continue
-        if not isinstance(module, LIF) or type(module).integrate is not LIF.integrate or altered(module):
+        if (
+            not isinstance(module, LIF)
+            or module.astrocyte is not None
+            or type(module).integrate is not LIF.integrate
+            or altered(module)
+        ):
             raise InputError(
                 f"fold: layer {name} ({type(module).__name__}) is not an sk.LIF or sk.IF as it comes, and cannot be "
                 "folded; " + ("use threshold='own'" if norm is None else "use sk.LIF(norm=...)")

@@ -23,13 +23,18 @@ Source = tuple[str, int]
 
 
 def neurons(net: nn.Module, who: str) -> dict[str, Neuron]:
-    """Path -> neuron, none of them recurrent."""
+    """Path -> neuron, none of them recurrent or modulated."""
     found = {name: module for name, module in net.named_modules() if isinstance(module, Neuron)}
     for name, neuron in found.items():
         if isinstance(neuron, RecurrentLIF):
             raise InputError(
                 f"{who}: {name or 'the network'!r} is a RecurrentLIF, whose recurrent weights it does not train; "
                 "use BPTT, or a LIF"
+            )
+        if neuron._modules.get("astrocyte") is not None:
+            raise InputError(
+                f"{who}: {name or 'the network'!r} has an astrocyte, whose traces of the past it does not know; "
+                "use BPTT"
             )
     return found
 

@@ -1,6 +1,7 @@
 """Neurons: modules that hold parameters and hand the maths to `spikekit.ops`."""
 
 from spikekit.neurons.alif import ALIF
+from spikekit.neurons.astrocyte import Astrocyte
 from spikekit.neurons.base import Neuron
 from spikekit.neurons.cuba import CUBALIF
 from spikekit.neurons.folded import FoldedLIF
@@ -10,4 +11,16 @@ from spikekit.neurons.recurrent import RecurrentLIF
 from spikekit.neurons.refractory import RefractoryLIF
 from spikekit.neurons.sigma_delta import SigmaDelta
 
-__all__ = ["ALIF", "CUBALIF", "IF", "LI", "LIF", "FoldedLIF", "Neuron", "RecurrentLIF", "RefractoryLIF", "SigmaDelta"]
+__all__ = [
+    "ALIF",
+    "Astrocyte",
+    "CUBALIF",
+    "IF",
+    "LI",
+    "LIF",
+    "FoldedLIF",
+    "Neuron",
+    "RecurrentLIF",
+    "RefractoryLIF",
+    "SigmaDelta",
+]

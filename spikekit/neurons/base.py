@@ -37,7 +37,7 @@ class Neuron(nn.Module):
     """What `sk.record` can ask of it."""
 
     carries: ClassVar[tuple[str, ...]] = ("v",)
-    """The tensors of its state."""
+    """The tensors of its state, where all are of the shape of the neurons; `_state_shapes` says it otherwise."""
 
     def integrate(
         self, x: Tensor, state: dict[str, Tensor] | None, keep: Collection[str]
@@ -111,10 +111,11 @@ class Neuron(nn.Module):
     def _check_state(self, x: Tensor, state: dict[str, Tensor], slot: str) -> None:
         where = f"state of {slot or 'the network'!r} ({type(self).__name__})"
         entries = state if isinstance(state, dict) else {"": state}
-        if entries.keys() != set(self.carries) or not all(isinstance(v, Tensor) for v in entries.values()):
+        shapes = self._state_shapes(x)
+        if entries.keys() != shapes.keys() or not all(isinstance(v, Tensor) for v in entries.values()):
             found = ", ".join(f"{name} {type(value).__name__}".strip() for name, value in entries.items())
             raise StateError(
-                f"{where}: it must hold the tensors {list(self.carries)}, got [{found}]. "
+                f"{where}: it must hold the tensors {list(shapes)}, got [{found}]. "
                 "It belongs to another network: pass state=None to start at rest."
             )
         for name, value in state.items():
@@ -123,9 +124,9 @@ class Neuron(nn.Module):
                     f"{where}: {name} is of a batch of {value.shape[0]}, the input has B = {x.shape[1]} (axis 1). "
                     "Index the state with sk.map_state, or pass state=None to start at rest."
                 )
-            if value.shape[1:] != x.shape[2:]:
+            if tuple(value.shape) != shapes[name]:
                 raise StateError(
-                    f"{where}: {name} has the shape {tuple(value.shape)}, the drive needs {tuple(x.shape[1:])}. "
+                    f"{where}: {name} has the shape {tuple(value.shape)}, the drive needs {shapes[name]}. "
                     "It belongs to another network or input size: pass state=None to start at rest."
                 )
             if value.device != x.device or value.dtype != state_dtype(x.dtype):
@@ -133,6 +134,10 @@ class Neuron(nn.Module):
                     f"{where}: {name} is {value.dtype} on {value.device}, the drive needs {state_dtype(x.dtype)} on "
                     f"{x.device}. Move it with sk.map_state(lambda v: v.to(...), state)."
                 )
+
+    def _state_shapes(self, x: Tensor) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of the tensors of its state for drive `x`, the batch first."""
+        return dict.fromkeys(self.carries, tuple(x.shape[1:]))
 
     def _check_finite(
         self,

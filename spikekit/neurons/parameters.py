@@ -2,11 +2,13 @@
 
 A learnable parameter is stored unconstrained and read through a map that cannot leave the legal range, so that no
 optimiser step needs clamping: a decay (alpha, beta, rho) is sigmoid(beta_raw) in (0, 1), what is positive (threshold,
-step) is exp(threshold_raw) > 0, and a bias, which has no range, is bias_raw itself.
+step, timescales) is exp(threshold_raw) > 0, a strength is tanh(strength_raw) in (-1, 1), and what has no range (bias,
+weight) is bias_raw itself. Time scales and strengths are also held where float32 can tell them from their limits.
 """
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
@@ -16,11 +18,17 @@ from spikekit.errors import InputError
 
 DECAYS = ("alpha", "beta", "rho")
 _POSITIVE = ("threshold", "reset_quantum")
+_FREE = ("bias", "weight")
+_TIMES = (0.1, 1e6)
+# tanh(8) is the largest that float32 tells from 1, but for 2.
+_STRONGEST = 8.0
 RANGES = {
     **dict.fromkeys(DECAYS, "between 0 and 1"),
     **dict.fromkeys(_POSITIVE, "greater than 0"),
     "step": "0 or greater",
-    "bias": "finite",
+    **dict.fromkeys(_FREE, "finite"),
+    "timescales": "between 0.1 and 1e6 steps",
+    "strength": "between -1 and 1, both excluded",
 }
 
 
@@ -29,7 +37,11 @@ def _legal(name: str, value: Tensor) -> bool:
         return False
     if name in DECAYS:
         return bool(((value >= 0) & (value <= 1)).all())
-    return name == "bias" or bool((value >= 0 if name == "step" else value > 0).all())
+    if name == "timescales":
+        return bool(((value >= _TIMES[0]) & (value <= _TIMES[1])).all())
+    if name == "strength":
+        return bool((value.abs() < 1).all())
+    return name in _FREE or bool((value >= 0 if name == "step" else value > 0).all())
 
 
 def add_parameter(module: nn.Module, name: str, value: float | Tensor, learn: bool) -> None:
@@ -57,8 +69,15 @@ def add_parameter(module: nn.Module, name: str, value: float | Tensor, learn: bo
             f"{type(module).__name__}: a learnable step must start above 0, got {value}; the exponential that keeps it "
             "legal never reaches 0"
         )
-    raw = tensor if name == "bias" else torch.logit(tensor) if name in DECAYS else torch.log(tensor)
-    module.register_parameter(f"{name}_raw", nn.Parameter(raw))
+    module.register_parameter(f"{name}_raw", nn.Parameter(_raw(name, tensor)))
+
+
+def _raw(name: str, value: Tensor) -> Tensor:
+    if name in _FREE:
+        return value
+    if name == "strength":
+        return torch.atanh(value)
+    return torch.logit(value) if name in DECAYS else torch.log(value)
 
 
 def read_parameter(module: nn.Module, name: str) -> Tensor:
@@ -67,7 +86,13 @@ def read_parameter(module: nn.Module, name: str) -> Tensor:
     raw = module._parameters.get(f"{name}_raw")
     if raw is None:
         return cast(Tensor, module._buffers[name])
-    return raw if name == "bias" else torch.sigmoid(raw) if name in DECAYS else torch.exp(raw)
+    if name in _FREE:
+        return raw
+    if name == "strength":
+        return torch.tanh(raw.clamp(-_STRONGEST, _STRONGEST))
+    if name == "timescales":
+        return torch.exp(raw.clamp(*map(math.log, _TIMES)))
+    return torch.sigmoid(raw) if name in DECAYS else torch.exp(raw)
 
 
 def broadcast(module: nn.Module, name: str, value: Tensor, x: Tensor) -> Tensor:
