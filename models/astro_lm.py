@@ -15,8 +15,11 @@ stream, its layer norms and token shifts (elementwise), and the input of the rea
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, Final
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +27,8 @@ from torch import Tensor, nn
 import spikekit.state as sessions
 from spikekit.errors import InputError, StateError
 from spikekit.models.exact import ExactReadout, SpikeLinear
-from spikekit.neurons import LIF
+from spikekit.neurons import LIF, Astrocyte
+from spikekit.surrogate import Triangle
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,10 @@ class AstroLMConfig:
 
     vocabulary: V. width: C, of the residual stream. layers: blocks. hidden: neurons that mix tokens, None: C. feed:
     neurons of the second half of a block, None: 4·C. decays: smallest and largest beta of the neurons behind a norm,
-    spread over the channels and learned.
+    spread over the channels and learned; that of all others is fixed.
+    astrocytes: False keeps the same network and parameters with the strength of its astrocytes, κ, held at 0; None
+    leaves the astrocytes out. domains: of the neurons that mix tokens, None: one a neuron. timescales, acts_on,
+    strength: as in `sk.Astrocyte`. weight: standard deviation of the first weights of calcium.
     """
 
     vocabulary: int
@@ -41,13 +48,58 @@ class AstroLMConfig:
     layers: int = 2
     hidden: int | None = None
     feed: int | None = None
-    decays: tuple[float, float] = (0.1, 0.95)
+    decays: tuple[float, float] = (0.01, 0.95)
+    astrocytes: bool | None = True
+    domains: int | None = None
+    timescales: tuple[float, ...] = (20.0, 200.0, 1000.0)
+    acts_on: str = "gain"
+    strength: float = 0.5
+    weight: float = 4.0
 
     def __post_init__(self) -> None:
-        for name in ("vocabulary", "width", "layers", "hidden", "feed"):
+        for name in ("vocabulary", "width", "layers", "hidden", "feed", "domains"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise InputError(f"AstroLMConfig: {name} must be a whole number above 0, got {value!r}")
+        if not 0 < self.decays[0] < self.decays[1] < 1:
+            raise InputError(f"AstroLMConfig: decays must be two rising numbers between 0 and 1, got {self.decays}")
+        if self.domains is not None and (self.hidden or self.width) % self.domains:
+            raise InputError(
+                f"AstroLMConfig: domains must divide the {self.hidden or self.width} neurons that mix tokens, "
+                f"got {self.domains}"
+            )
+
+    def astrocyte(self, neurons: int) -> Astrocyte | None:
+        """The astrocytes over `neurons`, None where there are none."""
+        if self.astrocytes is None:
+            return None
+        domains = self.domains or neurons
+        made = Astrocyte(
+            domains,
+            self.timescales,
+            self.acts_on,
+            strength=self.strength if self.astrocytes else 0.0,
+            weight=self.weight * torch.randn(domains, len(self.timescales)),
+        )
+        # Frozen, all of them: at κ = 0 the others have no gradient but zero.
+        return made.requires_grad_(bool(self.astrocytes))
+
+
+PRESETS: Final[dict[str, dict[str, int]]] = {
+    "1m": {"width": 208, "layers": 2},
+    "10m": {"width": 384, "layers": 5},
+    "100m": {"width": 640, "layers": 8},
+    "400m": {"width": 1280, "layers": 15},
+    "1.5b": {"width": 2048, "layers": 28},
+}
+"""Sizes by name: about so many parameters, with a vocabulary of 65 for the first, of 50,257 from 100m on."""
+
+
+def preset(name: str, vocabulary: int, **changes: Any) -> AstroLMConfig:
+    """The configuration `name` of `PRESETS`. Raises InputError for another name."""
+    if name not in PRESETS:
+        raise InputError(f"astro_lm: unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
+    return AstroLMConfig(vocabulary, **{**PRESETS[name], **changes})
 
 
 class TokenShift(nn.Module):
@@ -91,10 +143,7 @@ class Spikes(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(config.width)
         self.shift = TokenShift(config.width)
-        low, high = config.decays
-        # Equal steps of the logarithm of the time constant; shuffled, since the shift is ordered by channel as well.
-        beta = 1 - torch.logspace(*torch.log10(torch.tensor([1 - low, 1 - high])).tolist(), config.width)
-        self.neuron = LIF(beta[torch.randperm(config.width)], learn=("beta",), detach_reset=True)
+        self.neuron = _neuron(lambda: _lif(_spread(*config.decays, config.width), 0.5, learn=("beta",)))
 
     def forward(self, x: Tensor) -> Tensor:
         """X [T, B, C] to spikes [T, B, C]."""
@@ -113,12 +162,12 @@ class Block(nn.Module):
         small = (2 * config.layers) ** -0.5
         self.mix = Spikes(config)
         self.inward = SpikeLinear(width, 2 * hidden, std=(0.25 * width) ** -0.5)
-        self.value = LIF(0.9, detach_reset=True)
-        self.gate = LIF(0.5, detach_reset=True)
+        self.value = _neuron(lambda: _lif(0.9, astrocyte=config.astrocyte(hidden)))
+        self.gate = _neuron(lambda: _lif(0.0))
         self.outward = SpikeLinear(hidden, width, bias=False, std=small * (0.1 * hidden) ** -0.5)
         self.feed = Spikes(config)
         self.widen = SpikeLinear(width, feed, std=(0.25 * width) ** -0.5)
-        self.wide = LIF(0.5, detach_reset=True)
+        self.wide = _neuron(lambda: _lif(0.0))
         self.narrow = SpikeLinear(feed, width, bias=False, std=small * (0.25 * feed) ** -0.5)
         with torch.no_grad():
             # Gates start open half of the time.
@@ -161,3 +210,21 @@ class AstroLM(nn.Module):
     def settings(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
         return asdict(self.config)
+
+
+# A curve that ends: the gradient of a neuron far from its threshold is 0, and products of zeros are left out.
+_lif = partial(LIF, detach_reset=True, surrogate=Triangle())
+
+
+def _neuron(make: Callable[[], LIF]) -> LIF:
+    """The neuron on the device that is being built on: it looks at its numbers, which there are none of on "meta"."""
+    device = torch.empty(0).device
+    with torch.device("cpu"):
+        neuron = make()
+    return neuron.to(device)
+
+
+def _spread(low: float, high: float, count: int) -> Tensor:
+    """Decays from low to high in equal steps of the logarithm of 1 - beta, in random order."""
+    # The token shift is ordered by channel as well.
+    return (1 - torch.logspace(math.log10(1 - low), math.log10(1 - high), count))[torch.randperm(count)]

@@ -1,9 +1,9 @@
 """Linear layers whose sums are exact, so that a token alone and a whole text at once give the same bits.
 
 A matrix product adds in another order when its shape changes: in float32 the product of one row and of many differ in
-their last bit (in 78 % of the entries of a layer of 192 x 384, torch on x86), and a spike may turn over. Sums of numbers
-on a grid, of which all partial sums fit the mantissa, are exact, and exact sums have one value in any order, on any
-device, event by event or dense.
+their last bits (in 78 % of the entries of a layer of 192 x 384, torch on x86), and a spike may turn over. Sums of
+numbers on a grid, of which all partial sums fit the mantissa, are exact, and exact sums have one value in any order, on
+any device, event by event or dense.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class SpikeLinear(nn.Module):
 class ExactReadout(nn.Module):
     """The last layer, from real numbers x [..., C] to logits [..., V], without bias.
 
-    In training it is a linear layer. In eval mode x is rounded to 2^-16 and the weights to 2^-24, and the sums are exact
-    in float64, rounded once: the same bits whatever the shape of x.
+    In training it is a linear layer. In eval mode x is rounded to 2^-16 and the weights to 2^-24, and the sums are
+    exact in float64, rounded once: the same bits whatever the shape of x.
     """
 
     rows: ClassVar[int] = 1 << 22

@@ -19,9 +19,9 @@ class Continuation:
     """Goes on with a text: an iterator of `count` tokens, each drawn from what `net` says of the next.
 
     net: tokens [T, B] to logits [T, B, V]; it is put in eval mode, and its weights must not change until the iterator
-    ends. prompt: tokens int64 [N], N > 0, read in one pass. temperature: of the draw; 0 takes the likeliest. top_k: draw
-    among so many. seed: of the draws. After the iterator ended, `tokens_per_second`, `state_bytes` and `layers` say what
-    it took; time spent outside between two tokens is not counted, nor is the prompt.
+    ends. prompt: tokens int64 [N], N > 0, read in one pass. temperature: of the draw; 0 takes the likeliest. top_k:
+    draw among so many. seed: of the draws. After the iterator ended, `tokens_per_second`, `state_bytes` and `layers`
+    say what it took; time spent outside between two tokens is not counted, nor is the prompt.
     """
 
     def __init__(
