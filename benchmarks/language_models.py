@@ -6,6 +6,7 @@ Both take tokens [T, B] and give logits [T, B, V], and carry their state through
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import spikekit.state as sessions
+from spikekit.models import AstroLM, AstroLMConfig
 
 
 class LSTM(nn.Module):
@@ -129,3 +131,31 @@ def _rotated(x: Tensor, start: int) -> Tensor:
     angle = torch.arange(start, start + x.shape[-2], device=x.device)[:, None] * frequency
     a, b = x.chunk(2, -1)
     return torch.cat([a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], -1)
+
+
+NAMES = ("astro", "frozen", "plain", "lstm", "transformer")
+"""astro: the spiking model; frozen: the same with κ held at 0; plain: without the astrocytes' parameters."""
+
+
+def make(name: str, config: AstroLMConfig, window: int | None = None) -> nn.Module:
+    """The model `name` of `NAMES`, of about as many parameters as the spiking model of `config`."""
+    if name in ("astro", "frozen", "plain"):
+        return AstroLM(replace(config, astrocytes={"astro": True, "frozen": False, "plain": None}[name]))
+    with torch.device("meta"):
+        wanted = sum(p.numel() for p in AstroLM(config).parameters())
+
+    def build(width: int) -> nn.Module:
+        if name == "lstm":
+            return LSTM(config.vocabulary, width)
+        return Transformer(config.vocabulary, width, config.layers, window=window)
+
+    def count(width: int) -> int:
+        with torch.device("meta"):
+            return sum(p.numel() for p in build(width).parameters())
+
+    # Four heads of an even width. The count rises with the width.
+    low, high = 1, 1024
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if count(8 * middle) < wanted else (low, middle)
+    return build(8 * min((low - 1, low), key=lambda units: abs(count(8 * max(units, 1)) - wanted)))

@@ -39,8 +39,9 @@ class AstroLMConfig:
     neurons of the second half of a block, None: 4·C. decays: smallest and largest beta of the neurons behind a norm,
     spread over the channels and learned; that of all others is fixed.
     astrocytes: False keeps the same network and parameters with the strength of its astrocytes, κ, held at 0; None
-    leaves the astrocytes out. domains: of the neurons that mix tokens, None: one a neuron. timescales, acts_on,
-    strength: as in `sk.Astrocyte`. weight: standard deviation of the first weights of calcium.
+    leaves the astrocytes out. domains: of the neurons that mix tokens, None: one a neuron. scales: calcium signals a
+    domain. timescales: the shortest and the longest, over which they are spread at random in equal steps of the
+    logarithm. acts_on, strength: as in `sk.Astrocyte`. weight: of the calcium of one spike, whatever its time scale.
     """
 
     vocabulary: int
@@ -51,13 +52,14 @@ class AstroLMConfig:
     decays: tuple[float, float] = (0.01, 0.95)
     astrocytes: bool | None = True
     domains: int | None = None
-    timescales: tuple[float, ...] = (20.0, 200.0, 1000.0)
+    scales: int = 1
+    timescales: tuple[float, float] = (5.0, 2000.0)
     acts_on: str = "gain"
     strength: float = 0.5
-    weight: float = 4.0
+    weight: float = 0.3
 
     def __post_init__(self) -> None:
-        for name in ("vocabulary", "width", "layers", "hidden", "feed", "domains"):
+        for name in ("vocabulary", "width", "layers", "hidden", "feed", "domains", "scales"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise InputError(f"AstroLMConfig: {name} must be a whole number above 0, got {value!r}")
@@ -74,12 +76,16 @@ class AstroLMConfig:
         if self.astrocytes is None:
             return None
         domains = self.domains or neurons
+        low, high = (math.log(time) for time in self.timescales)
+        times = torch.linspace(low, high, domains * self.scales)[torch.randperm(domains * self.scales)].exp()
+        times = times.view(domains, self.scales)
         made = Astrocyte(
             domains,
-            self.timescales,
+            times,
             self.acts_on,
             strength=self.strength if self.astrocytes else 0.0,
-            weight=self.weight * torch.randn(domains, len(self.timescales)),
+            # One spike raises calcium by about 1/τ.
+            weight=self.weight * times,
         )
         # Frozen, all of them: at κ = 0 the others have no gradient but zero.
         return made.requires_grad_(bool(self.astrocytes))
@@ -103,35 +109,47 @@ def preset(name: str, vocabulary: int, **changes: Any) -> AstroLMConfig:
 
 
 class TokenShift(nn.Module):
-    """Between each step and the one before, channel by channel: x + mix·(x[t-1] - x), for x [T, B, C]."""
+    """Each channel of x [T, B, C] summed over its last four steps, with learned weights: a causal convolution.
+
+    The state is {"x": [B, 3, C]}, the last three steps.
+    """
 
     temporal: ClassVar[bool] = True
+    taps: ClassVar[int] = 4
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.mix = nn.Parameter(torch.linspace(0.0, 0.6, width))
+        weight = 0.3 * torch.randn(self.taps, width)
+        weight[0] += 0.7
+        self.weight = nn.Parameter(weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """X [T, B, C] to the same shape; the state is {"x": [B, C]}, the last step."""
-        session = sessions.active()
-        before = torch.zeros_like(x[0])
+        """X [T, B, C] to the same shape."""
+        session, steps, back = sessions.active(), len(x), self.taps - 1
+        before = x.new_zeros(back, *x.shape[1:])
         if session is not None:
             slot = session.slot(self)
             state = session.take(slot)
-            if state is not None:
-                before = self._checked(state, x, slot)
-            session.give(slot, {"x": x[-1].clone()})
-        return x + (torch.cat([before[None], x[:-1]]) - x) * self.mix
+            before = before if state is None else self._checked(state, x, slot)
+        line = torch.cat([before, x])
+        if session is not None:
+            session.give(slot, {"x": line[steps:].transpose(0, 1).clone()})
+        # One product and one sum at a time: a fused convolution adds in an order of its own.
+        y = line[back:] * self.weight[0]
+        for tap in range(1, self.taps):
+            y = y + line[back - tap : back - tap + steps] * self.weight[tap]
+        return y
 
     def _checked(self, state: Any, x: Tensor, slot: str) -> Tensor:
         before = state.get("x") if isinstance(state, dict) else None
-        if not isinstance(before, Tensor) or before.shape != x.shape[1:]:
+        wanted = (x.shape[1], self.taps - 1, x.shape[2])
+        if not isinstance(before, Tensor) or before.shape != wanted:
             found = tuple(before.shape) if isinstance(before, Tensor) else type(before).__name__
             raise StateError(
-                f"state of {slot!r} (TokenShift): x must have the shape {tuple(x.shape[1:])}, got {found}. "
+                f"state of {slot!r} (TokenShift): x must have the shape {wanted}, got {found}. "
                 "Index the state with sk.map_state, or pass state=None to start at rest."
             )
-        return before
+        return before.transpose(0, 1)
 
 
 class Spikes(nn.Module):
@@ -226,5 +244,4 @@ def _neuron(make: Callable[[], LIF]) -> LIF:
 
 def _spread(low: float, high: float, count: int) -> Tensor:
     """Decays from low to high in equal steps of the logarithm of 1 - beta, in random order."""
-    # The token shift is ordered by channel as well.
     return (1 - torch.logspace(math.log10(1 - low), math.log10(1 - high), count))[torch.randperm(count)]

@@ -98,7 +98,9 @@ def test_matrices_in_the_blocks_see_spikes_alone(net):
         handle.remove()
     assert len(seen) == 8
     assert all(set(values) <= {0.0, 1.0} for values in seen.values())
-    matrices = {name for name, p in net.named_parameters() if p.ndim > 1 and "astrocyte" not in name}
+    matrices = {
+        name for name, p in net.named_parameters() if p.ndim > 1 and "astrocyte" not in name and "shift" not in name
+    }
     assert matrices == {f"{name}.weight" for name in seen} | {"embed.weight", "readout.weight"}
 
 
@@ -139,8 +141,8 @@ def test_sizes(name, vocabulary, low, high):
     config = net.config
     assert low < sum(p.numel() for p in net.parameters()) < high
     assert {p.device.type for p in net.parameters()} == {"meta"}
-    # Two shifts, five membranes (one four times as wide), three calcium signals, of four bytes.
-    assert state_bytes(state) == 4 * config.layers * config.width * (2 + 4 + 4 + 3)
+    # Two shifts of three steps, five membranes (one four times as wide), the calcium signals, of four bytes.
+    assert state_bytes(state) == 4 * config.layers * config.width * (2 * 3 + 4 + 4 + config.scales)
     assert set(PRESETS) == {"1m", "10m", "100m", "400m", "1.5b"}
 
 
