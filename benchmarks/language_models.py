@@ -134,17 +134,19 @@ def _rotated(x: Tensor, start: int) -> Tensor:
 
 
 NAMES = ("astro", "frozen", "plain", "lstm", "transformer")
-"""astro: the spiking model; frozen: the same with κ held at 0; plain: without the astrocytes' parameters."""
+"""astro: the spiking model; frozen: the same with κ held at 0; plain: without astrocytes, and wider."""
 
 
 def make(name: str, config: AstroLMConfig, window: int | None = None) -> nn.Module:
     """The model `name` of `NAMES`, of about as many parameters as the spiking model of `config`."""
-    if name in ("astro", "frozen", "plain"):
-        return AstroLM(replace(config, astrocytes={"astro": True, "frozen": False, "plain": None}[name]))
+    if name in ("astro", "frozen"):
+        return AstroLM(replace(config, astrocytes=name == "astro"))
     with torch.device("meta"):
         wanted = sum(p.numel() for p in AstroLM(config).parameters())
 
     def build(width: int) -> nn.Module:
+        if name == "plain":
+            return AstroLM(replace(config, width=width, astrocytes=None))
         if name == "lstm":
             return LSTM(config.vocabulary, width)
         return Transformer(config.vocabulary, width, config.layers, window=window)

@@ -61,13 +61,14 @@ def train(run: Run, folder: Path | None) -> dict[str, Any]:
     def judge() -> float:
         return score_text(net, corpus.valid, tokenizer, most=20_000).bits_per_character
 
+    clock = "cpu" if (run.threads, run.device) == (1, "cpu") else "wall"
     config = language_config(net, tokenizer) if isinstance(net, AstroLM) else {}
     name = f"{run.data}-{run.tokens}-{run.model}-{run.seed}"
     trainer = TextTrainer(
         net,
         streams,
         judge,
-        TextSettings(seconds=run.seconds, lr=run.lr, judge=5),
+        TextSettings(seconds=run.seconds, clock=clock, lr=run.lr, judge=5),
         config=config | {"run": asdict(run)},
         run_dir=None if folder is None else folder / name,
     )
@@ -138,7 +139,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", default="tinyshakespeare", help=f"of {', '.join(CORPORA)}")
     parser.add_argument("--models", default="astro,frozen,lstm,transformer", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--seconds", type=float, default=600.0, help="of training a run, wall clock")
+    parser.add_argument(
+        "--seconds", type=float, default=600.0, help="of training a run: CPU time at one thread, else wall clock"
+    )
     parser.add_argument("--preset", default="1m", choices=PRESETS)
     parser.add_argument("--tokens", default="char", choices=("char", "bpe"))
     parser.add_argument("--vocabulary", type=int, help="of a byte-pair code")

@@ -6,11 +6,12 @@ the same bits in eval mode (float32, `models.exact`). The unit is after the abst
 Enabled Advancements in Spiking Neural Networks for Large Language Modeling", arXiv 2312.07625, whose equations are not
 public: equations and network are ours. Block: x += mix(x), x += feed(x), where
 
-    mix:  spikes = LIF(shift(norm(x)));  value, gate = two halves of W·spikes;  x += W_o (LIF_astro(value) · LIF(gate))
+    mix:  spikes = LIF(shift(norm(x)));  value, gate, sensed = three parts of W·spikes
+          x += W_o (LIF(glia(value, sensed)) · LIF(gate))
     feed: spikes = LIF(shift(norm(x)));  x += W_v LIF(W_k·spikes)
 
 The input of every matrix in the blocks is binary, also behind the gate, where both must fire. Not binary: the residual
-stream, its layer norms and token shifts (elementwise), and the input of the readout.
+stream, its layer norms and token shifts, calcium and what it releases (all elementwise), and the input of the readout.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +28,11 @@ from torch import Tensor, nn
 import spikekit.state as sessions
 from spikekit.errors import InputError, StateError
 from spikekit.models.exact import ExactReadout, SpikeLinear
-from spikekit.neurons import LIF, Astrocyte
+from spikekit.models.glia import Glia
+from spikekit.neurons import LIF
 from spikekit.surrogate import Triangle
+
+Made = TypeVar("Made", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,9 @@ class AstroLMConfig:
 
     vocabulary: V. width: C, of the residual stream. layers: blocks. hidden: neurons that mix tokens, None: C. feed:
     neurons of the second half of a block, None: 4·C. decays: smallest and largest beta of the neurons behind a norm,
-    spread over the channels and learned; that of all others is fixed.
-    astrocytes: False keeps the same network and parameters with the strength of its astrocytes, κ, held at 0; None
-    leaves the astrocytes out. domains: of the neurons that mix tokens, None: one a neuron. scales: calcium signals a
-    domain. timescales: the shortest and the longest, over which they are spread at random in equal steps of the
-    logarithm. acts_on, strength: as in `sk.Astrocyte`. weight: of the calcium of one spike, whatever its time scale.
+    spread over the channels, and learned unless learn_decays is False; that of all others is fixed.
+    astrocytes: False keeps the same network and parameters with the strengths of its astrocytes, κ, held at 0; None
+    leaves the astrocytes out. timescales, strength: see `Glia`.
     """
 
     vocabulary: int
@@ -50,53 +52,36 @@ class AstroLMConfig:
     hidden: int | None = None
     feed: int | None = None
     decays: tuple[float, float] = (0.01, 0.95)
+    learn_decays: bool = True
     astrocytes: bool | None = True
-    domains: int | None = None
-    scales: int = 1
     timescales: tuple[float, float] = (5.0, 2000.0)
-    acts_on: str = "gain"
     strength: float = 0.5
-    weight: float = 0.3
 
     def __post_init__(self) -> None:
-        for name in ("vocabulary", "width", "layers", "hidden", "feed", "domains", "scales"):
+        for name in ("vocabulary", "width", "layers", "hidden", "feed"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise InputError(f"AstroLMConfig: {name} must be a whole number above 0, got {value!r}")
         if not 0 < self.decays[0] < self.decays[1] < 1:
             raise InputError(f"AstroLMConfig: decays must be two rising numbers between 0 and 1, got {self.decays}")
-        if self.domains is not None and (self.hidden or self.width) % self.domains:
-            raise InputError(
-                f"AstroLMConfig: domains must divide the {self.hidden or self.width} neurons that mix tokens, "
-                f"got {self.domains}"
-            )
+        if not 0 < self.timescales[0] < self.timescales[1]:
+            raise InputError(f"AstroLMConfig: timescales must be two rising numbers above 0, got {self.timescales}")
 
-    def astrocyte(self, neurons: int) -> Astrocyte | None:
+    def glia(self, neurons: int) -> Glia | None:
         """The astrocytes over `neurons`, None where there are none."""
         if self.astrocytes is None:
             return None
-        domains = self.domains or neurons
-        low, high = (math.log(time) for time in self.timescales)
-        times = torch.linspace(low, high, domains * self.scales)[torch.randperm(domains * self.scales)].exp()
-        times = times.view(domains, self.scales)
-        made = Astrocyte(
-            domains,
-            times,
-            self.acts_on,
-            strength=self.strength if self.astrocytes else 0.0,
-            # One spike raises calcium by about 1/τ.
-            weight=self.weight * times,
-        )
-        # Frozen, all of them: at κ = 0 the others have no gradient but zero.
+        made = _placed(lambda: Glia(neurons, self.timescales, self.strength if self.astrocytes else 0.0))
+        # Frozen, all of it: at κ = 0 the rest has no gradient but zero.
         return made.requires_grad_(bool(self.astrocytes))
 
 
 PRESETS: Final[dict[str, dict[str, int]]] = {
-    "1m": {"width": 208, "layers": 2},
+    "1m": {"width": 200, "layers": 2},
     "10m": {"width": 384, "layers": 5},
     "100m": {"width": 640, "layers": 8},
-    "400m": {"width": 1280, "layers": 15},
-    "1.5b": {"width": 2048, "layers": 28},
+    "400m": {"width": 1280, "layers": 14},
+    "1.5b": {"width": 2048, "layers": 26},
 }
 """Sizes by name: about so many parameters, with a vocabulary of 65 for the first, of 50,257 from 100m on."""
 
@@ -159,9 +144,10 @@ class Spikes(nn.Module):
 
     def __init__(self, config: AstroLMConfig) -> None:
         super().__init__()
+        learn = ("beta",) if config.learn_decays else ()
         self.norm = nn.LayerNorm(config.width)
         self.shift = TokenShift(config.width)
-        self.neuron = _neuron(lambda: _lif(_spread(*config.decays, config.width), 0.5, learn=("beta",)))
+        self.neuron = _placed(lambda: _lif(_spread(*config.decays, config.width), 0.5, learn=learn))
 
     def forward(self, x: Tensor) -> Tensor:
         """X [T, B, C] to spikes [T, B, C]."""
@@ -178,22 +164,26 @@ class Block(nn.Module):
         super().__init__()
         width, hidden, feed = config.width, config.hidden or config.width, config.feed or 4 * config.width
         small = (2 * config.layers) ** -0.5
+        self.hidden = hidden
         self.mix = Spikes(config)
-        self.inward = SpikeLinear(width, 2 * hidden, std=(0.25 * width) ** -0.5)
-        self.value = _neuron(lambda: _lif(0.9, astrocyte=config.astrocyte(hidden)))
-        self.gate = _neuron(lambda: _lif(0.0))
+        self.glia = config.glia(hidden)
+        self.inward = SpikeLinear(width, (2 if self.glia is None else 3) * hidden, std=(0.25 * width) ** -0.5)
+        self.value = _placed(lambda: _lif(0.9))
+        self.gate = _placed(lambda: _lif(0.0))
         self.outward = SpikeLinear(hidden, width, bias=False, std=small * (0.1 * hidden) ** -0.5)
         self.feed = Spikes(config)
         self.widen = SpikeLinear(width, feed, std=(0.25 * width) ** -0.5)
-        self.wide = _neuron(lambda: _lif(0.0))
+        self.wide = _placed(lambda: _lif(0.0))
         self.narrow = SpikeLinear(feed, width, bias=False, std=small * (0.25 * feed) ** -0.5)
         with torch.no_grad():
             # Gates start open half of the time.
-            self.inward.bias[hidden:] = 0.5  # type: ignore[index]
+            self.inward.bias[hidden : 2 * hidden] = 0.5  # type: ignore[index]
 
     def forward(self, x: Tensor) -> Tensor:
         """X [T, B, C] to [T, B, C]."""
-        value, gate = self.inward(self.mix(x)).chunk(2, -1)
+        value, gate, *sensed = self.inward(self.mix(x)).split(self.hidden, -1)
+        if self.glia is not None:
+            value = self.glia(value, *sensed)
         x = x + self.outward(self.value(value) * self.gate(gate))
         narrow: Tensor = self.narrow(self.wide(self.widen(self.feed(x))))
         return x + narrow
@@ -234,12 +224,12 @@ class AstroLM(nn.Module):
 _lif = partial(LIF, detach_reset=True, surrogate=Triangle())
 
 
-def _neuron(make: Callable[[], LIF]) -> LIF:
-    """The neuron on the device that is being built on: it looks at its numbers, which there are none of on "meta"."""
+def _placed(make: Callable[[], Made]) -> Made:
+    """What holds neurons, on the device that is being built on: they look at their numbers, and "meta" has none."""
     device = torch.empty(0).device
     with torch.device("cpu"):
-        neuron = make()
-    return neuron.to(device)
+        made = make()
+    return made.to(device)
 
 
 def _spread(low: float, high: float, count: int) -> Tensor:
