@@ -1,8 +1,9 @@
 """Memory over gaps, on synthetic tasks: the spiking model with and without astrocytes, an LSTM, a transformer.
 
 Every model has as many parameters, sees the same sequences and is given equal time. The gap grows while a model masters
-it (the same rule for all); at the end each is examined at every gap. `python -m benchmarks.recall --out recall.jsonl`
-writes a line a run and does not repeat those that are there.
+it (the same rule for all); at the end each is examined at every gap. The membranes of the spiking models are fixed at
+decays of at most 0.9, a time constant of 9.5 steps, unless `--membranes learned`. `python -m benchmarks.recall --out
+recall.jsonl` writes a line a run and does not repeat those that are there.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Run:
     batch: int
     lr: float
     longest: int
+    membranes: str
     device: str
     threads: int
 
@@ -88,7 +90,10 @@ def train(run: Run) -> dict[str, Any]:
     task = TASKS.get(run.task)
     draw = images(IMAGES[run.task], "train") if task is None else task.batch
     vocabulary = 16 if task is None else task.vocabulary
-    net = make(run.model, AstroLMConfig(vocabulary, run.width, run.layers)).to(run.device)
+    config = AstroLMConfig(
+        vocabulary, run.width, run.layers, decays=(0.01, 0.9), learn_decays=run.membranes == "learned"
+    )
+    net = make(run.model, config).to(run.device)
     optimizer = torch.optim.AdamW((p for p in net.parameters() if p.requires_grad), lr=run.lr, betas=(0.9, 0.99))
     generator = torch.Generator().manual_seed(run.seed)
     gap, mastered, step, spent = 10, 0.0, 0, 0.0
@@ -99,9 +104,9 @@ def train(run: Run) -> dict[str, Any]:
         for group in optimizer.param_groups:
             group["lr"] = run.lr * min(1.0, (step + 1) / 50) * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * part)))
         if task is not None:
-            # Shorter ones too, or what was learned of them is lost.
-            low = max(1, gap // 2)
-            now = replace(task, gap=int(torch.randint(low, gap + 1, (), generator=generator)))
+            # Shorter ones too, or what was learned of them is lost: half of the time the longest, else any length.
+            exponent, other = torch.rand(2, generator=generator).tolist()
+            now = replace(task, gap=gap if other < 0.5 else round(gap**exponent))
             draw = now.batch
         x, y = (part.to(run.device) for part in draw(run.batch, generator))
         logits = net(x)
@@ -111,8 +116,9 @@ def train(run: Run) -> dict[str, Any]:
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimizer.step()
         where = y != IGNORE
-        right = float((logits.argmax(-1) == y)[where].float().mean())
-        mastered = 0.9 * mastered + 0.1 * right
+        if task is None or now.gap == gap:
+            right = float((logits.argmax(-1) == y)[where].float().mean())
+            mastered = 0.9 * mastered + 0.1 * right
         if task is not None and mastered > 0.9 and gap < run.longest:
             gap, mastered = min(run.longest, math.ceil(1.5 * gap)), 0.0
         step += 1
@@ -157,12 +163,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=5e-3)
     parser.add_argument("--longest", type=int, default=1000, help="gap")
+    parser.add_argument("--membranes", default="fixed", choices=("fixed", "learned"))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("recall.jsonl"), help="one line a run")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
-    same = ("seconds", "width", "layers", "batch", "lr", "longest", "device", "threads")
+    same = ("seconds", "width", "layers", "batch", "lr", "longest", "membranes", "device", "threads")
     settings = {name: getattr(given, name) for name in same}
     for seed, task, model in itertools.product(given.seeds.split(","), given.tasks.split(","), given.models.split(",")):
         run = Run(task, model, int(seed), **settings)

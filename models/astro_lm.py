@@ -17,7 +17,7 @@ stream, its layer norms and token shifts, calcium and what it releases (all elem
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, ClassVar, Final, TypeVar
@@ -67,6 +67,12 @@ class AstroLMConfig:
         if not 0 < self.timescales[0] < self.timescales[1]:
             raise InputError(f"AstroLMConfig: timescales must be two rising numbers above 0, got {self.timescales}")
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> AstroLMConfig:
+        """The configuration of plain values, whose tuples JSON and YAML made lists."""
+        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**given)
+
     def glia(self, neurons: int) -> Glia | None:
         """The astrocytes over `neurons`, None where there are none."""
         if self.astrocytes is None:
@@ -90,7 +96,7 @@ def preset(name: str, vocabulary: int, **changes: Any) -> AstroLMConfig:
     """The configuration `name` of `PRESETS`. Raises InputError for another name."""
     if name not in PRESETS:
         raise InputError(f"astro_lm: unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
-    return AstroLMConfig(vocabulary, **{**PRESETS[name], **changes})
+    return AstroLMConfig.of({"vocabulary": vocabulary, **PRESETS[name], **changes})
 
 
 class TokenShift(nn.Module):

@@ -38,8 +38,7 @@ def load_language_model(path: str | os.PathLike[str]) -> tuple[AstroLM, Tokenize
     if not isinstance(found, Mapping) or found.get("model") not in LANGUAGE_MODELS:
         raise CheckpointError(f"{file}: holds no language model; `spikekit evaluate` reads networks that classify")
     try:
-        settings = {name: tuple(v) if isinstance(v, list) else v for name, v in found["settings"].items()}
-        net = AstroLM(AstroLMConfig(**settings))
+        net = AstroLM(AstroLMConfig.of(found["settings"]))
         tokenizer = tokenizer_from_config(found["tokens"])
     except (KeyError, TypeError, AttributeError, InputError) as error:
         raise CheckpointError(f"{file}: its description of the language model is damaged ({error})") from error

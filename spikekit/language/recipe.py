@@ -67,12 +67,10 @@ class TextRecipe:
 
     def sizes(self, vocabulary: int) -> AstroLMConfig:
         """The network's configuration."""
-        given = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in self.model.items() if k not in ("name", "preset")
-        }
+        given = {key: value for key, value in self.model.items() if key not in ("name", "preset")}
         if "preset" in self.model:
             return preset(self.model["preset"], vocabulary, **given)
-        return AstroLMConfig(vocabulary, **given)
+        return AstroLMConfig.of({"vocabulary": vocabulary, **given})
 
     def corpus(self) -> Corpus:
         """The text."""

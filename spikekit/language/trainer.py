@@ -112,7 +112,7 @@ class TextTrainer:
             check_writable(self._last.parent)
         matrices = [p for p in net.parameters() if p.requires_grad and p.ndim > 1]
         rest = [p for p in net.parameters() if p.requires_grad and p.ndim < 2]
-        groups = [{"params": matrices}, {"params": rest, "weight_decay": 0.0}]
+        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": rest, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(
             groups, lr=settings.lr, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
         )
