@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from spikekit.errors import InputError
+from spikekit.models.astro_lm import AstroLM, AstroLMConfig, preset
 from spikekit.models.convnet import convnet, event_conv
+from spikekit.models.exact import ExactReadout, SpikeLinear, weights_held
 from spikekit.models.mlp import mlp
 from spikekit.models.neuron import neuron_factory
 from spikekit.models.resnet import ResidualBlock, resnet19, resnet20
@@ -15,15 +17,21 @@ from spikekit.sequential import Sequential
 
 __all__ = [
     "MODELS",
+    "AstroLM",
+    "AstroLMConfig",
+    "ExactReadout",
     "ResidualBlock",
+    "SpikeLinear",
     "build",
     "convnet",
     "event_conv",
     "mlp",
     "neuron_factory",
+    "preset",
     "resnet19",
     "resnet20",
     "vgg16",
+    "weights_held",
 ]
 
 MODELS: dict[str, Callable[..., Sequential]] = {

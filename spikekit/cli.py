@@ -1,4 +1,4 @@
-"""The command line: `spikekit doctor | train | evaluate | export | verify | report | lava`."""
+"""The command line: `spikekit doctor | train | evaluate | generate | export | verify | report | lava`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ _DESCRIPTION = """Spiking networks from event data to a Loihi-style chip, proven
   spikekit doctor                          what works here, and what to type where it does not
   spikekit train --out runs/first          train on N-MNIST, or on an embedded synthetic set without it
   spikekit train RECIPE --out runs/second  train what a YAML file says
+  spikekit generate runs/text --stats      go on with a text, token by token, with a trained language model
   spikekit evaluate runs/first             accuracy and firing rates of the trained network
   spikekit export runs/first               quantise to 8-bit integers: runs/first/net.npz
   spikekit verify runs/first/net.npz       run it on Intel Lava and compare every spike
@@ -100,6 +101,15 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="accuracy and firing rates of a trained network")
     evaluate.add_argument("run", type=Path, help="run folder, or a .safetensors file of it")
 
+    generate = commands.add_parser("generate", help="go on with a text, token by token, in constant memory")
+    generate.add_argument("checkpoint", type=Path, help="run folder of a recipe on text, or a .safetensors file of it")
+    generate.add_argument("--prompt", type=_text, default="\n", help="text to go on with (default: a new line)")
+    generate.add_argument("--count", type=_whole, default=300, help="tokens to write (default: %(default)s)")
+    generate.add_argument("--temperature", type=_level, default=0.8, help="0: the likeliest (default: %(default)s)")
+    generate.add_argument("--top-k", type=_count, help="draw among so many (default: all)")
+    generate.add_argument("--seed", type=_seed, default=0, help="(default: %(default)s)")
+    generate.add_argument("--stats", action="store_true", help="speed, bytes of state, firing rate of every layer")
+
     export = commands.add_parser("export", help="fold and quantise a trained network to Loihi-style integers")
     export.add_argument("run", type=Path, help="run folder, or a .safetensors file of it")
     export.add_argument("--out", type=Path, help="file to write (default: net.npz in the run folder)")
@@ -159,6 +169,16 @@ def _seed(text: str) -> int:
 
 def _amount(text: str) -> float:
     return _number(text, float, lambda value: 0 < value < math.inf, "a finite number above 0")
+
+
+def _level(text: str) -> float:
+    return _number(text, float, lambda value: 0 <= value < math.inf, "a finite number from 0")
+
+
+def _text(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("a prompt needs a character at least")
+    return text
 
 
 def _devices(text: str) -> int | str:

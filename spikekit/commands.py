@@ -62,12 +62,17 @@ def _train_task(given: Namespace) -> int:
 
 def _train_recipe(given: Namespace) -> int:
     """Train what a recipe says; the test set is looked at once, with the weights of the last epoch."""
-    from spikekit.recipe import read_recipe
+    from spikekit.language.commands import train_text
+    from spikekit.language.recipe import is_text, make_text_recipe
+    from spikekit.recipe import read_recipe, read_values
     from spikekit.train import Trainer, seed_all
 
     for option in ("data", "model", "bins", "batch_size", "lr"):
         if getattr(given, option) is not None:
             raise InputError(f"--{option.replace('_', '-')} is the recipe's to say; change it in {given.recipe}")
+    file, values = read_values(given.recipe)
+    if is_text(values):
+        return train_text(make_text_recipe(values, str(file)), given)
     changes = {key: getattr(given, key) for key in ("epochs", "seed", "precision") if getattr(given, key) is not None}
     recipe = replace(read_recipe(given.recipe), **changes)
     task = recipe.task()
@@ -99,6 +104,13 @@ def evaluate(given: Namespace) -> int:
     for layer in metrics.layers:
         print(f"  layer {layer.name} ({layer.kind}): {layer.rate:.4f} spikes per neuron and step")
     return 0
+
+
+def generate(given: Namespace) -> int:
+    """Write text, token by token."""
+    from spikekit.language import commands
+
+    return commands.generate(given)
 
 
 def export(given: Namespace) -> int:

@@ -190,16 +190,7 @@ def read_recipe(path: str | Path) -> Recipe:
 
     Raises InputError naming the file, the key and the nearest valid one; MissingExtraError without PyYAML.
     """
-    yaml = require("yaml", "train")
-    file = Path(path)
-    if not file.exists() and file.name == str(path) and not file.suffix:
-        file = FOLDER / f"{path}.yaml"
-    if not file.is_file():
-        raise InputError(f"{path}: no such recipe; these come with spikekit: {', '.join(names())}")
-    try:
-        values = _loaded(yaml, file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise InputError(f"{file}: is not YAML ({' '.join(str(error).split())})") from error
+    file, values = read_values(path)
     known = [entry.name for entry in fields(Recipe)]
     check_keys(values, known, str(file))
     if missing := [key for key in ("data", "model") if key not in values]:
@@ -208,6 +199,20 @@ def read_recipe(path: str | Path) -> Recipe:
         return Recipe(**values)
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
+
+
+def read_values(path: str | Path) -> tuple[Path, Any]:
+    """The file of a recipe, given by path or by the name of one that comes with the package, and its plain values."""
+    yaml = require("yaml", "train")
+    file = Path(path)
+    if not file.exists() and file.name == str(path) and not file.suffix:
+        file = FOLDER / f"{path}.yaml"
+    if not file.is_file():
+        raise InputError(f"{path}: no such recipe; these come with spikekit: {', '.join(names())}")
+    try:
+        return file, _loaded(yaml, file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise InputError(f"{file}: is not YAML ({' '.join(str(error).split())})") from error
 
 
 def _loaded(yaml: Any, text: str) -> Any:

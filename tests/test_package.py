@@ -31,6 +31,7 @@ OPTIONAL = (
     "h5py",
     "yaml",
     "PIL",
+    "tokenizers",
 )
 
 

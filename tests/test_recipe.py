@@ -49,7 +49,7 @@ def write(folder, **values):
     return path
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", [name for name in recipes.names() if name != "shakespeare_astro"])
 def test_the_recipes_that_come_with_spikekit_can_be_built(name):
     found = read_recipe(name)
     assert found == read_recipe(recipes.FOLDER / f"{name}.yaml")

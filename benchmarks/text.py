@@ -1,0 +1,167 @@
+"""Text in equal time: the spiking model with and without astrocytes, an LSTM, a transformer, of equal parameters.
+
+Bits a character (and perplexity a word) on the test text after so many seconds of training, firing rates, speed of
+training and of generation. `python -m benchmarks.text --out text.jsonl` writes a line a run and does not repeat those
+that are there; `--run-dir` keeps checkpoints, from which a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.language_models import NAMES, make
+from benchmarks.recall import append, read
+from spikekit.datasets import TokenStreams, make_tokenizer, read_corpus
+from spikekit.datasets.text import CORPORA
+from spikekit.language import Continuation, TextSettings, TextTrainer, score_text
+from spikekit.language.checkpoint import language_config
+from spikekit.models import AstroLM
+from spikekit.models.astro_lm import PRESETS, preset
+
+# Chosen on the held-out text, in runs of 60 s on one thread.
+RATES = {"astro": 1e-2, "frozen": 1e-2, "plain": 1e-2, "lstm": 4e-3, "transformer": 2e-3}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training; the keys that a line of results is known by."""
+
+    data: str
+    model: str
+    seed: int
+    seconds: float
+    preset: str
+    tokens: str
+    vocabulary: int | None
+    batch: int
+    length: int
+    lr: float
+    device: str
+    threads: int
+
+
+def train(run: Run, folder: Path | None) -> dict[str, Any]:
+    """Train one model for its time; what a line of results holds."""
+    corpus = read_corpus(run.data)
+    tokenizer = make_tokenizer(run.tokens, corpus.train, run.vocabulary)
+    torch.manual_seed(run.seed)
+    # The transformer sees as far as it was trained to: twice a piece, by the cache of the one before.
+    net = make(run.model, preset(run.preset, tokenizer.size), window=2 * run.length).to(run.device)
+    streams = TokenStreams(tokenizer.encode(corpus.train), run.batch, run.length)
+
+    def judge() -> float:
+        return score_text(net, corpus.valid, tokenizer, most=20_000).bits_per_character
+
+    clock = "cpu" if (run.threads, run.device) == (1, "cpu") else "wall"
+    config = language_config(net, tokenizer) if isinstance(net, AstroLM) else {}
+    name = f"{run.data}-{run.tokens}-{run.model}-{run.seed}"
+    trainer = TextTrainer(
+        net,
+        streams,
+        judge,
+        TextSettings(seconds=run.seconds, clock=clock, lr=run.lr, judge=5),
+        config=config | {"run": asdict(run)},
+        run_dir=None if folder is None else folder / name,
+    )
+    history = trainer.fit()
+    valid, test = (score_text(net, text, tokenizer) for text in (corpus.valid, corpus.test))
+    return asdict(run) | {
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "split": corpus.split,
+        "steps": history[-1].step,
+        "tokens_seen": history[-1].tokens,
+        "training_tokens_per_second": history[-1].tokens / history[-1].seconds,
+        "history": [[round(record.seconds, 1), round(record.valid_bits, 4)] for record in history],
+        "valid_bits": valid.bits_per_character,
+        "test_bits": test.bits_per_character,
+        "test_perplexity": test.perplexity,
+        "test_word_perplexity": test.word_perplexity,
+        **generation(net, tokenizer.encode(corpus.test[:200])),
+    }
+
+
+def generation(net: nn.Module, prompt: torch.Tensor, lengths: tuple[int, ...] = (100, 1000)) -> dict[str, Any]:
+    """Milliseconds a token and bytes of state after so many tokens, one stream; firing rates."""
+    found: dict[str, Any] = {}
+    for length in lengths:
+        more = Continuation(net, prompt, length, temperature=1.0)
+        times = [time.perf_counter()]
+        for _ in more:
+            times.append(time.perf_counter())
+        last = sorted(b - a for a, b in itertools.pairwise(times[-50:]))
+        found[f"ms_per_token_at_{length}"] = 1000 * last[len(last) // 2]
+        found[f"state_bytes_at_{length}"] = more.state_bytes
+        found["rates"] = {layer.name: round(layer.rate, 4) for layer in more.layers}
+    return found
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """Markdown: a row a text and model, mean ± standard error over seeds."""
+    rows = [
+        "| text | model (runs) | parameters | bits/character | perplexity a word | training tokens/s | ms/token |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for data, tokens, model in sorted({(x["data"], x["tokens"], NAMES.index(x["model"])) for x in lines}):
+        same = [x for x in lines if (x["data"], x["tokens"], x["model"]) == (data, tokens, NAMES[model])]
+        cells = [
+            mean([x[key] for x in same], digits)
+            for key, digits in (
+                ("test_bits", 3),
+                ("test_word_perplexity", 1),
+                ("training_tokens_per_second", 0),
+                ("ms_per_token_at_1000", 2),
+            )
+        ]
+        rows.append(
+            f"| {data} ({tokens}) | {NAMES[model]} ({len(same)}) | {same[0]['parameters']:,} | {' | '.join(cells)} |"
+        )
+    return "\n".join(rows)
+
+
+def mean(values: list[float], digits: int) -> str:
+    """The mean and, of several, its standard error."""
+    numbers = torch.tensor(values, dtype=torch.float64)
+    error = f" ± {float(numbers.std()) / math.sqrt(len(values)):.{digits}f}" if len(values) > 1 else ""
+    return f"{float(numbers.mean()):.{digits}f}{error}"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser("python -m benchmarks.text", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--data", default="tinyshakespeare", help=f"of {', '.join(CORPORA)}")
+    parser.add_argument("--models", default="astro,frozen,lstm,transformer", help=f"of {', '.join(NAMES)}")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument(
+        "--seconds", type=float, default=600.0, help="of training a run: CPU time at one thread, else wall clock"
+    )
+    parser.add_argument("--preset", default="1m", choices=PRESETS)
+    parser.add_argument("--tokens", default="char", choices=("char", "bpe"))
+    parser.add_argument("--vocabulary", type=int, help="of a byte-pair code")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--length", type=int, default=64, help="tokens a piece")
+    parser.add_argument("--lr", type=float, help="(default: one a model)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("text.jsonl"), help="one line a run")
+    parser.add_argument("--run-dir", type=Path, help="for checkpoints")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(given.threads)
+    same = ("seconds", "preset", "tokens", "vocabulary", "batch", "length", "device", "threads")
+    settings = {name: getattr(given, name) for name in same}
+    for seed, data, model in itertools.product(given.seeds.split(","), given.data.split(","), given.models.split(",")):
+        run = Run(data, model, int(seed), lr=given.lr or RATES[model], **settings)
+        if not any(asdict(run).items() <= line.items() for line in read(given.out)):
+            append(given.out, train(run, given.run_dir))
+    print(table(read(given.out)))
+
+
+if __name__ == "__main__":
+    main()

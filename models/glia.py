@@ -1,0 +1,50 @@
+"""Astrocytes between two layers: slow calcium that senses what arrives at synapses and acts on what they pass on.
+
+Every neuron j has an astrocyte. What it senses, a_j, is a weighted sum of the presynaptic spikes; its calcium is slow,
+and what it releases acts on the drive x_j of its neuron:
+
+    c[t] = λ·c[t-1] + √(1 - λ²)·a[t]                λ = a decay a neuron, learned; time constants from short to long
+    m[t] = layer norm of c[t] over the neurons
+    drive[t] = x[t]·(1 + κ·m[t] / (1 + |m[t]|)) + κ'·m[t]
+
+The first term is a gain (Perea and Araque 2007, Science 317:1083), the second the slow inward current that astrocytic
+glutamate evokes (Fellin et al. 2004, Neuron 43:729). After the abstract of Shen et al. 2023, arXiv 2312.07625; the
+equations are ours. Unlike `sk.Astrocyte`, which senses the spikes of its own neurons, the calcium here depends on
+spikes that are known beforehand: it is a linear recurrence over the whole sequence. The root keeps the variance of
+calcium the same at every time scale, and the norm what it does apart from how much the layer fires.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from spikekit.neurons import LI
+
+
+class Glia(nn.Module):
+    """The equations above for `neurons`; with strength 0 the drive comes out as it was, bit for bit.
+
+    timescales: shortest and longest time constant, spread over the neurons at random. strength: of κ and κ' at the
+    start. The state is that of `calcium`, {"v": [B, neurons]}.
+    """
+
+    temporal: ClassVar[bool] = True
+
+    def __init__(self, neurons: int, timescales: tuple[float, float], strength: float) -> None:
+        super().__init__()
+        low, high = (math.log(time) for time in timescales)
+        times = torch.linspace(low, high, neurons)[torch.randperm(neurons)].exp()
+        self.calcium = LI(torch.exp(-1 / times), learn=("beta",))
+        self.norm = nn.LayerNorm(neurons)
+        self.gain = nn.Parameter(torch.full((neurons,), strength))
+        self.current = nn.Parameter(torch.full((neurons,), strength))
+
+    def forward(self, drive: Tensor, sensed: Tensor) -> Tensor:
+        """Drive and what is sensed, both [T, B, neurons], to the modulated drive."""
+        decay = self.calcium.beta
+        level = self.norm(self.calcium(sensed * torch.sqrt(1 - decay * decay)))
+        return drive * (1 + self.gain * (level / (1 + level.abs()))) + self.current * level
