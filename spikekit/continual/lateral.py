@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from spikekit.continual.subspace import Subspace, orthonormal
 from spikekit.errors import InputError
+from spikekit.ops.linear import linear, weight_gradient
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Lateral(Subspace):
 
     def respond(self, x: Tensor, rows: Tensor) -> Tensor:
         """What units with these rows answer to inputs x [N, n]: [N, k]."""
-        y = x @ rows.T
+        y = linear(x, rows)
         return y if self.rule.spiking is None else self.rule.spiking(y)
 
     def residual(self, x: Tensor) -> Tensor:
@@ -116,23 +117,27 @@ class Lateral(Subspace):
         if power == 0:
             return
         rate = rule.lr / power if rule.relative else rule.lr
-        for iteration in range(rule.iterations):
+        for iteration in range(rule.iterations if len(fresh) else 0):
             y = self.respond(x, fresh)
-            error = torch.addmm(left, y, fresh, alpha=-1)
+            # yᵀ·(left - y·H) without the error itself: inputs and units are few where N·n is not, and spikes fewer.
+            hebbian = weight_gradient(left, y)
+            change = torch.addmm(hebbian, y.T @ y, fresh, beta=1 / len(x), alpha=-1 / len(x))
             if iteration == 0:
-                self._measure(error, power)
-                if not len(fresh):
-                    return
-            change = (y.T @ error).div_(len(x)).clamp_(-rule.clamp, rule.clamp)
-            self.velocity.mul_(rule.momentum).add_(change, alpha=1 - rule.momentum)
+                # |left - y·H|² = |left|² - <yᵀ·left, H> - <yᵀ·left - yᵀ·y·H, H>
+                answered = float((hebbian / len(x) + change).flatten() @ fresh.flatten())
+                self._measure(left, answered, power)
+            self.velocity.lerp_(change.clamp_(-rule.clamp, rule.clamp), 1 - rule.momentum)
             fresh.add_(self.velocity, alpha=rate)
+        if not len(fresh):
+            self._measure(left, 0.0, power)
 
     def _left(self, x: Tensor) -> Tensor:
         # Of few inputs the rows themselves take less than the whole I - HᵀH.
         return self.outside(x) if self.rule.spiking is None and 2 * self.kept < self.width else self.residual(x)
 
-    def _measure(self, error: Tensor, power: float) -> None:
-        explained = 1 - float(error.square().sum()) / len(error) / power
+    def _measure(self, left: Tensor, answered: float, power: float) -> None:
+        """Note what is explained; answered: by how much new rows make the mean square of `left` smaller."""
+        explained = 1 - (float(left.square().sum()) / len(left) - answered) / power
         # Far below 0 the rows make more of the input than it is.
         if not explained > -1e3:
             raise InputError(
