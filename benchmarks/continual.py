@@ -92,7 +92,6 @@ def perform(run: Run, results: Path, where: str, device: str) -> dict[str, Any]:
         "units": {name: len(space.rows) for name, space in getattr(walk.method, "spaces", {}).items()},
         "drift": walk.method.drift if isinstance(walk.method, cl.HLOP) else None,
     }
-    torch.save(walk.method.net.state_dict(), folder / f"{run.name}.pt")
     # Whole or not at all: others may read the folder meanwhile.
     (under_way / "result").write_text(json.dumps(found))
     os.replace(under_way / "result", file)

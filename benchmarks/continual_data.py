@@ -1,4 +1,4 @@
-"""Five sets in one shape, 28 x 28 a step, T = 6, in the manner of 5-Datasets: digits, clothes, pictures, events, sounds.
+"""Five sets in one shape, 28 x 28 a step, T = 6, in the manner of 5-Datasets: digits to sounds.
 
 MNIST and Fashion-MNIST as they are. CIFAR-10 (JPEG): the middle 28 x 28 pixels, in grey. N-MNIST: event frames, both
 polarities in one, the middle 28 x 28 pixels: the one set that moves. FSDD, spoken digits: 28 stretches of a recording,

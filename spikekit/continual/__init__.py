@@ -8,8 +8,9 @@
             hlop.step(x, partial(CrossEntropy(), target=y), optimizer, sk.learning.OTTT())
         hlop.end_task()
 
-`Method` is what they have in common: `Plain`, `HLOP`, `GPM`, `EWC`, `Replay`. `permuted`, `split_images`, `split_frames`
-and `mixed` make a `Protocol` of data sets; `Course` takes a method through one, and goes on where it was killed.
+`Method` is what they have in common: `Plain`, `HLOP`, `GPM`, `EWC`, `Replay`. `permuted`, `split_images`,
+`split_frames` and `mixed` make a `Protocol` of data sets; `Course` takes a method through one, and goes on where it was
+killed.
 """
 
 from spikekit.continual.batch import Batch

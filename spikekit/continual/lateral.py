@@ -118,13 +118,8 @@ class Lateral(Subspace):
             return
         rate = rule.lr / power if rule.relative else rule.lr
         for iteration in range(rule.iterations if len(fresh) else 0):
-            y = self.respond(x, fresh)
-            # yᵀ·(left - y·H) without the error itself: inputs and units are few where N·n is not, and spikes fewer.
-            hebbian = weight_gradient(left, y)
-            change = torch.addmm(hebbian, y.T @ y, fresh, beta=1 / len(x), alpha=-1 / len(x))
+            change, answered = _change(left, self.respond(x, fresh), fresh)
             if iteration == 0:
-                # |left - y·H|² = |left|² - <yᵀ·left, H> - <yᵀ·left - yᵀ·y·H, H>
-                answered = float((hebbian / len(x) + change).flatten() @ fresh.flatten())
                 self._measure(left, answered, power)
             self.velocity.lerp_(change.clamp_(-rule.clamp, rule.clamp), 1 - rule.momentum)
             fresh.add_(self.velocity, alpha=rate)
@@ -133,11 +128,10 @@ class Lateral(Subspace):
 
     def _left(self, x: Tensor) -> Tensor:
         # Of few inputs the rows themselves take less than the whole I - HᵀH.
-        return self.outside(x) if self.rule.spiking is None and 2 * self.kept < self.width else self.residual(x)
+        return self.outside(x) if self.rule.spiking is None and 3 * self.kept < self.width else self.residual(x)
 
-    def _measure(self, left: Tensor, answered: float, power: float) -> None:
-        """Note what is explained; answered: by how much new rows make the mean square of `left` smaller."""
-        explained = 1 - (float(left.square().sum()) / len(left) - answered) / power
+    def _measure(self, left: Tensor, answered: Tensor | float, power: float) -> None:
+        explained = 1 - float((left.square().sum() - answered) / len(left)) / power
         # Far below 0 the rows make more of the input than it is.
         if not explained > -1e3:
             raise InputError(
@@ -147,6 +141,19 @@ class Lateral(Subspace):
             )
         past = explained if math.isnan(self.explained) else self.explained
         self.explained = past + 0.05 * (explained - past)
+
+
+def _change(left: Tensor, y: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """yᵀ·(left - y·H)/N for residuals [N, n], answers [N, k] and rows H [k, n], and |left|² - |left - y·H|²."""
+    count = len(y)
+    if count < len(rows):
+        error = torch.addmm(left, y, rows, alpha=-1)
+        return y.T @ error / count, left.square().sum() - error.square().sum()
+    # Without the error, which is large: spikes are summed one by one, and what is squared are the few units.
+    hebbian = weight_gradient(left, y)
+    change = torch.addmm(hebbian, y.T @ y, rows, beta=1 / count, alpha=-1 / count)
+    # With G = yᵀ·left - yᵀ·y·H, |left - y·H|² = |left|² - <yᵀ·left, H> - <G, H>.
+    return change, (hebbian + change * count).flatten() @ rows.flatten()
 
 
 def _basis(rows: Tensor) -> Tensor:
