@@ -115,6 +115,8 @@ def main(arguments: list[str] | None = None) -> None:
     for what, names in (("methods", METHODS), ("rules", RULES)):
         if unknown := sorted(set(chosen[what]) - set(names)):
             parser.error(f"--{what}: no {unknown}; there are {','.join(names)}")
+    if given.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch finds no GPU here")
     if os.environ.get("OMP_NUM_THREADS") == "1":
         torch.set_num_threads(1)
     runs = [
