@@ -3,6 +3,7 @@
     python -m benchmarks.continual --protocol pmnist --methods plain,hlop --rules bptt,ottt,dsr --seeds 0
     python -m benchmarks.continual --protocol pmnist --subset 5000           # 5,000 images a task: minutes a run
     python -m benchmarks.continual --protocol fashion-class --report-only
+    python -m benchmarks.continual --protocol pmnist --methods hlop --device cuda --no-report &     # several at once
 
 Every run is a file of benchmarks/results/continual/<protocol>/, every run under way a folder there: stop it at any
 time, the same command goes on, in the midst of a task. The page is benchmarks/results/continual-<protocol>.md, with a
@@ -59,7 +60,7 @@ class Live:
         print(f"\r\x1b[K{text}" if self.terminal else text, end="" if self.terminal else "\n", flush=True)
 
 
-def perform(run: Run, results: Path, where: str) -> dict[str, Any]:
+def perform(run: Run, results: Path, where: str, device: str) -> dict[str, Any]:
     """Train and judge once, or go on with it, or read what is there."""
     folder = results / "continual" / run.group
     file, under_way = folder / f"{run.name}.json", folder / run.name
@@ -75,7 +76,7 @@ def perform(run: Run, results: Path, where: str) -> dict[str, Any]:
     def note_time() -> None:
         clock.write_text(str(before + time.process_time() - started))
 
-    walk = course(run, under_way)
+    walk = course(run, under_way, device)
     matrix = walk.run(Live(run, where, note_time))
     note_time()
     found = {
@@ -87,11 +88,13 @@ def perform(run: Run, results: Path, where: str) -> dict[str, Any]:
         "settings": settings(run),
         "matrix": matrix.tolist(),
         "cpu_seconds": float(clock.read_text()),
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
         "units": {name: len(space.rows) for name, space in getattr(walk.method, "spaces", {}).items()},
         "drift": walk.method.drift if isinstance(walk.method, cl.HLOP) else None,
     }
-    file.write_text(json.dumps(found))
-    torch.save(walk.method.net.state_dict(), folder / f"{run.name}.pt")
+    # Whole or not at all: others may read the folder meanwhile.
+    (under_way / "result").write_text(json.dumps(found))
+    os.replace(under_way / "result", file)
     shutil.rmtree(under_way)
     return found
 
@@ -104,12 +107,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seeds", default="0", help="such as 0,1,2 (default: %(default)s)")
     parser.add_argument("--subset", type=int, nargs="?", const=5000, help="images of a task (5000 if no number)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="(default: %(default)s)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: %(default)s)")
     parser.add_argument("--report-only", action="store_true", help="page and picture of what there is")
+    parser.add_argument("--no-report", action="store_true", help="results alone, where several processes make them")
     given = parser.parse_args(arguments)
     chosen = {"methods": given.methods.split(","), "rules": given.rules.split(",")}
     for what, names in (("methods", METHODS), ("rules", RULES)):
         if unknown := sorted(set(chosen[what]) - set(names)):
             parser.error(f"--{what}: no {unknown}; there are {','.join(names)}")
+    if given.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch finds no GPU here")
     if os.environ.get("OMP_NUM_THREADS") == "1":
         torch.set_num_threads(1)
     runs = [
@@ -117,13 +124,15 @@ def main(arguments: list[str] | None = None) -> None:
         for seed, rule, method in itertools.product(given.seeds.split(","), chosen["rules"], chosen["methods"])
     ]
     for number, run in enumerate(runs if not given.report_only else (), 1):
-        found = perform(run, given.results, f"{number}/{len(runs)}")
+        found = perform(run, given.results, f"{number}/{len(runs)}", given.device)
         matrix = torch.tensor(found["matrix"], dtype=torch.float64)
         acc, bwt = 100 * cl.average_accuracy(matrix), 100 * cl.backward_transfer(matrix)
         end = "\r\x1b[K" if sys.stdout.isatty() else ""
         print(f"{end}{number}/{len(runs)} {run.group} {run.name}: ACC {acc:.2f} %, BWT {bwt:+.2f}", flush=True)
-        report(given.results, run.group)
-    print("\n" + report(given.results, Run(given.protocol, "", "", 0, given.subset).group))
+        if not given.no_report:
+            report(given.results, run.group)
+    if not given.no_report:
+        print("\n" + report(given.results, Run(given.protocol, "", "", 0, given.subset).group))
 
 
 if __name__ == "__main__":

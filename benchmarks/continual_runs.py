@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import spikekit as sk
+from benchmarks.continual_data import five
 from spikekit import continual as cl
 from spikekit import datasets, learning
 from spikekit.errors import InputError
@@ -48,6 +49,7 @@ SETUPS = {
     "fashion-class": Setup("FashionMNIST", "class", (400, 400), [[80, 60, 60], [50, 50, 50]]),
     "nmnist-task": Setup("NMNIST", "task", (16, 32), [[10, 30], [4, 15]], epochs=10, batch=20),
     "nmnist-class": Setup("NMNIST", "class", (16, 32), [[10, 30, 60], [4, 15, 40]], epochs=10, batch=20),
+    "five": Setup("five", "task", (800, 800), [[100, 150], [100, 100]], epochs=3),
 }
 METHODS = ("plain", "hlop", "hlop-qr", "hlop-fast", "gpm", "ewc", "replay", "sparse")
 RULES = ("bptt", "ottt", "dsr")
@@ -118,6 +120,8 @@ def _data(name: str) -> tuple[Any, Any]:
 
 def protocol(run: Run) -> cl.Protocol:
     setup = SETUPS[run.protocol]
+    if setup.data == "five":
+        return cl.mixed(five(run.steps) if run.subset is None else five(run.steps, run.subset))
     train, test = _data(setup.data)
     if setup.data == "NMNIST":
         return cl.split_frames(train, test, scenario=setup.scenario)
@@ -140,7 +144,7 @@ def network(run: Run) -> sk.Sequential:
     widths, layers = (784, *setup.hidden), []
     for n_in, n_out in pairwise(widths):
         layers += [nn.Linear(n_in, n_out, bias=False), make()]
-    return sk.Sequential(*layers, nn.Linear(widths[-1], 10, bias=False))
+    return sk.Sequential(*layers, nn.Linear(widths[-1], 50 if setup.data == "five" else 10, bias=False))
 
 
 def method(run: Run, net: sk.Sequential) -> cl.Method:
@@ -168,10 +172,10 @@ def method(run: Run, net: sk.Sequential) -> cl.Method:
     raise InputError(f"no method {run.method!r}; there are {METHODS}")
 
 
-def course(run: Run, folder: Path) -> cl.Course:
+def course(run: Run, folder: Path, device: str) -> cl.Course:
     setup = SETUPS[run.protocol]
     return cl.Course(
-        method(run, network(run)),
+        method(run, network(run).to(device)),
         protocol(run),
         partial(torch.optim.Adagrad, lr=0.01) if run.method == "sparse" else partial(torch.optim.SGD, lr=setup.lr),
         rule(run),

@@ -8,8 +8,9 @@
             hlop.step(x, partial(CrossEntropy(), target=y), optimizer, sk.learning.OTTT())
         hlop.end_task()
 
-`Method` is what they have in common: `Plain`, `HLOP`, `GPM`, `EWC`, `Replay`. `permuted`, `split_images` and
-`split_frames` make a `Protocol` of a data set; `Course` takes a method through one, and goes on where it was killed.
+`Method` is what they have in common: `Plain`, `HLOP`, `GPM`, `EWC`, `Replay`. `permuted`, `split_images`,
+`split_frames` and `mixed` make a `Protocol` of data sets; `Course` takes a method through one, and goes on where it was
+killed.
 """
 
 from spikekit.continual.batch import Batch
@@ -27,8 +28,9 @@ from spikekit.continual.metrics import (
     forgetting,
     learning_accuracy,
 )
-from spikekit.continual.protocols import Protocol, Samples, Task, permuted, split_frames, split_images
+from spikekit.continual.protocols import mixed, permuted, split_frames, split_images
 from spikekit.continual.replay import Replay
+from spikekit.continual.samples import Protocol, Samples, Task
 from spikekit.continual.subspace import Subspace
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "curve",
     "forgetting",
     "learning_accuracy",
+    "mixed",
     "permuted",
     "split_frames",
     "split_images",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from spikekit.continual.method import Method
-from spikekit.continual.protocols import Protocol, Samples
+from spikekit.continual.samples import Protocol, Samples
 from spikekit.errors import CheckpointError, InputError
 from spikekit.learning import Rule
 from spikekit.train.archive import read_archive, write_archive
@@ -37,9 +37,10 @@ class Course:
     """One method, one protocol, from the first task to the last.
 
     optimizer: makes the optimiser of a task from the parameters that may change; keep_optimizer: one for all tasks, for
-    those whose memory of gradients is the point, such as Adagrad. rule: None is BPTT. epochs: a task.
-    seed: of the order of the samples. folder: where `course.safetensors` is kept, written every `every` batches and
-    after each task; a course that finds one goes on from there, and ends as if it had never stopped. None: no file.
+    those whose memory of gradients is the point, such as Adagrad. rule: None is BPTT. epochs: a task. The data follow
+    the network to its device. seed: of the order of the samples. folder: where `course.safetensors` is kept, written
+    every `every` batches and after each task; a course that finds one goes on from there, and ends as if it had never
+    stopped. None: no file.
     """
 
     method: Method
@@ -67,6 +68,7 @@ class Course:
 
     def run(self, watch: Callable[[Moment], object] | None = None) -> Tensor:
         """Learn all tasks; returns the accuracies [K, K], NaN above the diagonal. watch: told of every batch."""
+        self.protocol = self.protocol.to(self._device)
         self._load()
         for task in range(self._done[0], len(self.protocol.tasks)):
             self._learn(task, watch)
@@ -105,6 +107,10 @@ class Course:
                 if self._done[1] % self.every == 0:
                     self._save(optimizer)
 
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self.method.net.parameters())).device
+
     def _order(self, task: int, epoch: int) -> torch.Generator:
         """Draws the order of a task's samples; -1 is the look after the last epoch."""
         return torch.Generator().manual_seed((self.seed * 1009 + task) * 1009 + epoch + 1)
@@ -131,6 +137,8 @@ class Course:
         tensors = {f"net.{name}": value for name, value in self.method.net.state_dict().items()}
         tensors |= {f"method.{name}": value for name, value in self.method.state_dict().items()}
         tensors |= {"matrix": self.matrix, "random": torch.get_rng_state()}
+        if self._device.type == "cuda":
+            tensors["random_cuda"] = torch.cuda.get_rng_state(self._device)
         for index, entries in (optimizer.state_dict()["state"] if optimizer is not None else {}).items():
             for name, value in entries.items():
                 if isinstance(value, Tensor):
@@ -156,6 +164,8 @@ class Course:
         self._restored = parts.get("optimizer", {})
         self.matrix = tensors["matrix"]
         torch.set_rng_state(tensors["random"])
+        if "random_cuda" in tensors and self._device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random_cuda"], self._device)
         task, batch = info["done"]
         self._done = (int(task), int(batch))
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from spikekit.continual.subspace import Subspace, orthonormal
 from spikekit.errors import InputError
+from spikekit.ops.linear import linear, weight_gradient
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Lateral(Subspace):
 
     def respond(self, x: Tensor, rows: Tensor) -> Tensor:
         """What units with these rows answer to inputs x [N, n]: [N, k]."""
-        y = x @ rows.T
+        y = linear(x, rows)
         return y if self.rule.spiking is None else self.rule.spiking(y)
 
     def residual(self, x: Tensor) -> Tensor:
@@ -116,23 +117,21 @@ class Lateral(Subspace):
         if power == 0:
             return
         rate = rule.lr / power if rule.relative else rule.lr
-        for iteration in range(rule.iterations):
-            y = self.respond(x, fresh)
-            error = torch.addmm(left, y, fresh, alpha=-1)
+        for iteration in range(rule.iterations if len(fresh) else 0):
+            change, answered = _change(left, self.respond(x, fresh), fresh)
             if iteration == 0:
-                self._measure(error, power)
-                if not len(fresh):
-                    return
-            change = (y.T @ error).div_(len(x)).clamp_(-rule.clamp, rule.clamp)
-            self.velocity.mul_(rule.momentum).add_(change, alpha=1 - rule.momentum)
+                self._measure(left, answered, power)
+            self.velocity.lerp_(change.clamp_(-rule.clamp, rule.clamp), 1 - rule.momentum)
             fresh.add_(self.velocity, alpha=rate)
+        if not len(fresh):
+            self._measure(left, 0.0, power)
 
     def _left(self, x: Tensor) -> Tensor:
         # Of few inputs the rows themselves take less than the whole I - HᵀH.
-        return self.outside(x) if self.rule.spiking is None and 2 * self.kept < self.width else self.residual(x)
+        return self.outside(x) if self.rule.spiking is None and 3 * self.kept < self.width else self.residual(x)
 
-    def _measure(self, error: Tensor, power: float) -> None:
-        explained = 1 - float(error.square().sum()) / len(error) / power
+    def _measure(self, left: Tensor, answered: Tensor | float, power: float) -> None:
+        explained = 1 - float((left.square().sum() - answered) / len(left)) / power
         # Far below 0 the rows make more of the input than it is.
         if not explained > -1e3:
             raise InputError(
@@ -142,6 +141,19 @@ class Lateral(Subspace):
             )
         past = explained if math.isnan(self.explained) else self.explained
         self.explained = past + 0.05 * (explained - past)
+
+
+def _change(left: Tensor, y: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """yᵀ·(left - y·H)/N for residuals [N, n], answers [N, k] and rows H [k, n], and |left|² - |left - y·H|²."""
+    count = len(y)
+    if count < len(rows):
+        error = torch.addmm(left, y, rows, alpha=-1)
+        return y.T @ error / count, left.square().sum() - error.square().sum()
+    # Without the error, which is large: spikes are summed one by one, and what is squared are the few units.
+    hebbian = weight_gradient(left, y)
+    change = torch.addmm(hebbian, y.T @ y, rows, beta=1 / count, alpha=-1 / count)
+    # With G = yᵀ·left - yᵀ·y·H, |left - y·H|² = |left|² - <yᵀ·left, H> - <G, H>.
+    return change, (hebbian + change * count).flatten() @ rows.flatten()
 
 
 def _basis(rows: Tensor) -> Tensor:

@@ -81,4 +81,6 @@ class Replay(Method):
     def _load(self, state: dict[str, Tensor], task: int, learning: bool) -> None:
         self._tasks = state["tasks"].clone()
         self._generator.set_state(state["generator"])
-        self._memory = Batch(state["x"], state["y"], state.get("allowed")) if "x" in state else None
+        place = next(iter(self.net.parameters())).device
+        moved = {name: state[name].to(place, copy=True) for name in ("x", "y", "allowed") if name in state}
+        self._memory = Batch(moved["x"], moved["y"], moved.get("allowed")) if moved else None

@@ -59,7 +59,7 @@ class Subspace:
 
     def outside(self, x: Tensor) -> Tensor:
         """What is left of rows x [N, n] outside the kept rows: x - x·HᵀH."""
-        return torch.addmm(x, x @ self.old.T, self.old, alpha=-1) if self.kept else x
+        return torch.addmm(x, linear(x, self.old), self.old, alpha=-1) if self.kept else x
 
     def residual(self, x: Tensor) -> Tensor:
         """The same for inputs of the layer; where they are sparse, only rows of I - HᵀH that meet one are summed."""

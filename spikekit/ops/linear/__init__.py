@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from spikekit.ops.linear import cpu
 from spikekit.ops.linear.choice import events_pay, large
-from spikekit.ops.linear.events import linear_events
+from spikekit.ops.linear.events import linear_events, outer
 from spikekit.ops.linear.reference import linear_reference
 from spikekit.ops.paths import forced_path, functorch_active, watched
 
-__all__ = ["linear", "linear_events", "linear_reference", "serves"]
+__all__ = ["linear", "linear_events", "linear_reference", "serves", "weight_gradient"]
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -29,6 +29,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if not torch.compiler.is_compiling() and not events_pay(cpu.density(rows), len(rows), x.shape[-1], len(weight)):
         return linear_reference(x, weight, bias)
     return linear_events(rows, weight, bias).unflatten(0, x.shape[:-1])
+
+
+def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
+    """gradᵀ·x: x [R, K], grad [R, N] -> [N, K], with no gradient of its own; zeros of x are left out as by `linear`."""
+    return outer(x, grad) if serves(x.t(), grad.t(), None) else grad.t() @ x
 
 
 def serves(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
