@@ -84,8 +84,8 @@ class BoxFlip:
 class BoxScale:
     """Scale by a factor within 1 ± scale about the middle, then shift by up to ± shift of each side.
 
-    nearest=True takes the nearest pixel, so that events stay events; False mixes neighbours, for photographs. What comes
-    in from outside is 0.
+    nearest=True takes the nearest pixel, so that events stay events; False mixes neighbours, for photographs. What
+    comes in from outside is 0.
     """
 
     scale: float = 0.5
@@ -148,11 +148,8 @@ def rgb_to_hsv(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     most, least = image.amax(-3), image.amin(-3)
     spread = most - least
     safe = spread.clamp(min=1e-12)
-    sector = torch.where(
-        most == red,
-        (green - blue) / safe,
-        torch.where(most == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
-    )
+    sector = torch.where(most == green, 2 + (blue - red) / safe, 4 + (red - green) / safe)
+    sector = torch.where(most == red, (green - blue) / safe, sector)
     return sector / 6 % 1, spread / most.clamp(min=1e-12), most
 
 

@@ -45,15 +45,15 @@ class Scenes:
     def __post_init__(self) -> None:
         if self.side < 34 or self.objects < 1 or not 0 <= self.overlap <= 1 or self.seed < 0:
             raise InputError(
-                f"Scenes: side must be 34 or more, objects 1 or more, overlap within 0 and 1, seed 0 or more; got {self}"
+                f"Scenes: side must be 34 or more, objects 1 or more, overlap within 0 and 1, seed from 0; got {self}"
             )
 
 
 class NMNISTMosaic(BoxDataset):
     """One split, "train" or "test": a `BoxDataset` of binary frames [steps, 2, side, side], classes the ten digits.
 
-    root: as in `NMNIST`. count: number of scenes, 1000 to train and 200 to test without. steps: frames a scene. A box is
-    the smallest around the pixels of its digit: those that fired twice or more, with 6 such among the 3 × 3 around them.
+    root: as in `NMNIST`. count: number of scenes, 1000 to train and 200 to test without. steps: frames a scene. A box
+    is the smallest around the pixels of its digit: those that fired twice or more, with 6 such among the 3 × 3 around.
     Built on first use and kept; cache: see `load_or_build`.
     """
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ class EMSYOLO(nn.Module):
         per_anchor = 5 + classes
         self.detect = nn.ModuleList(Sequential(nn.Conv2d(c, per_anchor * 3, 1)) for c in features)
         for layer, stride in zip(self.detect, STRIDES, strict=True):
-            _start_bias(layer[0], classes, stride)
+            _start_bias(layer, classes, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """X [T, B, C, H, W] -> raw predictions [T, B, N, 5 + classes]."""
@@ -180,11 +180,10 @@ def _checked(anchors: Anchors) -> Tensor:
     return sizes
 
 
-def _start_bias(layer: nn.Module, classes: int, stride: int) -> None:
+def _start_bias(detect: nn.Module, classes: int, stride: int) -> None:
     """Start from few objects (8 in 640×640 pixels) and no favourite class, as YOLOv5 does after Lin et al. 2017."""
-    bias = layer.bias
-    if isinstance(bias, Tensor):
+    for bias in (layer.bias for layer in detect.modules() if isinstance(layer, nn.Conv2d)):
         with torch.no_grad():
-            rows = bias.view(3, -1)
+            rows = cast(Tensor, bias).view(3, -1)
             rows[:, 4] += math.log(8 / (640 / stride) ** 2)
             rows[:, 5:] += math.log(0.6 / max(classes - 0.999999, 0.4))
