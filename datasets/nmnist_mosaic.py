@@ -2,7 +2,7 @@
 
 Events are N-MNIST's own (Orchard et al. 2015, CC BY-SA 4.0): each is moved by whole pixels, none is added, scaled or
 taken away. All recordings of a scene start together, as their saccades do. Training scenes hold training recordings
-alone, test scenes test recordings.
+alone, test scenes test recordings; every tenth training recording is kept apart for validation scenes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from spikekit.datasets.source import EventSource
 from spikekit.errors import EventError, InputError
 from spikekit.events import EventStream, frames_by_time
 
-_VERSION: Final = 2
+_VERSION: Final = 3
+_SPLITS: Final = ("train", "val", "test")
 _TRIES: Final = 100
 # Noise fires once here and there, or one hot pixel many times; the digit fires again and again in neighbouring pixels.
 _AGAIN: Final = 2
@@ -50,14 +51,15 @@ class Scenes:
 
 
 class NMNISTMosaic(BoxDataset):
-    """One split, "train" or "test": a `BoxDataset` of binary frames [steps, 2, side, side], classes the ten digits.
+    """One split, "train", "val" or "test": a `BoxDataset` of binary frames [steps, 2, side, side], of ten digits.
 
-    root: as in `NMNIST`. count: number of scenes, 1000 to train and 200 to test without. steps: frames a scene. A box
+    root: as in `NMNIST`. count: number of scenes, 1000 to train and else 200 without. steps: frames a scene. A box
     is the smallest around the pixels of its digit: those that fired twice or more, with 6 such among the 3 × 3 around.
     Built on first use and kept; cache: see `load_or_build`.
     """
 
     title = "N-MNIST mosaic"
+    kinds = tuple(str(digit) for digit in range(10))
 
     def __init__(
         self,
@@ -68,13 +70,13 @@ class NMNISTMosaic(BoxDataset):
         scenes: Scenes | None = None,
         cache: bool | str | os.PathLike[str] = True,
     ) -> None:
-        if split not in ("train", "test"):
-            raise InputError(f"{self.title}: split must be 'train' or 'test', got {split!r}")
+        if split not in _SPLITS:
+            raise InputError(f"{self.title}: split must be one of {_SPLITS}, got {split!r}")
         scenes = Scenes() if scenes is None else scenes
         count = (1000 if split == "train" else 200) if count is None else count
         if count < 1:
             raise InputError(f"{self.title}: count must be 1 or more, got {count}")
-        source = NMNIST(split, root)  # type: ignore[arg-type]
+        source = NMNIST("test" if split == "test" else "train", root)
         key: dict[str, object] = {"dataset": self.title, "version": _VERSION, "split": split, "count": count}
         key |= {"steps": steps, "scenes": asdict(scenes), "source": source.fingerprint() if cache is not False else ""}
         arrays = load_or_build("nmnist-mosaic", key, lambda: _build(source, split, count, steps, scenes), cache)
@@ -83,8 +85,7 @@ class NMNISTMosaic(BoxDataset):
         frames = np.unpackbits(arrays["bits"], axis=1, count=steps * 2 * side * side)
         shape = (count, steps, 2, side, side)
         sets = torch.split(torch.from_numpy(arrays["boxes"]), arrays["counts"].tolist())
-        digits = tuple(str(digit) for digit in range(10))
-        super().__init__(f"{self.title} {split}", digits, torch.from_numpy(frames.reshape(shape)), sets)
+        super().__init__(f"{self.title} {split}", self.kinds, torch.from_numpy(frames.reshape(shape)), sets)
 
 
 def scene(
@@ -109,10 +110,14 @@ def scene(
 
 
 def _build(source: NMNIST, split: str, count: int, steps: int, scenes: Scenes) -> Arrays:
-    held = _Held(source)
+    every = np.arange(len(source))
+    parts = {"train": every[every % 10 != 9], "val": every[every % 10 == 9], "test": every}
+    if not len(parts[split]):
+        raise InputError(f"{NMNISTMosaic.title}: {len(source)} recordings leave none for {split!r}; 10 are needed")
+    held = _Held(source, parts[split])
     bits, boxes = [], []
     for number in range(count):
-        draw = np.random.default_rng([scenes.seed, int(split == "test"), number])
+        draw = np.random.default_rng([scenes.seed, _SPLITS.index(split), number])
         stream, found = scene(held, draw, scenes)
         bits.append(np.packbits(frames_by_time(stream, steps, binary=True).reshape(-1)))
         boxes.append(found)
@@ -121,19 +126,19 @@ def _build(source: NMNIST, split: str, count: int, steps: int, scenes: Scenes) -
 
 
 class _Held:
-    """A source that reads each recording once."""
+    """Some recordings of a source, each read once."""
 
-    def __init__(self, source: EventSource) -> None:
-        self.name, self.sensor, self.labels = source.name, source.sensor, source.labels
-        self._source = source
+    def __init__(self, source: EventSource, indices: npt.NDArray[np.int64]) -> None:
+        self.name, self.sensor, self.labels = source.name, source.sensor, source.labels[indices]
+        self._source, self._indices = source, indices
         self._read: dict[int, tuple[EventStream, int]] = {}
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self._indices)
 
     def __getitem__(self, index: int) -> tuple[EventStream, int]:
         if index not in self._read:
-            self._read[index] = self._source[index]
+            self._read[index] = self._source[int(self._indices[index])]
         return self._read[index]
 
     def fingerprint(self) -> str:

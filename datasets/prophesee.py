@@ -91,8 +91,8 @@ class Gen1(Dataset[BoxSample]):
     The frames cover the `window` microseconds before the label, in `bins` equal stretches, 1 where anything happened;
     they are the sensor's 304 × 240 pixels, with zeros right and below up to multiples of 32.
     As the set's own evaluation does, labels in the first `skip` microseconds of a recording are left out, and boxes
-    with a side below `least_side` or a diagonal below `least_diagonal` pixels; boxes are cut at the sensor's edge first.
-    Classes: car, pedestrian.
+    with a side below `least_side` or a diagonal below `least_diagonal` pixels; boxes are cut at the sensor's edge
+    first. Classes: car, pedestrian.
     """
 
     name = "Gen1"

@@ -45,7 +45,6 @@ class EMSYOLO(nn.Module):
     """
 
     temporal: ClassVar[bool] = True
-    strides: ClassVar[tuple[int, ...]] = STRIDES
     anchors: Tensor
 
     def __init__(
@@ -64,7 +63,7 @@ class EMSYOLO(nn.Module):
         super().__init__()
         if classes < 1:
             raise InputError(f"EMSYOLO: classes must be 1 or more, got {classes}")
-        self.classes = classes
+        self.classes, self.strides = classes, STRIDES
         self.stem, self.middle, self.deep = stem, middle, deep
         self.neck, self.large, self.lateral, self.medium = neck, large, lateral, medium
         self.up = fold_time(nn.Upsample(scale_factor=2, mode="nearest"))

@@ -1,4 +1,4 @@
-"""Augmentation moves boxes with the pixels: each box is painted in its own value, and found again where it should be."""
+"""Augmentation moves boxes with the pixels: each is painted in its own value, and found again where it should be."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def test_the_order_is_the_seeds():
         (lambda: collate_boxes([]), "no samples"),
         (lambda: collate_boxes([(torch.zeros(1, 2, 4, 4), None), (torch.zeros(1, 2, 4, 5), None)]), "sample 1"),
         (lambda: BCCD("validation"), "split must be one of"),
-        (lambda: NMNISTMosaic("all"), "split must be 'train' or 'test'"),
+        (lambda: NMNISTMosaic("all"), "split must be one of"),
         (lambda: Scenes(side=20), "side must be 34"),
     ],
 )
