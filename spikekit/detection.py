@@ -74,8 +74,10 @@ class DetectionRecipe:
         with naming("optimizer"):
             kind([torch.zeros(1, requires_grad=True)], **settings)
         self.transform()
+        if self.ema is not None and not 0 < number(self.ema, "ema") < 1:
+            raise InputError(f"ema must be between 0 and 1, or null for none, got {self.ema!r}")
         with naming("model"), torch.random.fork_rng(devices=[]):
-            self.build(None)
+            self.build(None if self.anchors == "fit" else self.anchors)
 
     def dataset(self, split: str) -> BoxDataset:
         """The samples of "train", "val" or "test"."""

@@ -58,8 +58,7 @@ class DetectionLoss:
         """The weighted terms "box", "obj" and "cls"; their sum is the loss."""
         raw = self.grid.check(output, "DetectionLoss")
         corners = decode_corners(raw, self.grid)
-        zero = raw.sum() * 0
-        total = {"box": zero, "obj": zero, "cls": zero}
+        total = {name: raw.new_zeros(()) for name in ("box", "obj", "cls")}
         for scale, balance in zip(self.grid.scales, _BALANCE, strict=False):
             found = match(target, scale, self.ratio)
             count = found.real.sum().clamp(min=1)
