@@ -24,6 +24,8 @@ from spikekit.events import EventStream, frames_by_time
 
 _VERSION: Final = 3
 _SPLITS: Final = ("train", "val", "test")
+COUNTS: Final = {"train": 1000, "val": 200, "test": 200}
+"""Scenes of each split, unless another number is asked for."""
 _TRIES: Final = 100
 # Noise fires once here and there, or one hot pixel many times; the digit fires again and again in neighbouring pixels.
 _AGAIN: Final = 2
@@ -53,7 +55,7 @@ class Scenes:
 class NMNISTMosaic(BoxDataset):
     """One split, "train", "val" or "test": a `BoxDataset` of binary frames [steps, 2, side, side], of ten digits.
 
-    root: as in `NMNIST`. count: number of scenes, 1000 to train and else 200 without. steps: frames a scene. A box
+    root: as in `NMNIST`. count: number of scenes; see `COUNTS`. steps: frames a scene. A box
     is the smallest around the pixels of its digit: those that fired twice or more, with 6 such among the 3 × 3 around.
     Built on first use and kept; cache: see `load_or_build`.
     """
@@ -73,7 +75,7 @@ class NMNISTMosaic(BoxDataset):
         if split not in _SPLITS:
             raise InputError(f"{self.title}: split must be one of {_SPLITS}, got {split!r}")
         scenes = Scenes() if scenes is None else scenes
-        count = (1000 if split == "train" else 200) if count is None else count
+        count = COUNTS[split] if count is None else count
         if count < 1:
             raise InputError(f"{self.title}: count must be 1 or more, got {count}")
         source = NMNIST("test" if split == "test" else "train", root)

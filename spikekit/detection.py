@@ -35,7 +35,7 @@ class DetectionRecipe:
     channels, classes and anchors. anchors: "fit" to the training boxes, or [2, 3, 2] pixels.
     epochs, batch, optimizer, warmup, clip_norm, seed, precision: as in `Recipe`. ema: decay of the average of the
     weights that is judged, None for none. augment: "mosaic" (probability), "flip" (probability), "scale" (of ± so much;
-    or its settings), "colour".
+    or its settings), "colour". workers: processes that make the training batches.
     """
 
     data: str
@@ -52,12 +52,13 @@ class DetectionRecipe:
     augment: Mapping[str, Any] = field(default_factory=dict)
     clip_norm: float | None = None
     seed: int = 0
+    workers: int = 0
     precision: str = "32-true"
 
     def __post_init__(self) -> None:
         choose(self.data, _CLASSES, "data")
         choose(self.precision, PRECISIONS, "precision")
-        for key, least in (("steps", 1), ("scenes", 1), ("epochs", 1), ("batch", 1), ("seed", 0)):
+        for key, least in (("steps", 1), ("scenes", 1), ("epochs", 1), ("batch", 1), ("seed", 0), ("workers", 0)):
             value = getattr(self, key)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InputError(f"{key} must be a whole number, {least} or more, got {value!r}")
@@ -99,7 +100,13 @@ class DetectionRecipe:
         """Batches to train on, augmented and in an order of the seed, and those that each epoch is judged on."""
         mosaic = number(self.augment.get("mosaic", 0), "augment: mosaic")
         train = self.dataset("train").loader(
-            self.batch, shuffle=True, seed=self.seed, transform=self.transform(), mosaic=mosaic, drop_last=True
+            self.batch,
+            shuffle=True,
+            seed=self.seed,
+            drop_last=True,
+            transform=self.transform(),
+            mosaic=mosaic,
+            workers=self.workers,
         )
         return train, self.dataset("val").loader(self.batch)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ import yaml
 
 import spikekit as sk
 from spikekit.cli import main
-from spikekit.datasets import NMNIST
+from spikekit.datasets import NMNIST, nmnist_mosaic
 from spikekit.detection import DetectionRecipe, judge
 from spikekit.detection_commands import trained_detector
 from spikekit.errors import CheckpointError, InputError
@@ -51,23 +51,21 @@ def home(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def places(home, monkeypatch):
-    monkeypatch.setenv("SPIKEKIT_DATA", str(home))
-    monkeypatch.setenv("SPIKEKIT_CACHE", str(home / "cache"))
+@pytest.fixture(scope="module", autouse=True)
+def places(home):
+    """The data, a cache, and six scenes to judge by in place of 200."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPIKEKIT_DATA", str(home))
+        patch.setenv("SPIKEKIT_CACHE", str(home / "cache"))
+        patch.setattr(nmnist_mosaic, "COUNTS", {"train": 4, "val": 6, "test": 6})
+        yield
 
 
 @pytest.fixture(scope="module")
-def run(home):
-    before = {name: os.environ.get(name) for name in ("SPIKEKIT_DATA", "SPIKEKIT_CACHE")}
-    os.environ.update(SPIKEKIT_DATA=str(home), SPIKEKIT_CACHE=str(home / "cache"))
-    try:
-        path = home / "small.yaml"
-        path.write_text(yaml.safe_dump(SMALL))
-        assert main(["train", str(path), "--out", str(home / "run")]) == 0
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+def run(home, places):
+    path = home / "small.yaml"
+    path.write_text(yaml.safe_dump(SMALL))
+    assert main(["train", str(path), "--out", str(home / "run")]) == 0
     return home / "run"
 
 
@@ -163,7 +161,7 @@ def test_mistakes_are_named(values, message, tmp_path):
 
 def test_validation_has_recordings_of_its_own(home):
     assert NMNIST.available()
-    recipe = read_recipe("ems_mosaic")
+    recipe = replace(read_recipe("ems_mosaic"), scenes=60)
     sizes = {split: set(map(tuple, recipe.dataset(split).sizes().tolist())) for split in ("train", "val")}
     # Of 20 recordings the 10th and the last, both nines, are kept apart.
     assert {width for width, _ in sizes["val"]} == {19.0}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import torch
@@ -73,14 +74,7 @@ class Grid:
 
     def places(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Cell (column, row) [N, 2], stride [N, 1] and anchor [N, 2] of every prediction, on the device of `like`."""
-        cells, strides, anchors = [], [], []
-        for scale in self.scales:
-            rows, columns = torch.meshgrid(torch.arange(scale.height), torch.arange(scale.width), indexing="ij")
-            cell = torch.stack([columns, rows], -1).flatten(0, 1)
-            cells.append(cell.repeat(len(scale.anchors), 1))
-            strides.append(torch.full((scale.count, 1), scale.stride))
-            anchors.append(torch.tensor(scale.anchors).repeat_interleave(len(cell), 0))
-        return tuple(torch.cat(part).to(like.device, torch.float32) for part in (cells, strides, anchors))  # type: ignore[return-value]
+        return _places(self, like.device)
 
     def check(self, output: Tensor, where: str = "Grid") -> Tensor:
         """The mean over time of output [T, B, N, 5 + classes], float32; InputError for another shape."""
@@ -91,3 +85,19 @@ class Grid:
                 f"{self.size[0]} × {self.size[1]} and {self.classes} classes, got {list(output.shape)}"
             )
         return output.float().mean(0)
+
+
+# Made on the CPU: kept, so that a GPU does not wait for them at every step.
+@lru_cache(maxsize=32)
+def _places(grid: Grid, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    cells, strides, anchors = [], [], []
+    # Made in inference mode they could never take part in training.
+    with torch.inference_mode(False):
+        for scale in grid.scales:
+            rows, columns = torch.meshgrid(torch.arange(scale.height), torch.arange(scale.width), indexing="ij")
+            cell = torch.stack([columns, rows], -1).flatten(0, 1)
+            cells.append(cell.repeat(len(scale.anchors), 1))
+            strides.append(torch.full((scale.count, 1), scale.stride))
+            anchors.append(torch.tensor(scale.anchors).repeat_interleave(len(cell), 0))
+        cell, stride, anchor = (torch.cat(part).to(device, torch.float32) for part in (cells, strides, anchors))
+        return cell, stride, anchor
