@@ -33,6 +33,7 @@ class DetectionRecipe:
     data: "nmnist-mosaic" or "bccd". steps: T. scenes: of N-MNIST mosaic, how many to train on. size: of BCCD, (width,
     height) of the frame, multiples of 32. model: {"name": ...} of `spikekit.models.DETECTORS` with its arguments, but
     channels, classes and anchors. anchors: "fit" to the training boxes, or [2, 3, 2] pixels.
+    loss: weights "box", "obj" and "cls" of `DetectionLoss`, the authors' without.
     epochs, batch, optimizer, warmup, clip_norm, seed, precision: as in `Recipe`. ema: decay of the average of the
     weights that is judged, None for none. augment: "mosaic" (probability), "flip" (probability), "scale" (of ± so much;
     or its settings), "colour". workers: processes that make the training batches.
@@ -47,6 +48,7 @@ class DetectionRecipe:
     epochs: int = 30
     batch: int = 16
     optimizer: Mapping[str, Any] = field(default_factory=lambda: {"name": "adamw"})
+    loss: Mapping[str, float] = field(default_factory=dict)
     warmup: float = 0.1
     ema: float | None = 0.999
     augment: Mapping[str, Any] = field(default_factory=dict)
@@ -75,6 +77,9 @@ class DetectionRecipe:
         with naming("optimizer"):
             kind([torch.zeros(1, requires_grad=True)], **settings)
         self.transform()
+        for key, value in check_keys(self.loss, ("box", "obj", "cls"), "loss").items():
+            if number(value, f"loss: {key}") < 0:
+                raise InputError(f"loss: {key} must be 0 or more, got {value!r}")
         if self.ema is not None and not 0 < number(self.ema, "ema") < 1:
             raise InputError(f"ema must be between 0 and 1, or null for none, got {self.ema!r}")
         with naming("model"), torch.random.fork_rng(devices=[]):
@@ -154,7 +159,7 @@ class DetectionRecipe:
 
         return {
             "optimizer": make,
-            "loss": DetectionLoss(self.grid(net)),
+            "loss": DetectionLoss(self.grid(net), **{key: float(value) for key, value in self.loss.items()}),
             "schedule": WarmCosine(number(self.warmup, "warmup")),
             "clip_norm": None if self.clip_norm is None else number(self.clip_norm, "clip_norm"),
             "ema": None if self.ema is None else number(self.ema, "ema"),

@@ -149,6 +149,8 @@ def test_the_recipe_that_comes_with_spikekit():
         ({"steps": 0}, "steps must be a whole number"),
         ({"size": [100, 64]}, "multiples of 32"),
         ({"anchors": [[1, 2]]}, "anchors must be"),
+        ({"loss": {"cls": -1}}, "loss: cls must be 0 or more"),
+        ({"loss": {"iou": 1}}, "unknown key 'iou'"),
         ({"ema": 2}, "ema must be between"),
     ],
 )
