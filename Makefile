@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-EXTRAS := events,train,images,viz,nir,text,gpu,dev
+EXTRAS := events,train,images,detect,viz,nir,text,gpu,dev
 
 # One setting finds real data; a copy beside the project is used when nothing else is said.
 ifndef SPIKEKIT_DATA

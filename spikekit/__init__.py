@@ -32,7 +32,7 @@ from spikekit.state import map_state, record, run, scan
 from spikekit.tripartite import TripartiteSynapse
 
 if TYPE_CHECKING:
-    from spikekit import continual, datasets, events, export, interop, learning, measure, models, viz
+    from spikekit import continual, datasets, detect, events, export, interop, learning, measure, models, viz
     from spikekit.train import Trainer
 
 __version__ = "0.1.0"
@@ -59,6 +59,7 @@ __all__ = [
     "checkpoint_time",
     "continual",
     "datasets",
+    "detect",
     "errors",
     "events",
     "export",
@@ -81,7 +82,7 @@ __all__ = [
 
 # Imported at first use: `import spikekit` costs torch, numpy and the core, nothing else.
 _LAZY_MODULES = frozenset(
-    {"continual", "datasets", "events", "export", "interop", "learning", "measure", "models", "viz"}
+    {"continual", "datasets", "detect", "events", "export", "interop", "learning", "measure", "models", "viz"}
 )
 
 

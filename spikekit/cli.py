@@ -1,4 +1,4 @@
-"""The command line: `spikekit doctor | train | evaluate | generate | export | verify | report | lava`."""
+"""The command line: `spikekit doctor | train | evaluate | generate | detect | export | verify | report | lava`."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ _DESCRIPTION = """Spiking networks from event data to a Loihi-style chip, proven
   spikekit train RECIPE --out runs/second  train what a YAML file says
   spikekit generate runs/text --stats      go on with a text, token by token, with a trained language model
   spikekit evaluate runs/first             accuracy and firing rates of the trained network
+  spikekit detect runs/ems picture.jpg --out found   boxes as JSON, and drawn
   spikekit export runs/first               quantise to 8-bit integers: runs/first/net.npz
   spikekit verify runs/first/net.npz       run it on Intel Lava and compare every spike
   spikekit report runs/first/net.npz       sizes, rates, loss, cores, energy and the proof on one page: report.html
@@ -109,6 +110,22 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--top-k", type=_count, help="draw among so many (default: all)")
     generate.add_argument("--seed", type=_seed, default=0, help="(default: %(default)s)")
     generate.add_argument("--stats", action="store_true", help="speed, bytes of state, firing rate of every layer")
+
+    detect = commands.add_parser("detect", help="boxes in pictures or event recordings, by a trained detector")
+    detect.add_argument("run", type=Path, help="run folder, or a .safetensors file of it")
+    detect.add_argument(
+        "input",
+        nargs="+",
+        help="pictures, events (.dat, .bin), folders of them, or test: samples of the run's own data",
+    )
+    detect.add_argument("--out", type=Path, required=True, help="folder for boxes.json and the drawn pictures")
+    detect.add_argument("--confidence", type=_amount, default=0.25, help="lowest score (default: %(default)s)")
+    detect.add_argument(
+        "--overlap", type=_amount, default=0.45, help="largest of two of a class (default: %(default)s)"
+    )
+    detect.add_argument("--window", type=_amount, default=300.0, help="of events, milliseconds (default: %(default)s)")
+    detect.add_argument("--samples", type=_count, default=8, help="windows, or samples of test (default: %(default)s)")
+    detect.add_argument("--stream", action="store_true", help="carry the neurons' state from one window to the next")
 
     export = commands.add_parser("export", help="fold and quantise a trained network to Loihi-style integers")
     export.add_argument("run", type=Path, help="run folder, or a .safetensors file of it")

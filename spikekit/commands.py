@@ -62,9 +62,10 @@ def _train_task(given: Namespace) -> int:
 
 def _train_recipe(given: Namespace) -> int:
     """Train what a recipe says; the test set is looked at once, with the weights of the last epoch."""
+    from spikekit.detection_commands import train_detector
     from spikekit.language.commands import train_text
     from spikekit.language.recipe import is_text, make_text_recipe
-    from spikekit.recipe import read_recipe, read_values
+    from spikekit.recipe import Recipe, read_recipe, read_values
     from spikekit.train import Trainer, seed_all
 
     for option in ("data", "model", "bins", "batch_size", "lr"):
@@ -75,6 +76,8 @@ def _train_recipe(given: Namespace) -> int:
         return train_text(make_text_recipe(values, str(file)), given)
     changes = {key: getattr(given, key) for key in ("epochs", "seed", "precision") if getattr(given, key) is not None}
     recipe = replace(read_recipe(given.recipe), **changes)
+    if not isinstance(recipe, Recipe):
+        return train_detector(recipe, given)
     task = recipe.task()
     train_loader, held_out = recipe.loaders()
     print(_headline(task, len(train_loader.dataset)), flush=True)  # type: ignore[arg-type]
@@ -90,8 +93,12 @@ def _train_recipe(given: Namespace) -> int:
 
 
 def evaluate(given: Namespace) -> int:
-    """Accuracy, loss and firing rates on the test recordings."""
+    """Accuracy, loss and firing rates on the test recordings; mean average precision and energy of a detector."""
+    from spikekit.detection_commands import evaluate_detector, holds_detector
     from spikekit.train import Trainer
+
+    if holds_detector(given.run):
+        return evaluate_detector(given)
 
     task, net, config = _trained(given.run)
     loss = task.recipe()["loss"]
@@ -111,6 +118,13 @@ def generate(given: Namespace) -> int:
     from spikekit.language import commands
 
     return commands.generate(given)
+
+
+def detect(given: Namespace) -> int:
+    """Find boxes in pictures, event recordings or the data of the run: boxes.json and drawn pictures."""
+    from spikekit.detection_commands import detect_boxes
+
+    return detect_boxes(given)
 
 
 def export(given: Namespace) -> int:

@@ -31,6 +31,7 @@ EXTRAS = {
     "events": ("tonic", "scikit-learn"),
     "train": ("lightning-fabric", "rich", "tensorboard", "pyyaml"),
     "images": ("pillow",),
+    "detect": ("faster-coco-eval", "pillow", "scikit-learn"),
     "viz": ("matplotlib",),
     "nir": ("nir", "nirtorch", "h5py"),
 }

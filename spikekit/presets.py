@@ -8,7 +8,7 @@ from typing import Any
 from spikekit.neurons import LIF
 from spikekit.norm import MPBN
 from spikekit.rectifier import MPR
-from spikekit.surrogate import SechBump
+from spikekit.surrogate import Rectangle, SechBump
 
 
 def inflor_snn(**changes: Any) -> LIF:
@@ -30,3 +30,13 @@ def mpbn(shape: int | Sequence[int], **changes: Any) -> LIF:
     """
     settings: dict[str, Any] = {"beta": 0.25, "threshold": 0.5, "reset": "hard", "surrogate": SechBump(3.0, 1.0)}
     return LIF(**settings | {"norm": MPBN(shape)} | changes)
+
+
+def ems(**changes: Any) -> LIF:
+    """The neuron of EMS-YOLO. Su et al. 2023, ICCV, arXiv 2307.11411.
+
+    As in the authors' code: beta = ¼, threshold ½, hard reset that is no part of the graph, and a rectangle of width 1
+    for the gradient. changes: keyword arguments of `sk.LIF`.
+    """
+    settings: dict[str, Any] = {"beta": 0.25, "threshold": 0.5, "reset": "hard", "detach_reset": True}
+    return LIF(**settings | {"surrogate": Rectangle(1.0)} | changes)

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn, optim
@@ -24,6 +24,9 @@ from spikekit.models import MODELS, build, neuron_factory
 from spikekit.norm import MPBN
 from spikekit.task import DATA, IMAGES, Task
 from spikekit.train import CrossEntropy, WarmCosine
+
+if TYPE_CHECKING:
+    from spikekit.detection import DetectionRecipe
 
 FOLDER = Path(inspect.getfile(neuron_factory)).parent / "recipes"
 """The recipes that come with the package."""
@@ -99,7 +102,7 @@ class Recipe:
         # What cannot be made is to be found before any data is loaded.
         self.loss()
         WarmCosine(self.warmup)
-        kind, settings, _ = self._optimizer_settings()
+        kind, settings, _ = optimizer_settings(self.optimizer)
         with naming("optimizer"):
             kind([torch.zeros(1, requires_grad=True)], **settings)
         self.transform((0.0,))
@@ -149,7 +152,7 @@ class Recipe:
 
     def trainer(self, net: nn.Module) -> dict[str, Any]:
         """Keyword arguments of `Trainer` for `net`, beside run_dir and devices."""
-        kind, settings, decay_all = self._optimizer_settings()
+        kind, settings, decay_all = optimizer_settings(self.optimizer)
 
         def make(_: Any) -> optim.Optimizer:
             return kind(parameter_groups(net, decay_all), **settings)
@@ -168,29 +171,36 @@ class Recipe:
         """Plain values for a checkpoint: the task, from which it is rebuilt, and the whole recipe."""
         return self.task().config() | {"recipe": asdict(self)}
 
-    def _optimizer_settings(self) -> tuple[type[optim.Optimizer], dict[str, Any], bool]:
-        given = dict(self.optimizer) if isinstance(self.optimizer, Mapping) else {"name": self.optimizer}
-        kind, defaults = _OPTIMIZERS[choose(given.pop("name", "adamw"), _OPTIMIZERS, "optimizer: name")]
-        check_keys(given, (*defaults, "decay_all"), "optimizer")
-        decay_all = flag(given.pop("decay_all", True), "optimizer: decay_all")
-        settings = defaults | given
-        for key, value in settings.items():
-            checked = flag if isinstance(defaults[key], bool) else number
-            settings[key] = checked(value, f"optimizer: {key}")
-        # torch takes both: nothing would be learned, or everything blown up.
-        if not settings["lr"] > 0:
-            raise InputError(f"optimizer: lr must be above 0, got {settings['lr']}")
-        if not 0 <= settings.get("momentum", 0.0) < 1:
-            raise InputError(f"optimizer: momentum must be 0 or more and below 1, got {settings['momentum']}")
-        return kind, settings, decay_all
+
+def optimizer_settings(optimizer: Any) -> tuple[type[optim.Optimizer], dict[str, Any], bool]:
+    """Class and settings of the optimiser that a recipe names, and whether weight decay is for all parameters."""
+    given = dict(optimizer) if isinstance(optimizer, Mapping) else {"name": optimizer}
+    kind, defaults = _OPTIMIZERS[choose(given.pop("name", "adamw"), _OPTIMIZERS, "optimizer: name")]
+    check_keys(given, (*defaults, "decay_all"), "optimizer")
+    decay_all = flag(given.pop("decay_all", True), "optimizer: decay_all")
+    settings = defaults | given
+    for key, value in settings.items():
+        checked = flag if isinstance(defaults[key], bool) else number
+        settings[key] = checked(value, f"optimizer: {key}")
+    # torch takes both: nothing would be learned, or everything blown up.
+    if not settings["lr"] > 0:
+        raise InputError(f"optimizer: lr must be above 0, got {settings['lr']}")
+    if not 0 <= settings.get("momentum", 0.0) < 1:
+        raise InputError(f"optimizer: momentum must be 0 or more and below 1, got {settings['momentum']}")
+    return kind, settings, decay_all
 
 
-def read_recipe(path: str | Path) -> Recipe:
-    """The recipe in a YAML file, or one that comes with the package, by its name.
+def read_recipe(path: str | Path) -> Recipe | DetectionRecipe:
+    """The recipe in a YAML file, or one that comes with the package, by its name; `task: detection` tells which kind.
 
     Raises InputError naming the file, the key and the nearest valid one; MissingExtraError without PyYAML.
     """
     file, values = read_values(path)
+    if isinstance(values, Mapping) and "task" in values:
+        from spikekit.detection import DetectionRecipe
+
+        choose(values["task"], ("detection",), f"{file}: task")
+        return DetectionRecipe.from_values({key: value for key, value in values.items() if key != "task"}, file)
     known = [entry.name for entry in fields(Recipe)]
     check_keys(values, known, str(file))
     if missing := [key for key in ("data", "model") if key not in values]:

@@ -31,3 +31,10 @@ def test_settings_can_be_changed():
     assert lif.norm.shape == (3,)
     assert sk.presets.mpbn(3, reset="soft").reset == "soft"
     assert sk.presets.mpbn(3, norm=sk.MPBN(3, positive=True)).norm.positive
+
+
+def test_ems():
+    lif = sk.presets.ems()
+    assert (float(lif.beta), float(lif.threshold)) == (0.25, 0.5)
+    assert (lif.rule.reset, lif.rule.detach_reset, lif.rule.inclusive) == ("hard", True, False)
+    assert lif.rule.surrogate == sk.surrogate.Rectangle(1.0)

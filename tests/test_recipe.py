@@ -14,6 +14,7 @@ import spikekit as sk
 from spikekit import recipe as recipes
 from spikekit.cli import main
 from spikekit.datasets import Cutout, RandomCrop, RandomFlip
+from spikekit.detection import DetectionRecipe
 from spikekit.errors import InputError
 from spikekit.events import RandomAffine
 from spikekit.recipe import Recipe, parameter_groups, read_recipe
@@ -53,6 +54,8 @@ def write(folder, **values):
 def test_the_recipes_that_come_with_spikekit_can_be_built(name):
     found = read_recipe(name)
     assert found == read_recipe(recipes.FOLDER / f"{name}.yaml")
+    if isinstance(found, DetectionRecipe):
+        return  # tests/test_detection.py
     task = found.task()
     net = sk.models.build(task.model, task.arguments | ({"width": 1 / 64} if "resnet" in name or "vgg" in name else {}))
     trainer = found.trainer(net)

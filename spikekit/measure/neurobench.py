@@ -37,6 +37,7 @@ class LayerOperations:
 
     dense: had it no zeros, neither weights nor inputs; padding is no operation. effective: those of non-zero inputs at
     non-zero weights. spiking: all its inputs were -1, 0 or 1, so the effective ones are accumulates. Biases are none.
+    rate: the part of its inputs that was not zero, over all steps and samples.
     """
 
     name: str
@@ -44,6 +45,7 @@ class LayerOperations:
     dense: float
     effective: float
     spiking: bool
+    rate: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,9 @@ class _Activations:
 def _row(name: str, layer: nn.Module, counter: InputCounter, samples: int) -> LayerOperations:
     path = f"{name}.recurrent".lstrip(".") if isinstance(layer, RecurrentLIF) else name
     dense, effective = operations(_weighted(layer), counter)
-    return LayerOperations(path, type(layer).__name__, dense / samples, effective / samples, counter.spiking)
+    return LayerOperations(
+        path, type(layer).__name__, dense / samples, effective / samples, counter.spiking, counter.rate
+    )
 
 
 def _weighted(layer: nn.Module) -> nn.Module:

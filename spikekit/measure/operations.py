@@ -38,6 +38,12 @@ class InputCounter:
         self.active[shape] = self.active[shape] + counts if shape in self.active else counts
         self.presented[shape] = self.presented.get(shape, 0) + x.numel() // max(prod(shape), 1)
 
+    @property
+    def rate(self) -> float:
+        """The part of the inputs that was not zero; 0 where nothing came."""
+        inputs = sum(count * prod(shape) for shape, count in self.presented.items())
+        return sum(float(counts.sum()) for counts in self.active.values()) / inputs if inputs else 0.0
+
 
 def operations(layer: nn.Module, counter: InputCounter) -> tuple[float, float]:
     """Dense and effective operations of a layer of `COUNTED` on all that the counter saw."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from spikekit.errors import InputError
 from spikekit.measure.activity import ActivityMeter
 from spikekit.train.engine import Engine
-from spikekit.train.guard import check_batch, check_classes
+from spikekit.train.guard import check_batch, check_output
 from spikekit.train.loss import decode
 from spikekit.train.metrics import Metrics, Tally
 from spikekit.train.seeding import borrowed_rng
@@ -23,9 +23,16 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 _EVALUATION = 2**32 - 1
 
 
-def decoder(loss: Loss) -> Callable[[Tensor], Tensor]:
-    """How `loss` turns an output [T, B, C] into classes [B]: its own `decode`, or the mean over time."""
-    return getattr(loss, "decode", decode)
+def correct(loss: Loss, output: Tensor, target: Tensor) -> Tensor:
+    """How many samples of a batch are right.
+
+    A loss with a `score(output, target)` says for each of them, [B] in [0, 1]. Else those count whose class is the
+    target's; classes [B] are the loss's own `decode` of output [T, B, C], or those of the mean over time.
+    """
+    score = getattr(loss, "score", None)
+    if score is not None:
+        return score(output, target).sum()
+    return (getattr(loss, "decode", decode)(output) == target).sum()
 
 
 def evaluate(engine: Engine, net: nn.Module, loss: Loss, loader: Any, seed: int) -> Metrics:
@@ -35,7 +42,7 @@ def evaluate(engine: Engine, net: nn.Module, loss: Loss, loader: Any, seed: int)
     are left as they were found.
     """
     share = shard(loader, engine.rank, engine.world, even=False)
-    tally, meter, predict = Tally(engine.device), ActivityMeter(net, allow_none=True), decoder(loss)
+    tally, meter = Tally(engine.device), ActivityMeter(net, allow_none=True)
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:
@@ -43,14 +50,14 @@ def evaluate(engine: Engine, net: nn.Module, loss: Loss, loader: Any, seed: int)
             begin_epoch(share, seed, _EVALUATION, engine.rank)
             for number, batch in enumerate(share, start=1):
                 where = f"evaluation, batch {number}"
-                x, y = check_batch(batch, where)
+                x, y = check_batch(batch, where, loss)
                 try:
                     output = engine.infer(net, engine.to_device(x))
                 except InputError as error:
                     raise InputError(f"{where}: {error}") from error
-                check_classes(output, y, where)
+                check_output(output, y, where, loss)
                 target = engine.to_device(y)
-                tally.add(loss(output, target), predict(output), target)
+                tally.add(loss(output, target), correct(loss, output, target), len(target))
     finally:
         for module, mode in modes:
             module.training = mode

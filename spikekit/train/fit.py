@@ -15,13 +15,13 @@ from torch.optim import Optimizer
 
 from spikekit.errors import InputError
 from spikekit.train.checkpoint import save
-from spikekit.train.evaluate import Loss, decoder, evaluate
+from spikekit.train.evaluate import Loss, correct, evaluate
 from spikekit.train.guard import (
     DivergedError,
     LossWatch,
     advice,
     check_batch,
-    check_classes,
+    check_output,
     first_bad_weight,
     show_rates,
 )
@@ -128,14 +128,14 @@ class FitLoop:
     def _step(self, batch: Any) -> None:
         state, engine, position = self.state, self.state.engine, self.state.position
         where = f"epoch {position.epoch + 1}, batch {position.batch + 1}"
-        x, y = check_batch(batch, where)
+        x, y = check_batch(batch, where, self.loss)
         x, target = engine.to_device(x), engine.to_device(y)
         self.stepper.zero_grad(set_to_none=True)
         try:
             output = self.wrapped(x)
         except InputError as error:
             self._explain(x, where, str(error), error)
-        check_classes(output, y, where)
+        check_output(output, y, where, self.loss)
         loss = self.loss(output, target)
         if not isinstance(loss, Tensor) or loss.ndim != 0:
             raise InputError(f"{where}: the loss must be one number (a tensor of no axes), got {loss!r}")
@@ -148,8 +148,10 @@ class FitLoop:
         if self.clip_norm is not None:
             engine.clip(self.wrapped, self.stepper, self.clip_norm)
         self.stepper.step()
+        if state.average is not None:
+            state.average.update(state.net)
         self._schedule()
-        state.tally.add(loss, decoder(self.loss)(output.detach()), target)
+        state.tally.add(loss, correct(self.loss, output.detach(), target), len(target))
         position.batch += 1
         position.step += 1
 
@@ -171,6 +173,7 @@ class FitLoop:
     def _finish_epoch(self, seconds: float) -> Epoch:
         state, position = self.state, self.state.position
         state.engine.share_buffers(state.net)
+        state.engine.share_buffers(state.judged)
         state.tally.merge(state.engine.reduce)
         if state.engine.world > 1:
             state.meter.merge(state.engine.reduce, state.engine.device)
@@ -178,13 +181,13 @@ class FitLoop:
         val = None
         if self.val_loader is not None:
             began = time.monotonic()
-            val = evaluate(state.engine, state.net, self.loss, self.val_loader, self.seed)
+            val = evaluate(state.engine, state.judged, self.loss, self.val_loader, self.seed)
             seconds += time.monotonic() - began
         lr = float(self.stepper.param_groups[0]["lr"])
         record = Epoch(position.epoch + 1, position.step, lr, seconds, train, val)
         best = max((e.val.accuracy for e in state.history if e.val is not None), default=-1.0)
         if val is not None and val.accuracy > best and self.run_dir is not None and state.engine.rank == 0:
-            save(state.net, self.run_dir / "best.safetensors", state.config)
+            save(state.judged, self.run_dir / "best.safetensors", state.config)
         state.history.append(record)
         position.epoch, position.batch, position.seconds = position.epoch + 1, 0, 0.0
         state.start_epoch_counts()

@@ -31,8 +31,11 @@ def check_loader(loader: Any, name: str) -> int | None:
     return length
 
 
-def check_batch(batch: Any, where: str) -> tuple[Tensor, Tensor]:
-    """The x [T, B, ...], floating point, and y [B], int64, of `batch`, or InputError."""
+def check_batch(batch: Any, where: str, loss: Any = None) -> tuple[Tensor, Tensor]:
+    """The x [T, B, ...], floating point, and y of `batch`, or InputError.
+
+    y is int64 [B], or what the loss's own `check_target(y, where)` makes of it.
+    """
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise InputError(f"{where}: a batch must be a pair (x, y), got {type(batch).__name__}")
     x, y = batch
@@ -40,8 +43,8 @@ def check_batch(batch: Any, where: str) -> tuple[Tensor, Tensor]:
         raise InputError(f"{where}: x and y must be tensors, got {type(x).__name__} and {type(y).__name__}")
     if x.ndim < 3 or not x.is_floating_point():
         raise InputError(f"{where}: x must be floating point, [T, B, ...], got {x.dtype} of shape {tuple(x.shape)}")
-    if y.ndim != 1 or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
-        raise InputError(f"{where}: y must be class numbers, int64 [B], got {y.dtype} of shape {tuple(y.shape)}")
+    check = getattr(loss, "check_target", None)
+    y = _class_numbers(y, where) if check is None else check(y, where)
     if x.shape[1] != len(y):
         swapped = ". Axis 0 has that size: use x.transpose(0, 1)" if x.shape[0] == len(y) else ""
         raise InputError(
@@ -49,11 +52,21 @@ def check_batch(batch: Any, where: str) -> tuple[Tensor, Tensor]:
         )
     if x.shape[0] == 0 or len(y) == 0:
         raise InputError(f"{where}: x of shape {tuple(x.shape)} has no time steps (axis 0) or no samples (axis 1)")
-    return x, y.long()
+    return x, y
 
 
-def check_classes(output: Any, y: Tensor, where: str) -> None:
-    """The network's output must be [T, B, C] with every class of y [B] in it."""
+def _class_numbers(y: Tensor, where: str) -> Tensor:
+    if y.ndim != 1 or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise InputError(f"{where}: y must be class numbers, int64 [B], got {y.dtype} of shape {tuple(y.shape)}")
+    return y.long()
+
+
+def check_output(output: Any, y: Tensor, where: str, loss: Any = None) -> None:
+    """The network's output must be [T, B, C] with every class of y [B] in it, or what the loss's own check takes."""
+    check = getattr(loss, "check_output", None)
+    if check is not None and isinstance(output, Tensor):
+        check(output, where)
+        return
     if not isinstance(output, Tensor) or output.ndim != 3 or output.shape[1] != len(y):
         got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise InputError(f"{where}: the network must return [T, B = {len(y)}, classes], got {got}")

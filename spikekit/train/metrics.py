@@ -14,7 +14,10 @@ from spikekit.measure.activity import LayerActivity
 
 @dataclass(frozen=True)
 class Metrics:
-    """One pass over a loader: mean loss a sample, fraction classified right, what each spiking layer did."""
+    """One pass over a loader: mean loss a sample, fraction classified right, what each spiking layer did.
+
+    With a loss that has a `score`, accuracy is the mean of that.
+    """
 
     loss: float
     accuracy: float
@@ -70,10 +73,8 @@ class Tally:
         dtype = torch.float32 if device.type == "mps" else torch.float64
         self.sums = torch.zeros(3, dtype=dtype, device=device)
 
-    def add(self, loss: Tensor, predicted: Tensor, target: Tensor) -> None:
-        """Count one batch: mean loss (scalar), predicted and true classes [B]."""
-        count = target.shape[0]
-        correct = (predicted == target).sum()
+    def add(self, loss: Tensor, correct: Tensor, count: int) -> None:
+        """Count one batch of `count` samples: mean loss (scalar), and how many are right (scalar)."""
         self.sums += torch.stack([loss.detach().to(self.sums.dtype) * count, correct, correct.new_tensor(count)])
 
     def merge(self, reduce: Callable[[Tensor, str], Tensor]) -> None:

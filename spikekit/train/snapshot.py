@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from spikekit.errors import CheckpointError
 from spikekit.measure.activity import ActivityMeter
 from spikekit.train.archive import read_archive, remove_leftovers, write_archive
+from spikekit.train.averaging import Average
 from spikekit.train.checkpoint import MODEL, insert, weights
 from spikekit.train.engine import Engine
 from spikekit.train.fingerprint import fingerprint
@@ -22,6 +23,7 @@ from spikekit.train.pack import pack, unpack
 from spikekit.train.seeding import capture_rng
 
 _METER = "meter/"
+_AVERAGE = "average/"
 
 
 @dataclass
@@ -56,6 +58,12 @@ class TrainingState:
     position: Position = field(default_factory=Position)
     history: list[Epoch] = field(default_factory=list)
     rng: Tensor | None = None
+    average: Average | None = None
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is evaluated: that of averaged weights, where there is one."""
+        return self.net if self.average is None else self.average.net
 
     def save(self, path: Path) -> None:
         """Write the state to `path`, atomically; all processes take part, the first one writes."""
@@ -70,6 +78,8 @@ class TrainingState:
             "scheduler": pack(self.scheduler.state_dict() if self.scheduler else None, tensors, "scheduler"),
             "scaler": pack(self.engine.scaler_state, tensors, "scaler"),
         }
+        if self.average is not None:
+            tensors |= {f"{_AVERAGE}{name}": value for name, value in self.average.state_dict().items()}
         tensors["rng"] = self.engine.gather(capture_rng(self.engine.device))
         tensors |= self._sums()
         if self.engine.rank == 0:
@@ -88,6 +98,9 @@ class TrainingState:
             if self.scheduler is not None:
                 self.scheduler.load_state_dict(unpack(info["scheduler"], tensors))
             self.engine.scaler_state = unpack(info["scaler"], tensors)
+            if self.average is not None:
+                kept = {k.removeprefix(_AVERAGE): v for k, v in tensors.items() if k.startswith(_AVERAGE)}
+                self.average.load_state_dict(kept)
             self.position = Position(**info["position"])
             self.history = [Epoch.from_json(values) for values in info["history"]]
             self.rng = tensors["rng"][self.engine.rank]

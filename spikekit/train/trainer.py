@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from spikekit.errors import CheckpointError, InputError
 from spikekit.measure.activity import ActivityMeter
 from spikekit.train.archive import check_writable
+from spikekit.train.averaging import Average
 from spikekit.train.checkpoint import plain
 from spikekit.train.engine import Engine
 from spikekit.train.evaluate import Loss, evaluate
@@ -44,14 +45,16 @@ class Trainer:
     run_dir: folder for `last.safetensors` (everything needed to go on), `best.safetensors` (weights of the
     best validation accuracy), `metrics.csv` and `tensorboard/`; None writes nothing. optimizer: None for Adam
     at `lr`, an optimizer, or a callable that makes one from the parameters. loss: None for `CrossEntropy()`,
-    or a callable (output, target) -> scalar; its `decode` gives the classes. schedule: "cosine" to zero over
-    all steps, None, or (optimizer, total_steps) -> LRScheduler, stepped every batch. clip_norm: largest
-    2-norm of all gradients together. checkpoint_every: batches between checkpoints, beside the one after
-    every epoch. seed: order of samples, dropout, augmentation; call `seed_all` before building `net` for its
-    initial weights. precision, devices, accelerator, num_nodes, strategy: as in Lightning Fabric (single
-    device and DDP). progress: True, False, or an object of the protocol `Progress`. tensorboard: None writes
-    it if installed. config: plain JSON stored with the weights, for `read_config`; a run is resumed under the
-    same one only.
+    or a callable (output, target) -> scalar; its `decode` gives the classes. One with `check_target`,
+    `check_output` and `score`, such as `spikekit.detect.DetectionLoss`, trains on other targets than class
+    numbers. schedule: "cosine" to zero over all steps, None, or (optimizer, total_steps) -> LRScheduler,
+    stepped every batch. clip_norm: largest 2-norm of all gradients together. ema: decay of a running average of
+    the weights, such as 0.999, which then is what is evaluated, saved as best and found in `averaged`; None: none.
+    checkpoint_every: batches between checkpoints, beside the one after every epoch. seed: order of samples,
+    dropout, augmentation; call `seed_all` before building `net` for its initial weights. precision, devices,
+    accelerator, num_nodes, strategy: as in Lightning Fabric (single device and DDP). progress: True, False, or an
+    object of the protocol `Progress`. tensorboard: None writes it if installed. config: plain JSON stored with the
+    weights, for `read_config`; a run is resumed under the same one only.
 
     Raises CheckpointError when run_dir cannot be written, InputError for settings that cannot work.
     """
@@ -66,6 +69,7 @@ class Trainer:
         lr: float = 1e-3,
         schedule: str | Schedule | None = "cosine",
         clip_norm: float | None = None,
+        ema: float | None = None,
         seed: int = 0,
         checkpoint_every: int | None = None,
         precision: str = "32-true",
@@ -89,6 +93,8 @@ class Trainer:
         self._precision, self._progress, self._tensorboard = precision, progress, tensorboard
         self._config = dict(config or {})
         self._wrapped: nn.Module | None = None
+        self._ema = ema
+        self.averaged: nn.Module | None = None if ema is None else Average(plain(net), ema).net
 
     def fit(
         self,
@@ -142,9 +148,10 @@ class Trainer:
         return loop.run()
 
     def evaluate(self, loader: Batches) -> Metrics:
-        """Loss, accuracy and firing of the present weights on `loader`; moves the net to the device."""
-        self.engine.place(self.net)
-        return evaluate(self.engine, plain(self.net), self.loss, loader, self._seed)
+        """Loss, accuracy and firing on `loader` of the present weights, averaged with ema; moves them to the device."""
+        net = self.net if self.averaged is None else self.averaged
+        self.engine.place(net)
+        return evaluate(self.engine, plain(net), self.loss, loader, self._seed)
 
     def _state(self, batches: int | None, epochs: int) -> tuple[TrainingState, Optimizer]:
         optimizer = self._make_optimizer()
@@ -158,6 +165,7 @@ class Trainer:
             "schedule": _name(self._schedule),
             "loss": _name(self.loss),
             "clip_norm": self._clip_norm,
+            "ema": self._ema,
             "precision": self._precision,
             "processes": self.engine.world,
             "batches an epoch": batches,
@@ -165,6 +173,9 @@ class Trainer:
         net = plain(self.net)
         meter, tally = ActivityMeter(net, allow_none=True), Tally(self.engine.device)
         state = TrainingState(self.engine, net, optimizer, scheduler, settings, self._config, meter, tally)
+        if self._ema is not None:
+            state.average = Average(net, self._ema)
+            self.averaged = state.average.net
         return state, stepper
 
     def _make_optimizer(self) -> Optimizer:

@@ -10,7 +10,15 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from pages import DOCS, execute, sections
 
-BLOCKS = {"continual.md": 1, "export.md": 2, "folding.md": 2, "learning.md": 3, "quantisation.md": 8, "report.md": 3}
+BLOCKS = {
+    "continual.md": 1,
+    "detection.md": 2,
+    "export.md": 2,
+    "folding.md": 2,
+    "learning.md": 3,
+    "quantisation.md": 8,
+    "report.md": 3,
+}
 SECTIONS = [(page, section) for page in BLOCKS for section in sections(page)]
 
 

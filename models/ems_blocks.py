@@ -1,0 +1,141 @@
+"""The blocks of EMS-ResNet: a residual branch of spikes, and a shortcut whose convolution, if any, sees spikes too.
+
+Su et al., "Deep directly-trained spiking neural networks for object detection", ICCV 2023, arXiv 2307.11411, after the
+authors' public code. All blocks take and return [T, B, C, H, W] of real numbers: sums of drives, with no neuron behind
+the sum. A block fires inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, Final
+
+import torch
+from torch import Tensor, nn
+
+from spikekit.errors import InputError
+from spikekit.sequential import Sequential
+
+Activation = Callable[[int], nn.Module]
+"""Makes what stands in front of a convolution of so many channels: a neuron, or nn.ReLU for the ANN of equal shape."""
+
+SHORTCUTS: Final = ("ems", "ms")
+
+# γ of batch normalisation at the start: the threshold, and a fifth of it where a branch ends, so that a deep sum of
+# branches starts small.
+_GAMMA: Final = 0.5
+_GAMMA_LAST: Final = 0.1
+
+
+def norm(channels: int, gamma: float = _GAMMA) -> nn.BatchNorm2d:
+    """Batch normalisation over time, batch and place; γ starts at `gamma`, β at 0."""
+    layer = nn.BatchNorm2d(channels)
+    nn.init.constant_(layer.weight, gamma)
+    return layer
+
+
+class EMSBlock(nn.Module):
+    """`branch(x) + shortcut(x)` on [T, B, C, H, W]; the four forms of the paper by their arguments.
+
+    The branch is activation, conv (of stride `stride`), norm, activation, conv, norm. hidden: channels between its
+    convolutions; `outputs` for the plain form, outputs / 2 for the bottleneck form. The shortcut is
+    - the identity, where neither size nor channels change (MS-Block);
+    - else, max-pooling, activation, 1×1 conv, norm (EMS-Block1);
+    - with concat=True (EMS-Block2), max-pooling of z and x side by side, where z = activation, 1×1 conv from inputs to
+      outputs - inputs channels, norm: x itself stays as it is. With inputs = outputs there is no z.
+
+    shortcut="ms" leaves the activation of EMS-Block1 out, so that its convolution multiplies real numbers (as in
+    MS-ResNet, and in the authors' `BasicBlock_ms`), and has no EMS-Block2. Raises InputError for concat with fewer
+    outputs than inputs.
+    """
+
+    temporal: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        activation: Activation,
+        *,
+        stride: int = 1,
+        kernel: int = 3,
+        hidden: int | None = None,
+        concat: bool = False,
+        shortcut: str = "ems",
+    ) -> None:
+        super().__init__()
+        if shortcut not in SHORTCUTS:
+            raise InputError(f"EMSBlock: shortcut must be one of {SHORTCUTS}, got {shortcut!r}")
+        concat = concat and shortcut == "ems"
+        if concat and outputs < inputs:
+            raise InputError(
+                f"EMSBlock: concat=True keeps all {inputs} inputs, so outputs must be {inputs} or more, got {outputs}"
+            )
+        inner = outputs if hidden is None else hidden
+        self.branch = Sequential(
+            activation(inputs),
+            nn.Conv2d(inputs, inner, kernel, stride, padding=kernel // 2, bias=False),
+            norm(inner),
+            activation(inner),
+            nn.Conv2d(inner, outputs, kernel, padding=kernel // 2, bias=False),
+            norm(outputs, _GAMMA_LAST),
+        )
+        self.pool = Sequential(nn.MaxPool2d(stride)) if stride != 1 else None
+        self.side: Sequential | None = None
+        self.project: Sequential | None = None
+        if concat and outputs > inputs:
+            self.side = Sequential(*_pointwise(inputs, outputs - inputs, activation))
+        elif not concat and (stride != 1 or inputs != outputs):
+            layers = _pointwise(inputs, outputs, activation)
+            self.project = Sequential(*(layers if shortcut == "ems" else layers[1:]))
+
+    def shortcut(self, x: Tensor) -> Tensor:
+        """The path beside the branch: x [T, B, C, H, W] -> [T, B, C', H', W']."""
+        if self.side is not None:
+            x = torch.cat([self.side(x), x], 2)
+        if self.pool is not None:
+            x = self.pool(x)
+        return x if self.project is None else self.project(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """X [T, B, C, H, W] -> [T, B, C', H', W']."""
+        y: Tensor = self.branch(x) + self.shortcut(x)
+        return y
+
+
+def _pointwise(inputs: int, outputs: int, activation: Activation) -> list[nn.Module]:
+    return [activation(inputs), nn.Conv2d(inputs, outputs, 1, bias=False), norm(outputs)]
+
+
+def convolutions(net: nn.Module) -> dict[str, nn.Conv2d]:
+    """The convolutions inside the EMS blocks of `net`, by their path: those that should see spikes alone."""
+    return {
+        f"{path}.{name}".lstrip("."): layer
+        for path, block in net.named_modules()
+        if isinstance(block, EMSBlock)
+        for name, layer in block.named_modules()
+        if isinstance(layer, nn.Conv2d)
+    }
+
+
+def verify_binary(net: nn.Module) -> None:
+    """Have every convolution inside the blocks of `net` refuse, by InputError naming it, input that is not 0 or 1.
+
+    A look at every input and a layer with a hook, which runs by torch's own kernels: for tests and for proof, not for
+    speed.
+    """
+    for name, layer in convolutions(net).items():
+        layer.register_forward_pre_hook(_checker(name))
+
+
+def _checker(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    def check(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        (x,) = inputs
+        real = (x != 0) & (x != 1)
+        if bool(real.any()):
+            raise InputError(
+                f"{name}: strict: its input must be spikes, 0 or 1, but {int(real.sum())} of {x.numel()} values are "
+                f"not, the first {x[real][0].item():.4g}. Use shortcut='ems' and spiking neurons, or strict=False"
+            )
+
+    return check

@@ -1,0 +1,34 @@
+"""Anchors fitted to a set of boxes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spikekit.errors import InputError, require
+
+Sizes = npt.NDArray[np.floating[Any]]
+
+
+def fit_anchors(sizes: Sizes, scales: int = 2, each: int = 3, seed: int = 0) -> list[list[list[float]]]:
+    """Anchors [scales][each][width, height] in pixels for boxes of `sizes` [n, 2], from small to large.
+
+    k-means (scikit-learn, the extra "detect") of the logarithms, since a box is matched by the ratio of its sides to an
+    anchor's. Raises InputError for fewer boxes than anchors and for sizes that are not above 0.
+    """
+    sizes = np.asarray(sizes, dtype=np.float64)
+    count = scales * each
+    if sizes.ndim != 2 or sizes.shape[1] != 2 or len(sizes) < count or not (sizes > 0).all():
+        raise InputError(f"fit_anchors: {count} anchors need {count} or more sizes [n, 2] above 0, got {sizes.shape}")
+    means = require("sklearn.cluster", "detect").KMeans(count, n_init=10, random_state=seed)
+    found = np.exp(means.fit(np.log(sizes)).cluster_centers_)
+    ordered = found[np.argsort(found.prod(1))].round(1).reshape(scales, each, 2)
+    return [[[float(w), float(h)] for w, h in scale] for scale in ordered]
+
+
+def recall(sizes: Sizes, anchors: Any, ratio: float = 4.0) -> float:
+    """The part of boxes of `sizes` [n, 2] that some anchor matches: both sides within a factor of `ratio`."""
+    factor = np.asarray(sizes)[:, None] / np.asarray(anchors, dtype=np.float64).reshape(1, -1, 2)
+    return float((np.maximum(factor, 1 / factor).max(-1) < ratio).any(1).mean())

@@ -1,0 +1,136 @@
+"""The loss of a detector: which predictions answer for which boxes, and how wrong they are.
+
+After YOLOv5 (Jocher et al. 2020), with the weights of EMS-YOLO (Su et al. 2023). A box is the business of every anchor
+whose width and height differ from its own by less than a factor of 4, in the cell of its centre and the two cells
+nearest to that. The loss is box·(1 - CIoU) + cls·BCE of the classes, both averaged over the predictions that answer
+for a box, + obj·BCE of "there is an object", over all predictions, where the wanted value is the CIoU, or 0. Each is
+taken for a scale and summed; the finer scale's object term counts four times, as YOLOv5's does. It is a mean: the
+authors multiply it by the batch size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from spikekit.detect.boxes import ciou, iou
+from spikekit.detect.decode import candidates, decode_corners
+from spikekit.detect.grid import Grid, Scale
+from spikekit.errors import InputError
+
+_BALANCE = (4.0, 1.0, 0.25, 0.06, 0.02)
+# A box and a prediction that agree, for the score: PASCAL VOC's rule.
+_AGREE = 0.5
+
+
+class _Matches(NamedTuple):
+    """Who answers for what: index among all predictions [B, K], of the box in its sample [K], and whether [B, K]."""
+
+    place: Tensor
+    box: Tensor
+    real: Tensor
+
+
+@dataclass(frozen=True)
+class DetectionLoss:
+    """Called with output [T, B, N, 5 + classes], averaged over time, and boxes [B, M, 5]: see `spikekit.detect.boxes`.
+
+    grid: `Grid.of(net, (width, height))`. box, obj, cls: weights of the three terms. ratio: largest factor between an
+    anchor and a box. confidence, overlap: of the boxes that `score` counts, see `detect`. A `Trainer` takes it as loss.
+    """
+
+    grid: Grid
+    box: float = 0.05
+    obj: float = 1.0
+    cls: float = 0.5
+    ratio: float = 4.0
+    confidence: float = 0.25
+    overlap: float = 0.45
+
+    def __call__(self, output: Tensor, target: Tensor) -> Tensor:
+        return torch.stack(list(self.parts(output, target).values())).sum()
+
+    def parts(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The weighted terms "box", "obj" and "cls"; their sum is the loss."""
+        raw = self.grid.check(output, "DetectionLoss")
+        corners = decode_corners(raw, self.grid)
+        total = {name: raw.new_zeros(()) for name in ("box", "obj", "cls")}
+        for scale, balance in zip(self.grid.scales, _BALANCE, strict=False):
+            found = match(target, scale, self.ratio)
+            count = found.real.sum().clamp(min=1)
+            wanted = target[:, found.box]
+            agree = ciou(corners.gather(1, found.place[..., None].expand(-1, -1, 4)), wanted[..., 1:])
+            total["box"] = total["box"] + ((1 - agree) * found.real).sum() / count
+            presence = raw[:, scale.start : scale.start + scale.count, 4]
+            # Where several boxes meet in a prediction, the one it fits best decides.
+            goal = torch.zeros_like(presence).scatter_reduce(
+                1, found.place - scale.start, agree.detach().clamp(min=0) * found.real, "amax"
+            )
+            total["obj"] = total["obj"] + balance * F.binary_cross_entropy_with_logits(presence, goal)
+            if self.grid.classes > 1:
+                logits = raw[..., 5:].gather(1, found.place[..., None].expand(-1, -1, self.grid.classes))
+                kinds = F.one_hot(wanted[..., 0].clamp(min=0).long(), self.grid.classes).to(logits.dtype)
+                wrong = F.binary_cross_entropy_with_logits(logits, kinds, reduction="none").mean(-1)
+                total["cls"] = total["cls"] + (wrong * found.real).sum() / count
+        return {name: getattr(self, name) * value for name, value in total.items()}
+
+    def check_target(self, target: Tensor, where: str) -> Tensor:
+        """The target as it is; InputError, naming `where`, for what are no boxes [B, M, 5] of the classes there are."""
+        if target.ndim != 3 or target.shape[2] != 5 or not target.is_floating_point():
+            raise InputError(
+                f"{where}: y must be boxes, floating point [B, M, 5], got {target.dtype} {list(target.shape)}"
+            )
+        if target.numel() and int(target[..., 0].max()) >= self.grid.classes:
+            raise InputError(
+                f"{where}: y holds the class {int(target[..., 0].max())}, the detector has 0 to {self.grid.classes - 1}"
+            )
+        return target
+
+    def check_output(self, output: Tensor, where: str) -> None:
+        """InputError, naming `where`, unless output is [T, B, N, 5 + classes] of this grid."""
+        self.grid.check(output, where)
+
+    @torch.no_grad()
+    def score(self, output: Tensor, target: Tensor) -> Tensor:
+        """F1 of each sample [B], 2·right / (boxes drawn + boxes there): 1 where neither is.
+
+        A box is right if one of its class is drawn, after suppression, that overlaps it by half. What a Trainer calls
+        accuracy is the mean of this: quick, and in [0, 1]. Publish mean average precision.
+        """
+        corners, label, _, stay = candidates(output, self.grid, self.confidence, self.overlap, most=100)
+        there = target[..., 0] >= 0
+        fits = iou(target[:, :, None, 1:], corners[:, None]) >= _AGREE
+        fits &= (target[..., 0, None] == label[:, None]) & stay[:, None] & there[..., None]
+        right, drawn, boxes = fits.any(2).sum(1), stay.sum(1), there.sum(1)
+        return torch.where(drawn + boxes > 0, 2 * right / (drawn + boxes).clamp(min=1), 1.0).clamp(max=1)
+
+
+@torch.no_grad()
+def match(target: Tensor, scale: Scale, ratio: float) -> _Matches:
+    """Which predictions of a scale answer for the boxes [B, M, 5].
+
+    K = M · anchors · 3 candidates: the cell of the centre, and the nearer neighbour in x and in y, where they exist.
+    """
+    batch, most, _ = target.shape
+    anchors = torch.tensor(scale.anchors, device=target.device)
+    size = target[..., 3:] - target[..., 1:3]
+    factor = size[:, :, None] / anchors
+    close = torch.maximum(factor, 1 / factor.clamp(min=1e-9)).amax(-1) < ratio
+    centre = (target[..., 1:3] + target[..., 3:]) / 2 / scale.stride
+    limit = torch.tensor([scale.width, scale.height], device=target.device)
+    own = centre.floor()
+    towards = torch.where(centre - own < 0.5, -1.0, 1.0)
+    steps = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], device=target.device)
+    cell = own[:, :, None] + steps * towards[:, :, None]
+    inside = ((cell >= 0) & (cell < limit)).all(-1)
+    real = (target[..., 0] >= 0)[..., None, None] & close[..., None] & inside[:, :, None]
+    column, row = torch.minimum(cell.clamp(min=0), limit - 1).long().unbind(-1)
+    flat = (row * scale.width + column)[:, :, None]
+    anchor = torch.arange(len(anchors), device=target.device)[:, None] * (scale.width * scale.height)
+    place = (flat + anchor).expand(batch, most, len(anchors), 3) + scale.start
+    box = torch.arange(most, device=target.device).repeat_interleave(len(anchors) * 3)
+    return _Matches(place.flatten(1), box, real.flatten(1).to(torch.float32))

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from benchmarks import ems_gradients
+
+
+def test_norms_are_those_of_autograd():
+    net = ems_gradients.network(10, "ems", 1 / 16, 0)
+    x, boxes, _ = ems_gradients.batch(2)
+    x, boxes = x[:2, :, :, :64, :64].contiguous(), boxes
+    found = ems_gradients.gradients(net, x, boxes)
+    assert len(found) == 4 + 1
+    seen = []
+
+    def keep(module, inputs):
+        inputs[0].retain_grad()
+        seen.append(inputs[0])
+
+    net = ems_gradients.network(10, "ems", 1 / 16, 0)
+    net.deep[0].register_forward_pre_hook(keep)
+    grid = ems_gradients.Grid.of(net, (64, 64))
+    ems_gradients.DetectionLoss(grid)(net(x), boxes).backward()
+    assert found[3] == pytest.approx(float(seen[0].grad.norm()), rel=1e-4)
+
+
+def test_plain_has_no_shortcut():
+    net = ems_gradients.network(10, "plain", 1 / 16, 0)
+    block = ems_gradients.blocks(net)[0]
+    x = torch.rand(1, 2, 2, 64, 64)
+    block.eval()
+    assert torch.equal(block(x), block.branch(x))
+
+
+def test_the_whole_of_it(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(ems_gradients, "RESULTS", tmp_path / "results" / "g.json")
+    monkeypatch.setattr(ems_gradients, "DEPTHS", (10,))
+    ems_gradients.main(
+        ["--seeds", "1", "--width", "0.0625", "--batch", "1", "--picture", str(tmp_path / "picture.png")]
+    )
+    rows = json.loads((tmp_path / "results" / "g.json").read_text())["rows"]
+    assert set(rows) == {"ems 10", "ms 10", "plain 10"}
+    assert all(row["relative"][-1] == 1 for row in rows.values())
+    assert (tmp_path / "picture.png").stat().st_size > 1000
+
+
+def test_the_summary_is_a_factor_a_block():
+    row = ems_gradients.summary([[8.0, 4, 2, 1], [8.0, 4, 2, 1]])
+    assert row["factor a block"] == pytest.approx(2)
+    assert (row["first"], row["spread"]) == (8, 8)
