@@ -20,7 +20,7 @@ from spikekit.continual.lateral import Hebbian, Lateral, Spiking
 from spikekit.continual.projection import Projection
 from spikekit.continual.subspace import draw, inputs
 from spikekit.errors import InputError
-from spikekit.learning import Listener
+from spikekit.learning import Listener, presynaptic
 
 AUTHORS_LR = (0.001, 0.01)
 """η of the first layer, and of the others."""
@@ -39,8 +39,10 @@ class HLOP(Projection[Lateral]):
     spiking: True or a `Spiking` for units that answer in spikes. orthonormalise: QR of the new rows when a task ends,
     within their span; False: as the authors, who leave the rows as they were learned.
     rows: the most inputs that a layer's units learn from in one call, drawn at random; None: all. share: the part of
-    the calls that they learn from, drawn at random. What both save is most of the time that HLOP takes. seed: of the
-    units' first rows and of all draws; torch's own generator is left alone.
+    the calls that they learn from, drawn at random. What both save is most of the time that HLOP takes. review: of a
+    task's data, from the `batches` that `end_task` is given, so many samples are shown twice to the units when it ends,
+    in eval mode: what they learned while the layers below still changed is put right. seed: of the units' first rows
+    and of all draws; torch's own generator is left alone.
 
     Raises InputError for numbers out of range, optimisers and modes that break the promise, and as many units as a
     layer has inputs. Warns of more than 3/4 of them, and when max|HHᵀ - I| passes 0.1.
@@ -59,6 +61,7 @@ class HLOP(Projection[Lateral]):
         orthonormalise: bool = True,
         rows: int | None = 1024,
         share: float = 1.0,
+        review: int = 0,
         seed: int = 0,
     ) -> None:
         if not isinstance(net, nn.Module):
@@ -68,7 +71,9 @@ class HLOP(Projection[Lateral]):
         self.growth = checked_growth(units)
         if not (isinstance(share, (int, float)) and 0 < share <= 1):
             raise InputError(f"HLOP: share must be above 0 and at most 1, got {share!r}")
-        self.orthonormalise, self.rows, self.share = orthonormalise, rows, share
+        if not isinstance(review, int) or review < 0:
+            raise InputError(f"HLOP: review must be a whole number of samples, 0 or more, got {review!r}")
+        self.orthonormalise, self.rows, self.share, self.review = orthonormalise, rows, share, review
         self._generator = torch.Generator().manual_seed(seed)
         base = hebbian or Hebbian()
         answer = Spiking() if spiking is True else spiking or base.spiking
@@ -126,11 +131,33 @@ class HLOP(Projection[Lateral]):
                 space.grow(counts[name])
 
     def _end(self, batches: Iterable[Batch]) -> None:
+        if self.review:
+            self._look_again(batches)
         for name, space in self.spaces.items():
             if self.orthonormalise:
                 space.orthonormalise()
             check_drift(name, space.drift(), "HLOP")
             space.keep()
+
+    def _look_again(self, batches: Iterable[Batch]) -> None:
+        def listen(name: str, layer: nn.Module, signal: Tensor) -> None:
+            if name in self.spaces:
+                space = self.spaces[name]
+                space.learn(inputs(space.layer, signal, self.rows, self._generator))
+
+        shown, left = [], self.review
+        for batch in batches:
+            shown.append(batch.x[:, :left])
+            left -= len(batch)
+            if left <= 0:
+                break
+        if not shown:
+            raise InputError("HLOP: review needs batches of the task's training data: end_task(batches)")
+        self.net.eval()
+        with torch.no_grad(), presynaptic(self.net, listen):
+            for x in shown * 2:
+                self.net(x)
+        self.train()
 
     def _listener(self, x: Tensor) -> Listener | None:
         self._batches += 1

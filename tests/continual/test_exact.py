@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import SGD, Adam
 
 import spikekit as sk
-from spikekit.continual import GPM, HLOP, Hebbian, Plain, Spiking
+from spikekit.continual import GPM, HLOP, Batch, Hebbian, Lateral, Plain, Spiking
 from spikekit.continual.subspace import Subspace, inputs, orthonormal
 from spikekit.errors import InputError
 from spikekit.learning import BPTT, DSR, OTTT, feedback_alignment, presynaptic, sign_symmetry
@@ -177,8 +177,6 @@ def test_old_spikes_do_not_change_either():
 
 
 def test_gpm_finds_the_span_that_keeps_old_outputs():
-    from spikekit.continual import Batch
-
     net = build("mlp")
     gpm = GPM(net, explained=1 - 1e-12)
     old = drive("mlp", 1)
@@ -208,15 +206,47 @@ def test_lateral_units_learn_the_principal_subspace():
     assert hlop.spaces["0"].outside(basis).abs().max() < 0.01
 
 
-def test_the_change_of_the_rows_is_the_paper_s_equation():
-    x = torch.randn(7, 12, dtype=torch.float64)
-    hlop = HLOP(build("mlp"), 4, layers=["0"], lr=0.3, hebbian=Hebbian(momentum=0.0, iterations=1))
-    hlop.begin_task()
-    space = hlop.spaces["0"]
-    h = space.rows.clone()
+@pytest.mark.parametrize("count", [3, 40])
+@pytest.mark.parametrize("spiking", [None, Spiking(scale=4.0, steps=8)])
+@pytest.mark.parametrize("kept", [0, 2])
+def test_the_rows_change_by_the_paper_s_equation(count, spiking, kept):
+    """Input by input, with momentum and clamp; fewer inputs than units and more, old units and none."""
+    rule = Hebbian(momentum=0.6, iterations=3, clamp=0.05, lr=0.3, relative=False, spiking=spiking)
+    space = Lateral("0", build("mlp")[0], rule, torch.Generator().manual_seed(1))
+    space.grow(kept)
+    space.keep()
+    space.grow(4)
+    x = torch.randn(count, 12, dtype=torch.float64) * (torch.rand(count, 12) < 0.4)
+    answer = (lambda y: y) if spiking is None else spiking
+    old, h, velocity = space.old.clone(), space.rows[kept:].clone(), torch.zeros(4, 12).double()
+    error = [v - old.T @ answer(old @ v) - h.T @ answer(h @ v) for v in x]
+    explained = 1 - sum(e @ e for e in error) / x.square().sum()
+    clamped = False
+    for _ in range(3):
+        change = sum(torch.outer(answer(h @ v), v - old.T @ answer(old @ v) - h.T @ answer(h @ v)) for v in x) / count
+        clamped |= bool((change.abs() > 0.05).any())
+        velocity = 0.6 * velocity + 0.4 * change.clamp(-0.05, 0.05)
+        h = h + 0.3 * velocity
     space.learn(x)
-    expected = sum(torch.outer(h @ v, v) - torch.outer(h @ v, h @ v) @ h for v in x) / 7
-    torch.testing.assert_close(space.rows - h, 0.3 * expected, rtol=1e-12, atol=1e-13)
+    assert clamped
+    torch.testing.assert_close(space.rows[kept:], h, rtol=1e-12, atol=1e-13)
+    assert torch.equal(space.old, old)
+    assert space.explained == pytest.approx(float(explained), rel=1e-9)
+
+
+def test_review_learns_from_the_finished_network_and_leaves_it_in_train_mode():
+    old = drive("mlp", 1)
+    batches = [Batch(old[:, :2], torch.arange(2)), Batch(old[:, 2:], torch.arange(2))]
+    hlop, seen = HLOP(build("mlp"), 2, review=3), []
+    hlop.begin_task()
+    for name, space in hlop.spaces.items():
+        space.learn = lambda x, left=None, name=name: seen.append((name, len(x), hlop.net.training))
+    hlop.end_task(batches)
+    assert [entry for entry in seen if entry[0] == "0"] == [("0", 6, False), ("0", 3, False)] * 2
+    assert hlop.net.training
+    hlop.begin_task()
+    with pytest.raises(InputError, match="review needs batches"):
+        hlop.end_task()
 
 
 def test_spiking_units_answer_in_steps_and_are_projected_by_inputs():

@@ -86,6 +86,7 @@ def test_layers_left_out_learn_freely():
         (lambda: cl.HLOP(build("mlp"), 2, lr=0.0), "lr must be"),
         (lambda: cl.HLOP(build("mlp"), 2, rows=0), "rows must be"),
         (lambda: cl.HLOP(build("mlp"), 2, share=0), "share must be"),
+        (lambda: cl.HLOP(build("mlp"), 2, review=-1), "review must be"),
         (lambda: cl.HLOP("net", 2), "nn.Module"),
         (lambda: cl.ByVariance(1.5), "between 0 and 1"),
         (lambda: cl.Schedule(3, ()), "later is empty"),

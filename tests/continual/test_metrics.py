@@ -62,6 +62,32 @@ def test_split_tasks_have_classes_of_their_own(scenario):
     assert judged == ([0, 1, 2] if scenario == "task" else list(range(9)))
 
 
+@pytest.mark.parametrize("scenario", ["task", "class"])
+def test_mixed_sets_have_outputs_of_their_own(scenario):
+    moving = cl.Samples(torch.ones(6, 2, 1, 4, 4, dtype=torch.uint8), torch.arange(6) % 3, None)
+    still = cl.Samples.still(images(), 2)
+    protocol = cl.mixed({"still": (still, still), "events": (moving, moving)}, scenario=scenario)
+    assert (protocol.classes, protocol.shape, protocol.scenario) == (13, (16,), scenario)
+    assert [task.classes for task in protocol.tasks] == [tuple(range(10)), (10, 11, 12)]
+    batch = protocol.tasks[1].train.batch(torch.arange(6))
+    assert batch.x.shape == (2, 6, 16)
+    assert batch.y.tolist() == [10, 11, 12, 10, 11, 12]
+    assert batch.allowed[0].nonzero().flatten().tolist() == list(range(10 if scenario == "task" else 0, 13))
+    with pytest.raises(InputError, match=r"one shape a step.*\(16,\).*\(1, 4, 4\)"):
+        cl.mixed({"a": (still, still), "b": (cl.Samples.still(images(), 2, flat=False),) * 2})
+
+
+def test_data_go_to_another_device_and_stay_shared():
+    protocol = cl.permuted(images(), images(20), tasks=3, steps=2).to("meta")
+    parts = [part for task in protocol.tasks for part in (task.train, task.test)]
+    assert all(part.data.device.type == part.order.device.type == "meta" for part in parts)
+    assert len({id(task.train.data) for task in protocol.tasks}) == 1
+    assert len({id(task.train.order) for task in protocol.tasks}) == 3
+    assert next(protocol.tasks[1].train.batches(7, torch.Generator())).x.device.type == "meta"
+    split = cl.split_images(images(), images(20), scenario="class").to("meta")
+    assert split.test(0, 1).allowed.device.type == "meta"
+
+
 def test_batches_go_through_all_samples_once_and_start_anywhere():
     samples = cl.permuted(images(), images(), tasks=1, steps=1).tasks[0].train
     whole = [b.y for b in samples.batches(7, torch.Generator().manual_seed(3))]
@@ -73,7 +99,9 @@ def test_batches_go_through_all_samples_once_and_start_anywhere():
 def test_what_is_no_protocol_is_refused():
     with pytest.raises(InputError, match="scenario"):
         cl.split_images(images(), images(), scenario="domain")
-    with pytest.raises(InputError, match="1 or more"):
+    with pytest.raises(InputError, match="tasks must be 1 or more"):
         cl.permuted(images(), images(), tasks=0)
+    with pytest.raises(InputError, match="steps must be 1 or more"):
+        cl.permuted(images(), images(), steps=0)
     with pytest.raises(InputError, match="per_task"):
         cl.split_images(images(), images(), per_task=10)
