@@ -85,7 +85,7 @@ def test_the_kernels_serve(device):
     operators = {"cpu": "Backward_lifBackward", "cuda": "Backward_lif_fusedBackward"}
     y = sk.LIF()(torch.randn(5, 2, 6, device=device, requires_grad=True))
     assert type(y.grad_fn).__name__ == operators[device]
-    assert lif_cpu.supports(torch.float32, sk.LIF().rule.surrogate.encode()[0])
+    assert lif_cpu.support(lif_cpu.KERNELS, torch.float32, sk.LIF().rule.surrogate.encode()[0])
 
 
 def test_recurrent_neurons(device):

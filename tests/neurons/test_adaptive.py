@@ -152,7 +152,7 @@ def test_repr():
     )
 
 
-def test_the_exporter_refuses_graded_spikes():
+def test_the_exporter_refuses_a_bias_that_sigma_delta_would_add_up():
     net = sk.Sequential(nn.Flatten(), nn.Linear(4, 3), sk.SigmaDelta(1.0))
-    with pytest.raises(sk.errors.ExportError, match=r"layer 2 \(SigmaDelta\).*graded spikes"):
+    with pytest.raises(sk.errors.ExportError, match=r"layer 2 \(SigmaDelta\).*a constant.*bias=False"):
         sk.export.to_loihi(net, torch.ones(3, 2, 4))
