@@ -11,10 +11,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from pages import DOCS, execute, sections
 
 BLOCKS = {
+    "astrocyte.md": 1,
     "continual.md": 1,
     "detection.md": 2,
     "export.md": 2,
     "folding.md": 2,
+    "language.md": 1,
     "learning.md": 3,
     "quantisation.md": 8,
     "report.md": 3,
