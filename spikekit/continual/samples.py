@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,7 +81,7 @@ class Samples:
     def to(self, device: torch.device | str, known: dict[int, Tensor] | None = None) -> Samples:
         """The same on another device. known: id of a tensor -> where it was moved already, so that sharing stays."""
         known = {} if known is None else known
-        moved = {}
+        moved: dict[str, Any] = {}
         for name in ("data", "labels", "order", "allowed"):
             tensor = getattr(self, name)
             if tensor is not None:
