@@ -86,7 +86,13 @@ def settings(run: Run) -> dict[str, Any]:
     own |= {name: {"units"} for name in METHODS if name.startswith("hlop")}
     others = {"explained", "strength", "capacity", "units"} - own.get(run.method, set())
     shared = {name: value for name, value in asdict(SETUPS[run.protocol]).items() if name not in others}
+    shared |= {"review": review(run)} if review(run) else {}
     return shared | {"steps": run.steps, "neuron": neuron(run)[1], "rule": repr(rule(run))}
+
+
+def review(run: Run) -> int:
+    """Samples that HLOP's units look at once more: where one head is shared by classes of all tasks."""
+    return 1000 if run.method.startswith("hlop") and SETUPS[run.protocol].scenario == "class" else 0
 
 
 def neuron(run: Run) -> tuple[Callable[[], nn.Module], dict[str, Any]]:
@@ -160,9 +166,7 @@ def method(run: Run, net: sk.Sequential) -> cl.Method:
         # On PMNIST as the authors, but for QR where the name says so; elsewhere our defaults.
         paper = run.protocol == "pmnist"
         authors: dict[str, Any] = {"lr": "authors", "orthonormalise": run.method == "hlop-qr"} if paper else {}
-        # Where one head is shared the units look once more; on PMNIST the authors' do not.
-        review = 1000 if setup.scenario == "class" else 0
-        return cl.HLOP(net, units, layers=layers, review=review, seed=run.seed, **authors, **fast)
+        return cl.HLOP(net, units, layers=layers, review=review(run), seed=run.seed, **authors, **fast)
     if run.method == "gpm":
         return cl.GPM(net, explained=setup.explained, layers=layers, seed=run.seed)
     if run.method == "ewc":

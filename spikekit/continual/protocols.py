@@ -35,8 +35,9 @@ def permuted(
     made = []
     for task in range(tasks):
         order = torch.arange(pixels) if task == 0 else torch.randperm(pixels, generator=generator)
-        parts = replace(learn, order=order), replace(judge, order=order)
-        made.append(Task(f"permutation {task}", *parts, tuple(range(10))))
+        made.append(
+            Task(f"permutation {task}", replace(learn, order=order), replace(judge, order=order), tuple(range(10)))
+        )
     return Protocol(f"permuted {train.name}", made, 10, learn.shape)
 
 
@@ -54,16 +55,16 @@ def split_images(
 
     flat: give images as vectors.
     """
-    learned, judged = (Samples.still(images, steps, flat) for images in (train, test))
-    return _split(train.name, learned, judged, scenario, per_task, limit)
+    learn, judge = Samples.still(train, steps, flat), Samples.still(test, steps, flat)
+    return _split(train.name, learn, judge, scenario, per_task, limit)
 
 
 def split_frames(
     train: FrameDataset, test: FrameDataset, *, scenario: str = "task", per_task: int = 2, flat: bool = False
 ) -> Protocol:
     """The same for event recordings as frames [N, T, 2, H, W], such as N-MNIST's."""
-    learned, judged = (Samples.moving(recordings, flat) for recordings in (train, test))
-    return _split(train.name, learned, judged, scenario, per_task, None)
+    learn, judge = Samples.moving(train, flat), Samples.moving(test, flat)
+    return _split(train.name, learn, judge, scenario, per_task, None)
 
 
 def mixed(sets: Mapping[str, tuple[Samples, Samples]], *, scenario: str = "task") -> Protocol:
@@ -77,8 +78,8 @@ def mixed(sets: Mapping[str, tuple[Samples, Samples]], *, scenario: str = "task"
     first, tasks = 0, []
     for name, parts in sets.items():
         classes = tuple(range(first, first + int(parts[0].labels.max()) + 1))
-        learned, judged = (replace(part, labels=part.labels + first) for part in parts)
-        tasks.append(Task(name, learned, judged, classes))
+        learn, judge = (replace(part, labels=part.labels + first) for part in parts)
+        tasks.append(Task(name, learn, judge, classes))
         first += len(classes)
     return _told(Protocol("mixed " + ", ".join(sets), tasks, first, tasks[0].train.shape, scenario))
 
@@ -89,11 +90,11 @@ def _split(name: str, train: Samples, test: Samples, scenario: str, per_task: in
     tasks = []
     for first in range(0, 10, per_task):
         classes = tuple(range(first, min(first + per_task, 10)))
-        learned, judged = (
+        learn, judge = (
             part.part(torch.isin(part.labels, torch.tensor(classes)).nonzero().flatten()[:most])
             for part, most in ((train, limit), (test, None))
         )
-        tasks.append(Task(f"classes {classes[0]}-{classes[-1]}", learned, judged, classes))
+        tasks.append(Task(f"classes {classes[0]}-{classes[-1]}", learn, judge, classes))
     return _told(Protocol(f"split {name}", tasks, 10, train.shape, scenario))
 
 

@@ -104,6 +104,20 @@ def test_an_optimizer_that_is_kept_is_restored_too(protocol, tmp_path):
     assert not torch.equal(next(fresh.method.net.parameters()), next(whole.method.net.parameters()))
 
 
+def test_every_task_and_epoch_has_an_order_of_its_own_and_data_go_where_the_network_is(protocol, monkeypatch):
+    orders, devices = [], []
+    monkeypatch.setattr(cl.Protocol, "to", lambda self, device: devices.append(device) or self)
+    run = course(cl.Plain, protocol)
+    real = run.method.step
+    monkeypatch.setattr(run.method, "step", lambda x, *args: orders.append(x[0].sum(1)) or real(x, *args))
+    run.run()
+    assert devices == [torch.device("cpu")]
+    # Permutations leave the sum of an image as it is; 8 batches an epoch, two epochs, three tasks.
+    assert len(orders) == 48
+    firsts = [orders[i].sort().values for i in range(0, 48, 8)]
+    assert not any(torch.allclose(a, b) for i, a in enumerate(firsts) for b in firsts[:i])
+
+
 def test_a_course_that_is_done_only_reads(protocol, tmp_path):
     first = course(cl.Plain, protocol, tmp_path).run()
     watched = []

@@ -293,6 +293,25 @@ def test_orthonormalising_keeps_the_span_and_the_old_rows():
     assert space.outside(rows).abs().max() < 1e-13
 
 
+def test_rows_that_are_nearly_old_ones_are_orthogonal_to_them_too():
+    old = orthonormal(torch.randn(3, 12).double(), torch.zeros(0, 12).double())
+    fresh = orthonormal(old[:2] + 1e-9 * torch.randn(2, 12).double(), old)
+    assert (fresh @ old.T).abs().max() < 1e-14
+    assert (fresh @ fresh.T - torch.eye(2).double()).abs().max() < 1e-14
+
+
+def test_what_is_explained_is_a_running_mean():
+    space = Lateral("0", build("mlp")[0], Hebbian(), torch.Generator())
+    space.grow(2)
+    space.keep()
+    x = torch.randn(5, 12, dtype=torch.float64)
+    inside, outside = x @ space.rows.T @ space.rows, space.outside(x)
+    space.learn(inside)
+    assert space.explained == pytest.approx(1)
+    space.learn(outside)
+    assert space.explained == pytest.approx(0.95)
+
+
 def test_signals_of_a_still_image_are_learned_from_once():
     seen = []
     net = build("mlp")

@@ -209,6 +209,49 @@ def test_ewc_pulls_back_by_the_fisher_information():
     torch.testing.assert_close(before - weight.detach(), 0.1 * (own + 3.0 * expected * 0.01), rtol=1e-9, atol=1e-12)
 
 
+def test_a_pull_that_would_overshoot_brings_the_parameter_back_at_once():
+    net = build("mlp")
+    ewc = cl.EWC(net, strength=1e12)
+    ewc.begin_task()
+    ewc.end_task([BATCH])
+    weight, kept = net[0].weight, net[0].weight.detach().clone()
+    ewc.begin_task()
+    with torch.no_grad():
+        weight += 0.01
+    own = torch.autograd.grad(cross_entropy(net(X)), weight)[0]
+    learn(ewc)
+    needed = ewc.state_dict()["fisher.0.weight"] > 1e-11
+    assert needed.any()
+    torch.testing.assert_close((weight + 0.1 * own)[needed], kept[needed])
+
+
+def test_the_authors_rates_are_of_the_first_layer_and_of_the_others():
+    hlop = cl.HLOP(build("mlp"), 2, lr="authors")
+    assert {name: space.rule.lr for name, space in hlop.spaces.items()} == {"0": 0.001, "2": 0.01, "4": 0.01}
+    assert not any(space.rule.relative for space in hlop.spaces.values())
+
+
+def test_units_learn_from_their_share_of_the_calls():
+    calls = []
+    hlop = cl.HLOP(build("mlp"), 2, share=0.2, layers=["0"])
+    hlop.begin_task()
+    hlop.spaces["0"].learn = lambda x, left=None: calls.append(x)
+    learn(hlop, 200)
+    assert 25 < len(calls) < 55
+
+
+def test_normalisation_rests_in_a_method_that_goes_on_from_a_file():
+    hlop = cl.HLOP(normed(), 2)
+    hlop.begin_task()
+    hlop.end_task()
+    hlop.begin_task()
+    state, other = hlop.state_dict(), cl.HLOP(normed(), 2)
+    other.net.train()
+    other.load_state_dict(state)
+    assert not other.net[1].training
+    assert [name for name, p in other.net.named_parameters() if p.requires_grad] == ["0.weight", "3.weight"]
+
+
 def test_replay_mixes_old_samples_in_and_shares_its_memory():
     replay = cl.Replay(build("mlp"), capacity=6)
     for task in range(3):
@@ -220,7 +263,9 @@ def test_replay_mixes_old_samples_in_and_shares_its_memory():
     assert state["tasks"].tolist() == [1, 1, 2, 2, 3, 3]
     assert state["x"].shape == (1, 6, 12)
     assert torch.equal(state["x"][0, 2:4], BATCH.x[0, :2] + 100)
+    before = torch.get_rng_state()
     mixed = replay.mix(BATCH)
+    assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(mixed.x[:, :4], BATCH.x)
     replay.capacity = 3
     replay.begin_task()

@@ -139,6 +139,16 @@ def test_a_learned_threshold_is_the_quantum_of_the_map(gradients, loss):
     torch.testing.assert_close(found, raw.grad)
 
 
+def test_no_gradient_passes_where_rates_are_clamped(gradients):
+    """One neuron below its range, one in it, one above."""
+    net = sk.Sequential(nn.Linear(1, 3), lif()).double()
+    with torch.no_grad():
+        net[0].weight.fill_(0.0)
+        net[0].bias.copy_(torch.tensor([-0.5, 0.5, 1.5]))
+    found = gradients(DSR(), net, torch.ones(20, 2, 1, dtype=torch.float64), lambda output: output.sum())[1]
+    torch.testing.assert_close(found["0.bias"], exactly([0.0, 2.0, 0.0]))
+
+
 @given(st.integers(1, 40), st.floats(0.5, 1.0), st.floats(0.2, 2.0), st.integers(0, 1000))
 def test_the_map_is_off_by_the_charge_that_is_left(steps, beta, quantum, seed):
     """q·rate = drive - v[T] / Σ β^(T-k), for any input: what the clamp leaves out."""

@@ -1,7 +1,7 @@
 """Three tasks one after the other: plain training forgets the first, HLOP does not, and its network goes to a chip.
 
-    python examples/05_learn_without_forgetting.py          # about a minute
-    python examples/05_learn_without_forgetting.py --help
+    python examples/06_learn_without_forgetting.py          # about a minute
+    python examples/06_learn_without_forgetting.py --help
 
 Each task has the same digits with their pixels in another order: MNIST in black and white where SPIKEKIT_DATA holds it,
 else scikit-learn's 1,797 digits of 8 x 8 pixels. A pixel that is on is a spike at every step. Both methods start from
