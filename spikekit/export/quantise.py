@@ -56,7 +56,7 @@ def quantise(
     """
     most = most_thresholds(thresholds)
     if not isinstance(weight_bits, int) or isinstance(weight_bits, bool) or weight_bits not in WEIGHT_BITS:
-        raise InputError(f"to_loihi: weight_bits must be a whole number from 4 to 8, got {weight_bits!r}")
+        raise InputError(f"weight_bits must be a whole number from 4 to 8, got {weight_bits!r}")
     settings = Settings(headroom, int(weight_bits), most, weight_bits < 8 if cut is None else cut, netx)
     found: list[IntegerLayer] = []
     for number, (layer, trace) in enumerate(zip(layers, traces, strict=True)):

@@ -185,7 +185,9 @@ def _folded(name: str, norm: nn.modules.batchnorm._BatchNorm, shape: tuple[int, 
     if norm.num_features != shape[0]:
         raise ExportError(f"{name} normalises {norm.num_features} features and sees the shape {shape}")
     factor, shift = (values.cpu().numpy() for values in affine_of(norm))
-    if not (np.isfinite(factor).all() and np.isfinite(shift).all()):
+    # An infinite variance would make a factor of 0: a silent channel.
+    finite = norm.running_var is None or bool(norm.running_var.isfinite().all())
+    if not (finite and np.isfinite(factor).all() and np.isfinite(shift).all()):
         raise ExportError(f"{name}: its weights or statistics hold NaN or Inf; was the training stable?")
     return factor, shift
 

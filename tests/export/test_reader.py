@@ -235,3 +235,14 @@ def test_a_compiled_network_is_refused_with_the_way_out():
 
 def test_a_division_by_zero_is_refused():
     refused(lambda self, x: self.layer(x) / 0, "it divides by 0")
+
+
+@pytest.mark.parametrize(
+    ("buffer", "value"), [("running_var", "inf"), ("running_var", "nan"), ("running_mean", "nan"), ("weight", "nan")]
+)
+def test_a_norm_that_is_not_finite_is_refused(buffer, value):
+    norm = nn.BatchNorm2d(2).eval()
+    with torch.no_grad():
+        getattr(norm, buffer)[1] = float(value)
+    with pytest.raises(ExportError, match=r"layer 1 \(BatchNorm2d\).*NaN or Inf"):
+        plan(sk.Sequential(nn.Conv2d(2, 2, 3), norm, sk.LIF()).eval(), frames())
