@@ -28,10 +28,11 @@ class Loop(nn.Module):
         self.embed = nn.Embedding(vocabulary, width)
         self.layers = nn.ModuleList(nn.ModuleList((nn.Linear(width, width), layer(width))) for _ in range(2))
         self.readout = nn.Linear(width, vocabulary)
-        self.reset = reset
+        # Not `reset`: SpikingJelly calls whatever has that name.
+        self.to_rest = reset
 
     def forward(self, tokens: Tensor) -> Tensor:
-        self.reset(self)
+        self.to_rest(self)
         spikes = []
         for x in self.embed(tokens).unbind(0):
             for linear, neuron in self.layers:  # type: ignore[misc]
@@ -40,7 +41,7 @@ class Loop(nn.Module):
         return self.readout(torch.stack(spikes))
 
 
-def snntorch(width: int) -> tuple[MakeLayer, Callable[[nn.Module], None]]:
+def snntorch() -> tuple[MakeLayer, Callable[[nn.Module], None]]:
     import snntorch as snn
 
     def reset(net: nn.Module) -> None:
@@ -51,7 +52,7 @@ def snntorch(width: int) -> tuple[MakeLayer, Callable[[nn.Module], None]]:
     return lambda n: snn.RLeaky(beta=0.9, linear_features=n, init_hidden=True), reset
 
 
-def spikingjelly(width: int) -> tuple[MakeLayer, Callable[[nn.Module], None]]:
+def spikingjelly() -> tuple[MakeLayer, Callable[[nn.Module], None]]:
     from spikingjelly.activation_based import functional as jelly
     from spikingjelly.activation_based import layer, neuron
 
@@ -73,12 +74,11 @@ def main(arguments: list[str] | None = None) -> None:
     config = preset(given.preset, 65)
     ours = make("astro", config)
     wanted = sum(p.numel() for p in ours.parameters())
-    # Two layers of two square matrices each, the embedding and the readout.
-    width = int((wanted / 4) ** 0.5) - 15
     nets = {"spikekit": ours, "spikekit, frozen": make("frozen", config), "LSTM (torch)": make("lstm", config)}
-    for name, peer in (("snnTorch", snntorch), ("SpikingJelly", spikingjelly)):
+    # In all, snnTorch's two layers have four square matrices, SpikingJelly's six; embedding and readout come on top.
+    for name, peer, matrices in (("snnTorch", snntorch, 4), ("SpikingJelly", spikingjelly, 6)):
         try:
-            nets[name] = Loop(65, width, *peer(width))
+            nets[name] = Loop(65, int((wanted / matrices) ** 0.5) - 15, *peer())
         except ImportError:
             print(f"{name}: not installed")
     x, y = (torch.randint(65, (given.length, given.batch)) for _ in range(2))
