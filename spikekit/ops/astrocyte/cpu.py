@@ -36,7 +36,7 @@ class _Call(lif.Call):
 
 def supports(dtype: torch.dtype, surrogate: str) -> bool:
     """Whether these kernels serve a drive of `dtype` with the surrogate of that key."""
-    return dtype in lif.FLOATS and surrogate in lif.SURROGATE_NUMBERS and KERNELS.trusted(state_dtype(dtype))
+    return lif.support(KERNELS, dtype, surrogate)
 
 
 def forward(

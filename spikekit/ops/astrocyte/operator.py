@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from spikekit.ops.astrocyte import cpu, gpu, sequence
+from spikekit.ops.gradients import reduced
 from spikekit.ops.lif.reference import state_dtype
 from spikekit.ops.operators import differentiable, fake, not_differentiable, operator
 from spikekit.ops.paths import forced_path, triton_serves
@@ -93,15 +94,11 @@ def astrocyte_backward(
     else:
         found = kernels.backward(grad_spikes, *rest, *rule)
     g_x, *states, sums, of_glia = found
-    empty = g_x.new_empty(0, dtype=membranes.dtype)
-    reduced = [
-        total.sum_to_size(like.shape).to(like.dtype).contiguous() if need else empty.clone()
-        for total, like, need in zip(sums if any(needs[4:7]) else [empty] * 3, parameters, needs[4:7], strict=True)
-    ]
     others = [
-        g if need else empty.clone() for g, need in zip((*states, *of_glia), (*needs[1:4], *needs[7:]), strict=True)
+        g if need else membranes.new_empty(0)
+        for g, need in zip((*states, *of_glia), (*needs[1:4], *needs[7:]), strict=True)
     ]
-    return g_x, *others[:3], *reduced, *others[3:]  # type: ignore[return-value]
+    return g_x, *others[:3], *reduced(sums, parameters, needs[4:7]), *others[3:]  # type: ignore[return-value]
 
 
 @fake("astrocyte")
