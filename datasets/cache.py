@@ -1,7 +1,6 @@
 """Arrays kept on disk between runs, so that nothing slow is done twice and nothing wrong is read back.
 
-A file is named by the hash of a key (everything that the arrays depend on) and holds that key. It is
-written beside its final place and renamed, so that a killed run leaves no half file. Whatever is wrong with
+A file is named by the hash of a key (everything that the arrays depend on) and holds that key. Whatever is wrong with
 a file that is read (cut short, a flipped bit, not ours), it is rebuilt and the log says so.
 """
 
@@ -11,7 +10,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +20,7 @@ import numpy.typing as npt
 
 from spikekit.datasets.home import cache_home
 from spikekit.errors import InputError
+from spikekit.files import replacing
 
 Arrays = dict[str, npt.NDArray[Any]]
 _log = logging.getLogger(__name__)
@@ -52,14 +51,13 @@ def load_or_build(
     arrays = build()
     try:
         _write(path, text, arrays)
-    except OSError as error:
+    except InputError as error:
         if cache is not True:
-            raise InputError(f"cache: cannot write {path} ({error}). Give a folder that can be written.") from error
+            raise
         _log.warning(
-            "cannot keep %s in %s (%s): it will be rebuilt each time. Set SPIKEKIT_CACHE to a folder that "
-            "can be written, or pass cache=False.",
+            "cannot keep %s (%s): it will be rebuilt each time. Set SPIKEKIT_CACHE to a folder that can be written, "
+            "or pass cache=False.",
             name,
-            folder,
             error,
         )
     return arrays
@@ -93,13 +91,7 @@ def _read(path: Path, key: str) -> Arrays | None:
 
 
 def _write(path: Path, key: str, arrays: Arrays) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=path.stem, suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            stored: dict[str, Any] = {**arrays, "key": np.asarray(key)}
-            np.savez(file, **stored)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    stored: dict[str, Any] = {**arrays, "key": np.asarray(key)}
+    # savez would add its own ending to the name of a file.
+    with replacing(path, InputError) as temporary, temporary.open("wb") as file:
+        np.savez(file, **stored)

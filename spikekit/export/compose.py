@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from spikekit.errors import ExportError
-from spikekit.export.synapses import Array, Synapses
+from spikekit.export.synapses import Array, Synapses, sparse_matrix
 
 # Products of weights that multiplying out may take: about 2 GiB of memory.
 PRODUCTS_MAX = 2**25
@@ -52,7 +52,7 @@ def _dense(name: str, first: Synapses, then: Synapses) -> Synapses:
     _check_size(name, len(then.weight) * max(first.n_in, first.count), first, then)
     post, pre, values = first.connections
     ends, weights = torch.from_numpy(np.stack([pre, post])), torch.from_numpy(np.array(values, np.float64))
-    turned = torch.sparse_coo_tensor(ends, weights, (first.n_in, first.n_out), check_invariants=False)
+    turned = sparse_matrix(ends, weights, (first.n_in, first.n_out))
     weight = torch.sparse.mm(turned, torch.from_numpy(then.weight.T.copy())).t().contiguous()
     return Synapses("dense", weight.numpy(), first.in_shape, then.out_shape)
 

@@ -160,10 +160,7 @@ class Synapses:
 
     def _sparse_sums(self, activity: Tensor, weight: Tensor) -> Tensor:
         ends = torch.from_numpy(self._ends).to(activity.device)
-        matrix = torch.sparse_coo_tensor(
-            ends, weight, (self.n_out, self.n_in), is_coalesced=True, check_invariants=False
-        )
-        return torch.sparse.mm(matrix, activity.t()).t()
+        return torch.sparse.mm(sparse_matrix(ends, weight, (self.n_out, self.n_in), ordered=True), activity.t()).t()
 
     def _tensor(self, model: Tensor) -> Tensor:
         return torch.from_numpy(self.weight).to(model)
@@ -203,6 +200,14 @@ class Synapses:
     def count(self) -> int:
         """Number of non-zero synapses."""
         return len(self.connections[0])
+
+
+def sparse_matrix(ends: Tensor, weight: Tensor, shape: tuple[int, int], ordered: bool = False) -> Tensor:
+    """The numbers weight [k] at the rows and columns ends [2, k]; ordered: places ascend, and none is there twice."""
+    # They are in range by construction. Torch 2.11 and 2.12 warn of checks that are off even where the constructor
+    # itself is told so, but not where this is.
+    with torch.sparse.check_sparse_tensor_invariants(False):
+        return torch.sparse_coo_tensor(ends, weight, shape, is_coalesced=ordered)
 
 
 INPUT, SELF = -1, -2
