@@ -30,6 +30,7 @@ def differentiable_sequence(
     constant_inputs: Collection[int] = (),
     constant_outputs: Collection[int] = (),
     saved: Sequence[int] | None = None,
+    reads_drive: Callable[..., bool] | None = None,
 ) -> None:
     """Give the operator its gradient by another one.
 
@@ -37,16 +38,18 @@ def differentiable_sequence(
     `traces`, last states. backward: gradients of the outputs, the traces, the `saved` tensors (all but x unless said
     otherwise), the choices, and for each tensor whether its gradient is needed. It returns these; what is not needed
     may be anything. Inputs and outputs that are constant, by their number, have no gradient and are left out.
+    reads_drive: whether a gradient under these choices reads x; then x, else None, comes before the saved tensors.
     """
     moving = [index for index in range(tensors) if index not in constant_inputs]
     saved = range(1, tensors) if saved is None else saved
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.save_for_backward(*output[1 : 1 + traces], *(inputs[index] for index in saved))
+        ctx.choices = inputs[tensors : len(inputs) - forward_only]
+        drive = () if reads_drive is None else (inputs[0] if reads_drive(*ctx.choices) else None,)
+        ctx.save_for_backward(*output[1 : 1 + traces], *drive, *(inputs[index] for index in saved))
         ctx.mark_non_differentiable(*(output[index] for index in constant_outputs))
         # Absent gradients stay absent: a recorded trace or a carried state is usually not used in the loss.
         ctx.set_materialize_grads(False)
-        ctx.choices = inputs[tensors : len(inputs) - forward_only]
         ctx.spike_dtype = inputs[0].dtype
 
     def gradients(ctx: Any, grad_spikes: Tensor | None, *grads: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -51,6 +51,47 @@ def after_reset(u, s, quantum, RESET: tl.constexpr):
 
 
 @triton.jit
+def through_reset(g_s, u, quantum, g_v, RESET: tl.constexpr, DETACH: tl.constexpr):
+    """dL/ds of spikes that also reset the membrane u, whose state after it has the gradient g_v."""
+    if not DETACH:
+        if RESET == "soft":
+            g_s = g_s - quantum * g_v
+        elif RESET == "hard":
+            g_s = g_s - u * g_v
+    return g_s
+
+
+@triton.jit
+def past_reset(g_v, s, RESET: tl.constexpr):
+    """What of the gradient g_v after the spikes s reaches the membrane itself."""
+    if RESET == "hard":
+        g_v = g_v * (1 - s)
+    return g_v
+
+
+@triton.jit
+def _add(a, b):
+    return a + b
+
+
+@triton.jit
+def total(a):
+    """The sum of a block over its first axis."""
+    # Not tl.sum: what Triton's own library makes of it depends on how Triton was first imported.
+    return tl.reduce(a, 0, _add)
+
+
+@triton.jit
+def quotient(a, b):
+    """A / b, rounded once: the approximation that float32 has by default would move spikes."""
+    if a.dtype == tl.float32:
+        q = tl.div_rn(a, b)
+    else:
+        q = a / b
+    return q
+
+
+@triton.jit
 def derivative(m, steepness, height, half_width, CURVE: tl.constexpr):
     """The surrogate's derivative at m, in the constants that `spikekit.ops.gpu.curve` makes of its numbers."""
     if CURVE == "ATan":

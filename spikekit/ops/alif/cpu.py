@@ -97,7 +97,9 @@ def _self_test(dtype: torch.dtype) -> None:
     )
 
 
-def _tested_gradients(rule: LIFRule, upstream: Tensor, end: Tensor, outputs: Any, values: Any) -> Sequence[Tensor]:
+def _tested_gradients(
+    rule: LIFRule, upstream: Tensor, end: Tensor, outputs: Any, x: Tensor, *values: Tensor
+) -> Sequence[Tensor]:
     choices = (rule.reset, False, False, *rule.surrogate.encode(), True)
     (g_x, _, _), sums = backward(upstream, end, end, outputs[1], outputs[2], None, None, values, *choices)
     return g_x, *sums

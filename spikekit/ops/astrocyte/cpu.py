@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from spikekit import native
-from spikekit.ops.astrocyte.reference import ACTS_ON, AstrocyteRule, astrocyte_reference
-from spikekit.ops.layout import parameters_of
+from spikekit.ops.astrocyte.reference import ACTS_ON
+from spikekit.ops.astrocyte.self_test import CASES, hold_astrocyte
+from spikekit.ops.layout import copied, parameters_of
 from spikekit.ops.lif import cpu as lif
-from spikekit.ops.lif.reference import LIFRule, state_dtype
-from spikekit.surrogate import ATan
+from spikekit.ops.lif.reference import state_dtype
 
 GLIA = ("decay", "weight", "bias", "strength")
 
@@ -51,17 +51,17 @@ def forward(
     acts_on: str,
     own: float,
     keep: bool,
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Arguments and results as in `sequence.forward`."""
     drive = x.to(state_dtype(x.dtype)).contiguous()
     # Named, so that copies live until the kernel has read them.
     v0, c0, sensed = (None if a is None else a.contiguous() for a in (v0, c0, sensed))
     values, glia = _values(drive, parameters, acts_on), [value.contiguous() for value in glia]
-    domains, scales = glia[0].shape
     spikes, v = native.empty_like(drive), native.empty_like(drive[0])
-    c = drive.new_empty((drive.shape[1], domains, scales))
-    membranes = native.empty_like(drive) if keep else None
-    calcium, activity = (c.new_empty((len(x), *shape)) if keep else None for shape in (c.shape, c.shape[:2]))
+    c = native.empty((drive.shape[1], *glia[0].shape), drive.dtype)
+    membranes, calcium, activity = (
+        native.empty((len(x), *shape) if keep else (0,), drive.dtype) for shape in (v.shape, c.shape, c.shape[:2])
+    )
     call = _new_call(drive, v0, values, glia, reset, inclusive, acts_on, own)
     native.point(call, c0=c0, sensed=sensed, spikes=spikes, v=v, membranes=membranes)
     native.point(call, c=c, calcium=calcium, activity=activity)
@@ -74,10 +74,10 @@ def backward(
     grad_calcium: Tensor | None,
     grad_v: Tensor | None,
     grad_c: Tensor | None,
-    x: Tensor | None,
     membranes: Tensor,
     calcium: Tensor,
     activity: Tensor,
+    x: Tensor | None,
     v0: Tensor | None,
     c0: Tensor | None,
     parameters: Sequence[Tensor],
@@ -98,13 +98,11 @@ def backward(
     # Only a gain asks for the numbers of the drive.
     drive = membranes if x is None else x.to(membranes.dtype).contiguous()
     values, glia = _values(membranes, parameters, acts_on), [value.contiguous() for value in glia]
-    g_x, step = native.empty_like(membranes), membranes[0]
-    g_v = torch.zeros_like(step) if grad_v is None else torch.empty_like(step).copy_(grad_v)
-    g_c = torch.zeros_like(c0) if grad_c is None else torch.empty_like(c0).copy_(grad_c)
-    g_sensed = torch.empty_like(activity)
+    g_x, g_v, g_c = native.empty_like(membranes), copied(grad_v, membranes[0]), copied(grad_c, c0)
+    g_sensed = native.empty_like(activity)
     learn = learn or acts_on == "threshold"
-    sums = [torch.zeros_like(step) for _ in parameters] if learn else []
-    following = torch.zeros_like(step) if learn else None
+    sums = [torch.zeros_like(g_v) for _ in parameters] if learn else []
+    following = torch.zeros_like(g_v) if learn else None
     of_glia = [torch.zeros_like(c0 if value.ndim == 2 else c0[..., 0]).contiguous() for value in glia]
     call = _new_call(drive, v0, values, glia, reset, inclusive, acts_on, own)
     lif.set_gradient(call, detach_reset, surrogate, numbers)
@@ -144,37 +142,7 @@ def _new_call(
 
 
 def _self_test(dtype: torch.dtype) -> None:
-    """Hold the kernels against the reference: raises where they differ."""
-    generator = torch.Generator().manual_seed(0)
-    x, upstream = torch.randn(2, 7, 2, 38, generator=generator, dtype=dtype).unbind(0)
-    start = torch.rand(2, 2, 2, generator=generator, dtype=dtype)
-    parameters = [torch.full((), value, dtype=dtype) for value in (0.9, 0.5, 0.7)]
-    glia = [torch.tensor(values, dtype=dtype) for values in ([[0.9, 0.5]] * 2, [[2, -1]] * 2, [0.1] * 2, [0.6] * 2)]
-    curve = ATan().encode()
-    for reset, acts_on in zip(lif.RESETS, ACTS_ON, strict=True):
-        leaves = [leaf.clone().requires_grad_() for leaf in (x, start, *parameters, *glia)]
-        rule = LIFRule(reset, False, False, ATan())
-        with torch.enable_grad():
-            drive, c0, beta, threshold, quantum, *astro = leaves
-            inputs = (drive, None, c0, None, beta, threshold, quantum, astro[0], astro[1], astro[2], astro[3])
-            expected = astrocyte_reference(*inputs, rule, AstrocyteRule(acts_on, 1.0))
-            loss = (expected[0] * upstream).sum() + expected[3].sum() + expected[4].square().sum()
-            gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
-        found = forward(x, None, start, None, parameters, glia, reset, False, acts_on, 1.0, True)
-        spikes, membranes, calcium, activity, v, c = found
-        if membranes is None or calcium is None or activity is None:
-            raise ArithmeticError("no traces")
-        if not all(map(torch.equal, (spikes, membranes, calcium, v, c), expected)):
-            raise ArithmeticError(f"other numbers than the reference, {acts_on}, reset {reset}")
-        end, rest = torch.ones_like(v), (reset, False, False, curve[0], curve[1], acts_on, 1.0, True)
-        g_x, _, g_c, _, sums, of_glia = backward(
-            upstream, None, end, 2 * c, x, membranes, calcium, activity, None, start, parameters, glia, *rest
-        )
-        names = ("x", "c0", "beta", "threshold", "quantum", *GLIA)
-        totals = [total.sum() for total in sums]
-        for name, value, wanted in zip(names, (g_x, g_c, *totals, *of_glia), gradients, strict=True):
-            if wanted is not None and not torch.allclose(value, wanted, rtol=1e-4, atol=1e-4):
-                raise ArithmeticError(f"other gradient of {name} than the reference, {acts_on}, reset {reset}")
+    hold_astrocyte(dtype, CASES, forward, backward)
 
 
 KERNELS = native.Kernels(Path(__file__).with_name("astrocyte.c"), _self_test)

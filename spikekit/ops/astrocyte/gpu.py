@@ -7,21 +7,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from spikekit.ops.astrocyte.reference import AstrocyteRule, astrocyte_reference
+from spikekit.ops.astrocyte.self_test import CASES, hold_astrocyte
 from spikekit.ops.gpu import Kernels, arguments, curve, describe, knows, on_device_of
-from spikekit.ops.lif.reference import LIFRule, state_dtype
-from spikekit.surrogate import ATan
+from spikekit.ops.lif.cpu import FLOATS
+from spikekit.ops.lif.reference import state_dtype
 
 # Neurons of a domain: a program holds all of them, and of more its registers would not.
 LARGEST = 4096
-
-_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def supports(x: Tensor, domains: int, surrogate: str) -> bool:
     """Whether these kernels serve a drive like x, cut into so many domains, with the surrogate of that key."""
     fits = 0 < x[0, 0].numel() // domains <= LARGEST and x.shape[1] > 0
-    return fits and knows(surrogate) and x.dtype in _FLOATS and KERNELS.trusted(state_dtype(x.dtype))
+    return fits and knows(surrogate) and x.dtype in FLOATS and KERNELS.trusted(state_dtype(x.dtype))
 
 
 def forward(
@@ -36,7 +34,7 @@ def forward(
     acts_on: str,
     own: float,
     keep: bool,
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Arguments and results as in `sequence.forward`."""
     dtype = state_dtype(x.dtype)
     drive = x.contiguous()
@@ -45,7 +43,8 @@ def forward(
     domains, scales = glia[0].shape
     spikes, v = torch.empty_like(drive), torch.empty_like(drive[0], dtype=dtype)
     c = v.new_empty((x.shape[1], domains, scales))
-    traces = [v.new_empty((len(x), *shape)) if keep else None for shape in (v.shape, c.shape, c.shape[:2])]
+    shapes = (v.shape, c.shape, c.shape[:2])
+    membranes, calcium, activity = (v.new_empty((len(x), *shape) if keep else (0,)) for shape in shapes)
     described = [describe(value, v) for value in parameters]
     groups = x.shape[1] * domains
     n = v.numel() // groups
@@ -58,7 +57,7 @@ def forward(
             *arguments(described),
             *glia,
             spikes,
-            *traces,
+            *((membranes, calcium, activity) if keep else (None, None, None)),
             v,
             c,
             len(x),
@@ -76,7 +75,6 @@ def forward(
             num_warps=_warps(n),
             enable_fp_fusion=False,
         )
-    membranes, calcium, activity = traces
     return spikes, membranes, calcium, activity, v, c
 
 
@@ -85,10 +83,10 @@ def backward(
     grad_calcium: Tensor | None,
     grad_v: Tensor | None,
     grad_c: Tensor | None,
-    x: Tensor | None,
     membranes: Tensor,
     calcium: Tensor,
     activity: Tensor,
+    x: Tensor | None,
     v0: Tensor | None,
     c0: Tensor | None,
     parameters: Sequence[Tensor],
@@ -175,38 +173,7 @@ def _warps(n: int) -> int:
 
 
 def _self_test(device: str, dtype: torch.dtype) -> None:
-    """Hold the kernels against the reference: raises where they differ."""
-    generator = torch.Generator().manual_seed(0)
-    x, upstream = torch.randn(2, 9, 2, 38, generator=generator, dtype=dtype).to(device).unbind(0)
-    start = torch.rand(2, 2, 3, generator=generator, dtype=dtype).to(device)
-    parameters = [torch.full((), value, dtype=dtype, device=device) for value in (0.9, 0.5, 0.7)]
-    rows = ([[0.9, 0.5, 0.7]] * 2, [[2, -1, 3]] * 2, [0.1] * 2, [0.6] * 2)
-    glia = [torch.tensor(values, dtype=dtype, device=device) for values in rows]
-    leaves = [leaf.clone().requires_grad_() for leaf in (x, start, *parameters, *glia)]
-    with torch.enable_grad():
-        drive, c0, beta, threshold, quantum, *astro = leaves
-        inputs = (drive, None, c0, None, beta, threshold, quantum, astro[0], astro[1], astro[2], astro[3])
-        rule = LIFRule("soft", False, False, ATan())
-        expected = astrocyte_reference(*inputs, rule, AstrocyteRule("gain", 1.0))
-        gradients = torch.autograd.grad((expected[0] * upstream).sum() + expected[3].sum(), leaves)
-    spikes, membranes, calcium, activity, v, c = forward(
-        x, None, start, None, parameters, glia, "soft", False, "gain", 1.0, True
-    )
-    if membranes is None or calcium is None or activity is None:
-        raise ArithmeticError("no traces")
-    if not all(map(torch.equal, (spikes, membranes, calcium, v, c), expected)):
-        raise ArithmeticError("other numbers than the reference")
-    curve = ATan().encode()
-    ones = torch.ones_like(v)
-    rest = ("soft", False, False, curve[0], curve[1], "gain", 1.0, True)
-    g_x, _, g_c, _, sums, of_glia = backward(
-        upstream, None, ones, None, x, membranes, calcium, activity, None, start, parameters, glia, *rest
-    )
-    names = ("x", "c0", "beta", "threshold", "quantum", "decay", "weight", "bias", "strength")
-    found = (g_x, g_c, *(total.sum() for total in sums), *of_glia)
-    for name, value, wanted in zip(names, found, gradients, strict=True):
-        if not torch.allclose(value, wanted, rtol=1e-4, atol=1e-4):
-            raise ArithmeticError(f"other gradient of {name} than the reference")
+    hold_astrocyte(dtype, CASES[:1], forward, backward, device)
 
 
 KERNELS = Kernels("spikekit.ops.astrocyte.triton_kernels", _self_test)

@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from spikekit.ops.astrocyte import cpu, gpu, sequence
-from spikekit.ops.gradients import reduced
+from spikekit.ops.gradients import differentiable_sequence, reduced
 from spikekit.ops.lif.reference import state_dtype
-from spikekit.ops.operators import differentiable, fake, not_differentiable, operator
+from spikekit.ops.operators import fake, not_differentiable, operator
 from spikekit.ops.paths import forced_path, triton_serves
-
-_INPUTS = 11
 
 
 def _kernels(x: Tensor, domains: int, surrogate: str) -> ModuleType | None:
@@ -51,8 +48,7 @@ def astrocyte_sequence(
     """Spikes, membranes, calcium and activity (empty unless `keep`), last v and last c; differentiable with `keep`."""
     parameters, glia = (beta, threshold, quantum), (decay, weight, bias, strength)
     path = _kernels(x, len(decay), surrogate) or sequence
-    spikes, *traces, v, c = path.forward(x, v0, c0, sensed, parameters, glia, reset, inclusive, acts_on, own, keep)
-    return spikes, *(v.new_empty(0) if kept is None else kept for kept in traces), v, c  # type: ignore[return-value]
+    return path.forward(x, v0, c0, sensed, parameters, glia, reset, inclusive, acts_on, own, keep)  # type: ignore[no-any-return]
 
 
 @operator("astrocyte_backward")
@@ -62,10 +58,10 @@ def astrocyte_backward(
     grad_calcium: Tensor | None,
     grad_v: Tensor | None,
     grad_c: Tensor | None,
-    x: Tensor | None,
     membranes: Tensor,
     calcium: Tensor,
     activity: Tensor,
+    x: Tensor | None,
     v0: Tensor | None,
     c0: Tensor | None,
     beta: Tensor,
@@ -86,7 +82,7 @@ def astrocyte_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, v0, c0, sensed, the parameters and the glia; those not needed come back empty."""
     parameters, glia = (beta, threshold, quantum), (decay, weight, bias, strength)
-    rest = (grad_calcium, grad_v, grad_c, x, membranes, calcium, activity, v0, c0, parameters, glia)
+    rest = (grad_calcium, grad_v, grad_c, membranes, calcium, activity, x, v0, c0, parameters, glia)
     rule = (reset, inclusive, detach_reset, surrogate, surrogate_numbers, acts_on, own, any(needs[4:7]))
     kernels = None if grad_membranes is not None else _kernels(membranes, len(decay), surrogate)
     if kernels is None:
@@ -112,43 +108,23 @@ def _(x: Tensor, *rest: Any) -> tuple[Tensor, ...]:
 
 @fake("astrocyte_backward")
 def _(grad_spikes: Tensor, *rest: Any) -> tuple[Tensor, ...]:
-    membranes, calcium, activity, parameters, glia, needs = (
-        rest[5],
-        rest[6],
-        rest[7],
-        rest[10:13],
-        rest[13:17],
-        rest[-1],
-    )
-    shapes = (membranes.shape[1:], calcium.shape[1:], activity.shape, *(p.shape for p in (*parameters, *glia)))
+    (membranes, calcium, activity), parameters, needs = rest[4:7], rest[10:17], rest[-1]
+    shapes = (membranes.shape[1:], calcium.shape[1:], activity.shape, *(p.shape for p in parameters))
     return (
         grad_spikes.new_empty(grad_spikes.shape),
         *(membranes.new_empty(shape if need else (0,)) for shape, need in zip(shapes, needs[1:], strict=True)),
     )
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, v0, c0, _, *others = inputs[:_INPUTS]
-    ctx.rule = inputs[_INPUTS:-1]
-    gain = ctx.rule[5] == "gain"
-    ctx.save_for_backward(x if gain else None, *output[1:4], v0, c0, *others)
-    ctx.mark_non_differentiable(output[3])
-    # Absent gradients stay absent: a recorded trace or a carried state is usually not used in the loss.
-    ctx.set_materialize_grads(False)
-    ctx.spike_dtype = x.dtype
-
-
-def _backward(ctx: Any, grad_spikes: Tensor | None, *rest: Tensor | None) -> Any:
-    grad_membranes, grad_calcium, _, grad_v, grad_c = rest
-    x, membranes, *tensors = ctx.saved_tensors
-    if grad_spikes is None:
-        grad_spikes = torch.zeros_like(membranes, dtype=ctx.spike_dtype)
-    needs = [bool(need) for need in ctx.needs_input_grad[:_INPUTS]]
-    grads = astrocyte_backward(
-        grad_spikes, grad_membranes, grad_calcium, grad_v, grad_c, x, membranes, *tensors, *ctx.rule, needs
-    )
-    return *(g if need else None for g, need in zip(grads, needs, strict=True)), *(None for _ in ctx.rule), None
-
-
-differentiable("astrocyte", _backward, _setup_context)
+# The activity, trace and output 3, has no gradient, and `sensed`, input 3, is in it. Only a gain reads the drive.
+differentiable_sequence(
+    "astrocyte",
+    astrocyte_backward,
+    tensors=11,
+    traces=3,
+    forward_only=1,
+    constant_outputs=(3,),
+    saved=(1, 2, *range(4, 11)),
+    reads_drive=lambda *choices: choices[5] == "gain",
+)
 not_differentiable("astrocyte_backward")

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from spikekit.ops.astrocyte.reference import modulation, sense, spread, weighed
+from spikekit.ops.layout import copied
 from spikekit.ops.lif import step as lif
 from spikekit.ops.lif.reference import state_dtype
 from spikekit.surrogate import decode
@@ -41,8 +42,8 @@ def forward(
     acts_on: str,
     own: float,
     keep: bool,
-) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None, Tensor, Tensor]:
-    """Spikes, membranes, calcium and activity a [T, B, domains] (None unless `keep`), last v and last c; contiguous.
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Spikes, membranes, calcium and activity a [T, B, domains] (empty unless `keep`), last v and last c; contiguous.
 
     parameters: beta, threshold and quantum. glia: decay, weight, bias and strength.
     """
@@ -50,14 +51,10 @@ def forward(
     decay, *modulator = glia
     domains, dtype = len(decay), state_dtype(x.dtype)
     spikes = x.new_empty(x.shape)
-    v = spikes.new_empty(x.shape[1:], dtype=dtype)
-    c = v.new_empty((x.shape[1], *decay.shape))
-    for state, start in ((v, v0), (c, c0)):
-        if start is None:
-            state.zero_()
-        else:
-            state.copy_(start)
-    traces = [v.new_empty((len(x), *shape)) for shape in (v.shape, c.shape, c.shape[:2])] if keep else []
+    v = copied(v0, spikes.new_empty(x.shape[1:], dtype=dtype))
+    c = copied(c0, v.new_empty((x.shape[1], *decay.shape)))
+    shapes = (v.shape, c.shape, c.shape[:2])
+    membranes, calcium, activity = (v.new_empty((len(x), *shape) if keep else (0,)) for shape in shapes)
     u, s = torch.empty_like(v), torch.empty_like(v)
     for t, drive in enumerate(x.unbind(0)):
         g = modulation(c, *modulator)
@@ -68,9 +65,8 @@ def forward(
         a = sense(s, domains, None if sensed is None else sensed[t], own)
         c.mul_(decay).add_((1 - decay) * a.unsqueeze(-1))
         v.copy_(lif.after_reset(u, s, quantum, reset, v))
-        for trace, value in zip(traces, (u, c, a), strict=False):
-            trace[t].copy_(value)
-    membranes, calcium, activity = traces or (None, None, None)
+        if keep:
+            membranes[t], calcium[t], activity[t] = u, c, a
     return spikes, membranes, calcium, activity, v, c
 
 
@@ -80,10 +76,10 @@ def backward(
     grad_calcium: Tensor | None,
     grad_v: Tensor | None,
     grad_c: Tensor | None,
-    x: Tensor | None,
     membranes: Tensor,
     calcium: Tensor,
     activity: Tensor,
+    x: Tensor | None,
     v0: Tensor | None,
     c0: Tensor | None,
     parameters: Sequence[Tensor],
@@ -107,10 +103,7 @@ def backward(
     domains, n = len(decay), membranes[0, 0].numel() // len(decay)
     g_x = grad_spikes.new_empty(grad_spikes.shape)
     rest, calm = torch.zeros_like(membranes[0]), torch.zeros_like(calcium[0])
-    g_v, g_c = (
-        still.clone() if end is None else torch.empty_like(still).copy_(end)
-        for still, end in ((rest, grad_v), (calm, grad_c))
-    )
+    g_v, g_c = copied(grad_v, rest), copied(grad_c, calm)
     g_sensed = torch.empty_like(activity)
     sums = [torch.zeros_like(rest) for _ in parameters] if learn else []
     of_glia = [torch.zeros_like(value) for value in glia]

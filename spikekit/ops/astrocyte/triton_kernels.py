@@ -14,29 +14,17 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from spikekit.ops.triton_parts import after_reset, derivative, number, parameter, spike
-
-
-@triton.jit
-def _add(a, b):
-    return a + b
-
-
-@triton.jit
-def total(a):
-    """The sum of a block."""
-    # Not tl.sum: what Triton's own library makes of it depends on how Triton was first imported.
-    return tl.reduce(a, 0, _add)
-
-
-@triton.jit
-def quotient(a, b):
-    """A / b, rounded once."""
-    if a.dtype == tl.float32:
-        q = tl.math.div_rn(a, b)
-    else:
-        q = a / b
-    return q
+from spikekit.ops.triton_parts import (
+    after_reset,
+    derivative,
+    number,
+    parameter,
+    past_reset,
+    quotient,
+    spike,
+    through_reset,
+    total,
+)
 
 
 @triton.jit
@@ -273,16 +261,9 @@ def backward_kernel(
             g_s += OWN * g_a * each_spike
         if g_beta is not None:
             sum_beta += g_u * after_reset(u, s, q, RESET)
-        if not DETACH:
-            if RESET == "soft":
-                g_s = g_s - q * g_v
-            elif RESET == "hard":
-                g_s = g_s - u * g_v
+        g_s = through_reset(g_s, u, q, g_v, RESET, DETACH)
         g_m = derivative(u - level, steepness, height, half_width, CURVE) * g_s
-        if RESET == "hard":
-            g_u = g_v * (1 - s) + g_m
-        else:
-            g_u = g_v + g_m
+        g_u = past_reset(g_v, s, RESET) + g_m
         if g_beta is not None:
             if ACTS_ON == "threshold":
                 sum_threshold -= g_m * (2 - g)

@@ -169,7 +169,9 @@ def _self_test(dtype: torch.dtype) -> None:
     )
 
 
-def _tested_gradients(rule: LIFRule, upstream: Tensor, end: Tensor, outputs: Any, values: Any) -> Sequence[Tensor]:
+def _tested_gradients(
+    rule: LIFRule, upstream: Tensor, end: Tensor, outputs: Any, x: Tensor, *values: Tensor
+) -> Sequence[Tensor]:
     curve = rule.surrogate.encode()
     g_x, _, sums = backward(upstream, end, outputs[1], None, values, rule.reset, False, False, *curve, True)
     return g_x, *sums

@@ -15,7 +15,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from spikekit.ops.triton_parts import after_reset, derivative, number, parameter, spike
+from spikekit.ops.triton_parts import after_reset, derivative, number, parameter, past_reset, spike, through_reset
 
 
 @triton.jit(do_not_specialize=["T", "beta_count", "threshold_count", "quantum_count"])
@@ -165,21 +165,13 @@ def backward_kernel(
             s = spike(u, th, INCLUSIVE)
             if g_beta is not None:
                 sum_beta += tl.where(live, g_u * after_reset(u, s, q, RESET), 0.0)
-            g_s = grads[CHUNK - 1 - j].to(state)
-            if not DETACH:
-                if RESET == "soft":
-                    g_s = g_s - q * g_v
-                elif RESET == "hard":
-                    g_s = g_s - u * g_v
+            g_s = through_reset(grads[CHUNK - 1 - j].to(state), u, q, g_v, RESET, DETACH)
             g_m = derivative(u - th, steepness, height, half_width, CURVE) * g_s
             if g_threshold is not None:
                 sum_threshold -= tl.where(live, g_m, 0.0)
                 if RESET == "soft":
                     sum_quantum -= tl.where(live, g_v * s, 0.0)
-            if RESET == "hard":
-                g = g_v * (1 - s) + g_m
-            else:
-                g = g_v + g_m
+            g = past_reset(g_v, s, RESET) + g_m
             tl.store(g_x + first + t * step + lane, g.to(g_x.dtype.element_ty), mask=inside & live)
             g_u = tl.where(live, g, g_u)
             g_v = tl.where(live, b * g, g_v)

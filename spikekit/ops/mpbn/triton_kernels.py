@@ -11,29 +11,33 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from spikekit.ops.triton_parts import after_reset, derivative, number, parameter, spike
+from spikekit.ops.triton_parts import (
+    after_reset,
+    derivative,
+    number,
+    parameter,
+    past_reset,
+    quotient,
+    spike,
+    through_reset,
+    total,
+)
 
 
 @triton.jit
-def _add(a, b):
-    return a + b
-
-
-@triton.jit
-def _total(a, inside):
+def _sums(a, inside):
     """Sums over the samples."""
-    # Not tl.sum: what Triton's own library makes of it depends on how Triton was first imported.
-    return tl.reduce(tl.where(inside, a.to(tl.float64), 0.0), 0, _add)
+    return total(tl.where(inside, a.to(tl.float64), 0.0))
 
 
 @triton.jit
 def _scale(weight, var, eps):
-    """Rounded as torch rounds it: the approximations that float32 has by default would move spikes."""
+    """Rounded as torch rounds it, root and quotient."""
     if var.dtype == tl.float32:
-        scale = tl.div_rn(weight, tl.sqrt_rn(var + eps))
+        deviation = tl.sqrt_rn(var + eps)
     else:
-        scale = weight / tl.sqrt(var + eps)
-    return scale
+        deviation = tl.sqrt(var + eps)
+    return quotient(weight, deviation)
 
 
 @triton.jit(do_not_specialize=["T", "B", "beta_count", "threshold_count", "quantum_count"])
@@ -110,9 +114,9 @@ def forward_kernel(
             tl.store(membranes + t * step + tile, u, mask=inside)
         if TRAINING:
             count = tl.cast(B, tl.float64)
-            now = (_total(u, inside) / count).to(state)
+            now = (_sums(u, inside) / count).to(state)
             centred = (u - now[None, :]).to(tl.float64)
-            squares = _total(centred * centred, inside)
+            squares = _sums(centred * centred, inside)
             spread = (squares / count).to(state)
             at = t * tl.cast(N, tl.int64) + first + lane
             tl.store(means + at, now, mask=here)
@@ -226,17 +230,13 @@ def backward_kernel(
         m = centred * scale[None, :] + shift[None, :]
         s = spike(m, th, INCLUSIVE)
         if g_beta is not None:
-            sum_beta += _total(later * after_reset(u, s, q, RESET), inside)
+            sum_beta += _sums(later * after_reset(u, s, q, RESET), inside)
             if RESET == "soft":
-                sum_quantum -= _total(s * carry, inside)
-        if not DETACH:
-            if RESET == "soft":
-                g_s = g_s - q * carry
-            elif RESET == "hard":
-                g_s = g_s - u * carry
+                sum_quantum -= _sums(s * carry, inside)
+        g_s = through_reset(g_s, u, q, carry, RESET, DETACH)
         g_m = derivative(m - th, steepness, height, half_width, CURVE) * g_s
-        along = _total(g_m, inside)
-        across = _total(g_m.to(tl.float64) * centred, inside)
+        along = _sums(g_m, inside)
+        across = _sums(g_m.to(tl.float64) * centred, inside)
         variance = spread.to(tl.float64) + exact_eps
         sum_bias += along
         sum_weight += across / tl.sqrt(variance)
@@ -246,9 +246,7 @@ def backward_kernel(
             level = (along / count).to(state)
             tilt = (across / (variance * count)).to(state)
             g_m = g_m - level[None, :] - centred * tilt[None, :]
-        if RESET == "hard":
-            carry = carry * (1 - s)
-        later = carry + scale[None, :] * g_m
+        later = past_reset(carry, s, RESET) + scale[None, :] * g_m
         if grad_membranes is not None:
             later += tl.load(grad_membranes + t * step + tile, mask=inside, other=0)
         tl.store(g_x + t * step + tile, later, mask=inside)
@@ -258,7 +256,7 @@ def backward_kernel(
     tl.store(g_bias + first + lane, sum_bias, mask=here)
     if g_beta is not None:
         if v0 is not None:
-            sum_beta += _total(later * tl.load(v0 + tile, mask=inside, other=0), inside)
+            sum_beta += _sums(later * tl.load(v0 + tile, mask=inside, other=0), inside)
         tl.store(g_beta + first + lane, sum_beta, mask=here)
         tl.store(g_threshold + first + lane, sum_threshold, mask=here)
         tl.store(g_quantum + first + lane, sum_quantum, mask=here)

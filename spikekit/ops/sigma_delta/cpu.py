@@ -93,7 +93,9 @@ def _self_test(dtype: torch.dtype) -> None:
     )
 
 
-def _tested_gradients(kind: str, upstream: Tensor, end: Tensor, outputs: Any, values: Any) -> Sequence[Tensor]:
+def _tested_gradients(
+    kind: str, upstream: Tensor, end: Tensor, outputs: Any, x: Tensor, *values: Tensor
+) -> Sequence[Tensor]:
     (g_x, _), sums = backward(upstream, end, end, outputs[1], kind, True)
     return g_x, *sums
 
