@@ -14,6 +14,7 @@ from spikekit import sequential
 from spikekit.export.lava.worker import shim
 from spikekit.ops import paths
 from spikekit.ops.lif import reference, step
+from tests.ops.layouts import channels_last, expanded
 
 # Relative to the largest gradient; half precision rounds the gradient of x once more, on the way out.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
@@ -59,21 +60,12 @@ def equal_to_reference():
     return check
 
 
-@pytest.fixture(params=["auto", "torch"])
+@pytest.fixture(params=["auto", pytest.param("torch", id="plain_torch")])
 def path(request):
     """Both fast paths: the C kernels, and plain torch."""
     paths.set_path(request.param)
     yield request.param
     paths.set_path("auto")
-
-
-def channels_last(x):
-    return x.movedim(2, -1).contiguous().movedim(-1, 2)
-
-
-def expanded(x):
-    """One step shown at every time: stride 0 along T."""
-    return x[:1].expand_as(x)
 
 
 @pytest.fixture(params=[torch.clone, channels_last, expanded], ids=["contiguous", "channels last", "expanded"])

@@ -6,28 +6,9 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from spikekit.ops import paths
 from spikekit.ops.li import li, li_reference
 from spikekit.ops.lif import state_dtype
-
-
-@pytest.fixture(params=["auto", "torch"])
-def path(request):
-    paths.set_path(request.param)
-    yield request.param
-    paths.set_path("auto")
-
-
-def channels_last(x):
-    return x.movedim(2, -1).contiguous().movedim(-1, 2)
-
-
-def time_innermost(x):
-    return x.movedim(0, -1).contiguous().movedim(-1, 0)
-
-
-def expanded(x):
-    return x[:1].expand_as(x)
+from tests.ops.layouts import channels_last, expanded, time_innermost
 
 
 @pytest.mark.usefixtures("poison", "path")

@@ -7,6 +7,7 @@ import torch
 
 from spikekit.ops.li import gpu, li, li_reference
 from spikekit.ops.lif import state_dtype
+from tests.ops.layouts import channels_last, time_innermost
 
 
 @pytest.fixture
@@ -20,14 +21,6 @@ def check(triton_device, equal_to_reference):
         return equal_to_reference(fast, li_reference, [None if a is None else a.to(triton_device) for a in inputs])
 
     return checked
-
-
-def channels_last(x):
-    return x.movedim(2, -1).contiguous().movedim(-1, 2)
-
-
-def time_innermost(x):
-    return x.movedim(0, -1).contiguous().movedim(-1, 0)
 
 
 @pytest.mark.usefixtures("poison")

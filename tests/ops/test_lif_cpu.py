@@ -9,6 +9,16 @@ import torch
 
 from spikekit import native, surrogate
 from spikekit.ops.lif import LIFRule, lif, lif_reference, state_dtype
+from tests.ops.layouts import (
+    batch_first,
+    channels_last,
+    contiguous,
+    every_second_neuron,
+    every_second_step,
+    expanded,
+    offset,
+    time_innermost,
+)
 
 RESETS = ("soft", "hard", "none")
 CURVES = [
@@ -89,41 +99,6 @@ def test_rules(curve, reset, inclusive, detach, dtype, equal_to_reference):
     # In float64: gradients of single numbers are sums in which much cancels.
     quarters = torch.randint(-4, 10, (9, 4, 5)).double() / 4
     equal_to_reference(*both(rule), [quarters, quarters[0], *scalars(torch.float64, 1.0, 1.0, 1.0)])
-
-
-def contiguous(x):
-    return x.contiguous()
-
-
-def channels_last(x):
-    return x.movedim(2, -1).contiguous().movedim(-1, 2)
-
-
-def batch_first(x):
-    """[B, T, ...] in memory, as a loader leaves it."""
-    return x.transpose(0, 1).contiguous().transpose(0, 1)
-
-
-def time_innermost(x):
-    return x.movedim(0, -1).contiguous().movedim(-1, 0)
-
-
-def every_second_step(x):
-    return x.repeat_interleave(2, 0)[::2]
-
-
-def every_second_neuron(x):
-    return x.repeat_interleave(2, -1)[..., ::2]
-
-
-def offset(x):
-    """Not at the start of its storage, so not where a vector register would like it."""
-    return torch.cat((x[:1].flatten()[:1], x.flatten()))[1:].view(x.shape)
-
-
-def expanded(x):
-    """One step shown at every time: stride 0 along T."""
-    return x[:1].expand_as(x)
 
 
 LAYOUTS = [contiguous, channels_last, batch_first, time_innermost, every_second_step, every_second_neuron]

@@ -7,34 +7,13 @@ import torch
 
 from spikekit import surrogate
 from spikekit.ops.lif import LIFRule, lif, lif_reference, state_dtype
+from tests.ops.layouts import channels_last, contiguous, every_second_neuron, expanded, time_innermost
 
 SHAPES = [(1, 1, 1), (3, 1), (5, 2, 7), (4, 3, 2, 5, 3), (1, 2, 3, 4, 4), (9, 1, 3, 1, 1), (3, 2, 3, 5)]
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
 
-def contiguous(x):
-    return x.contiguous()
-
-
-def channels_last(x):
-    """C innermost in memory, as a channels-last convolution leaves it."""
-    return x.movedim(2, -1).contiguous().movedim(-1, 2) if x.ndim > 3 else x
-
-
-def time_innermost(x):
-    return x.movedim(0, -1).contiguous().movedim(-1, 0)
-
-
-def every_second(x):
-    return x.repeat_interleave(2, -1)[..., ::2]
-
-
-def expanded(x):
-    """One step shown at every time: a static image, stride 0 along T."""
-    return x[:1].expand_as(x)
-
-
-LAYOUTS = [contiguous, channels_last, time_innermost, every_second, expanded]
+LAYOUTS = [contiguous, channels_last, time_innermost, every_second_neuron, expanded]
 
 
 def both(rule):

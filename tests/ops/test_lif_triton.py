@@ -14,6 +14,7 @@ import spikekit as sk
 from spikekit import surrogate
 from spikekit.ops.lif import LIFRule, gpu, lif, lif_reference, state_dtype
 from spikekit.surrogate import decode
+from tests.ops.layouts import channels_last, expanded, time_innermost
 
 CHOICES = list(itertools.product(("soft", "hard", "none"), (False, True), (False, True)))
 SURROGATES = [
@@ -97,18 +98,6 @@ def test_shapes(dtype, shape, rest, check):
     rule = LIFRule("hard", False, False, surrogate.Triangle())
     (spikes, v), _ = check(rule, [x, v0, *scalars(dtype, 0.9, 1.0, 1.0)])
     assert (spikes.dtype, v.dtype) == (dtype, state_dtype(dtype))
-
-
-def channels_last(x):
-    return x.movedim(2, -1).contiguous().movedim(-1, 2)
-
-
-def time_innermost(x):
-    return x.movedim(0, -1).contiguous().movedim(-1, 0)
-
-
-def expanded(x):
-    return x[:1].expand_as(x)
 
 
 PARAMETERS = {

@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from spikekit import surrogate
 from spikekit.ops.lif import LIFRule, state_dtype
 from spikekit.ops.recurrent import recurrent, recurrent_reference
+from tests.ops.layouts import batch_innermost, expanded
 
 CURVE = surrogate.ATan().encode()
 CHOICES = list(itertools.product(("soft", "hard", "none"), (False, True), (False, True)))
@@ -38,14 +39,6 @@ def inputs(shape, dtype=torch.float32, rest=False, parameter=()):
     return [(torch.randn(shape) + 0.4).to(dtype), v0, s0, on_a_grid(shape[2], state), *parameters]
 
 
-def channels_first(x):
-    return x.transpose(1, 2).contiguous().transpose(1, 2)
-
-
-def expanded(x):
-    return x[:1].expand_as(x)
-
-
 @pytest.mark.usefixtures("poison", "path")
 @pytest.mark.parametrize(("reset", "inclusive", "detach"), CHOICES)
 @pytest.mark.parametrize("parameter", [(), (5,)], ids=["scalar", "per neuron"])
@@ -60,7 +53,7 @@ def test_rules(reset, inclusive, detach, parameter, equal_to_reference):
 
 @pytest.mark.usefixtures("poison", "path")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("layout", [torch.clone, channels_first, expanded])
+@pytest.mark.parametrize("layout", [torch.clone, batch_innermost, expanded])
 @pytest.mark.parametrize("rest", [True, False])
 def test_layouts_and_dtypes(dtype, layout, rest, equal_to_reference):
     rule = LIFRule("soft", False, False, surrogate.ATan())
