@@ -22,13 +22,9 @@ FLAGS = "-O0 -g -fsanitize=address,undefined -fno-sanitize-recover=undefined"
 CODE = 99
 
 
-# Files of tests/ops, in parts that take as long; each also sees to it that all kernels serve, and no other path.
-PARTS = {
-    "neurons": ("alif", "cuba", "kernels", "li", "lif_*", "neurons", "re*", "sigma_delta"),
-    "layers": ("astrocyte", "conv*", "integer", "kernels", "linear*", "mpbn*"),
-}
-MORE = {"layers": ["tests/properties"]}
-NO_KERNELS = ("gpu", "operators", "paths")
+# Files of tests/ops that take half of the time, and those that run no kernel.
+NEURONS = ("alif", "cuba", "li", "lif_*", "neurons", "re*", "sigma_delta")
+NO_KERNELS = ("gpu", "operators", "paths", "*triton*")
 # Other paths, and the promises to torch, which keep no kernel from an address.
 LEFT_OUT = ("triton", "plain_torch", "gradcheck", "opcheck", "compiled", "transforms")
 
@@ -121,22 +117,18 @@ def test_an_error_is_found(error, environment, tmp_path):
 
 
 def files(*names):
-    found = [file.relative_to(ROOT) for name in names for file in ROOT.glob(f"tests/ops/test_{name}.py")]
-    return sorted(str(file) for file in found if "triton" not in file.name)
-
-
-def test_every_file_has_its_part():
-    """What is added to tests/ops runs under the sanitizers, or is said to hold no kernels."""
-    sorted_out = [file for names in (*PARTS.values(), NO_KERNELS) for file in files(*names)]
-    everywhere = files("kernels") * (len(PARTS) - 1)
-    assert sorted(sorted_out) == sorted(files("*") + everywhere)
+    return {str(file.relative_to(ROOT)) for name in names for file in ROOT.glob(f"tests/ops/test_{name}.py")}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize("part", PARTS)
-def test_the_kernels_are_clean(part, environment):
-    chosen = [*files(*PARTS[part]), *MORE.get(part, ())]
+@pytest.mark.parametrize("neurons", [True, False], ids=["neurons", "other"])
+def test_the_kernels_are_clean(neurons, environment):
+    """The first file of each half sees to it that all kernels serve, and no other path."""
+    half = files(*NEURONS) if neurons else files("*") - files(*NEURONS)
+    chosen = ["tests/ops/test_kernels.py", *sorted(half - files("kernels", *NO_KERNELS))]
+    if not neurons:
+        chosen.append("tests/properties")
     wanted = " and ".join(f"not {word}" for word in LEFT_OUT)
     arguments = ("-q", "-x", "-s", "-p", "no:cacheprovider", "-m", "not slow", "-k", wanted)
     code, output = python(environment, "-m", "pytest", *arguments, *chosen)
