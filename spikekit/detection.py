@@ -60,6 +60,8 @@ class DetectionRecipe:
     def __post_init__(self) -> None:
         choose(self.data, _CLASSES, "data")
         choose(self.precision, PRECISIONS, "precision")
+        if not isinstance(self.size, list | tuple):
+            raise InputError(f"size must be [width, height], multiples of 32, got {self.size!r}")
         for key, least in (("steps", 1), ("scenes", 1), ("epochs", 1), ("batch", 1), ("seed", 0), ("workers", 0)):
             value = getattr(self, key)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -77,6 +79,10 @@ class DetectionRecipe:
         with naming("optimizer"):
             kind([torch.zeros(1, requires_grad=True)], **settings)
         self.transform()
+        if not 0 <= self._mosaic() <= 1:
+            raise InputError(f"augment: mosaic must be between 0 and 1, got {self._mosaic()}")
+        if self.clip_norm is not None and not number(self.clip_norm, "clip_norm") > 0:
+            raise InputError(f"clip_norm must be above 0, or null for none, got {self.clip_norm!r}")
         for key, value in check_keys(self.loss, ("box", "obj", "cls"), "loss").items():
             if number(value, f"loss: {key}") < 0:
                 raise InputError(f"loss: {key} must be 0 or more, got {value!r}")
@@ -103,17 +109,19 @@ class DetectionRecipe:
 
     def loaders(self) -> tuple[DataLoader[Any], DataLoader[Any]]:
         """Batches to train on, augmented and in an order of the seed, and those that each epoch is judged on."""
-        mosaic = number(self.augment.get("mosaic", 0), "augment: mosaic")
         train = self.dataset("train").loader(
             self.batch,
             shuffle=True,
             seed=self.seed,
             drop_last=True,
             transform=self.transform(),
-            mosaic=mosaic,
+            mosaic=self._mosaic(),
             workers=self.workers,
         )
         return train, self.dataset("val").loader(self.batch)
+
+    def _mosaic(self) -> float:
+        return number(self.augment.get("mosaic", 0), "augment: mosaic")
 
     def transform(self) -> BoxCompose | None:
         """What `augment` does to a sample, behind the mosaic."""

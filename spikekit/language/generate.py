@@ -50,7 +50,7 @@ class Continuation:
 
     def __iter__(self) -> Iterator[int]:
         device = next(self._net.parameters()).device
-        x = self._prompt.to(device)[:, None]
+        x, self._state = self._prompt.to(device)[:, None], None
         with weights_held(self._net), self._meter:
             for index in range(self._count):
                 began = time.perf_counter()

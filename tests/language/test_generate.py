@@ -33,6 +33,11 @@ def test_draws_are_those_of_the_seed(net):
     assert list(Continuation(net, PROMPT, 30, seed=3, top_k=1)) == list(Continuation(net, PROMPT, 30, temperature=0))
 
 
+def test_it_begins_anew_each_time(net):
+    more = Continuation(net, PROMPT, 20, temperature=0)
+    assert list(more) == list(more)
+
+
 def test_chances_are_those_of_the_network(net):
     with torch.no_grad():
         chances = net.eval()(PROMPT[:, None])[-1, 0].softmax(0)
