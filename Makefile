@@ -12,7 +12,7 @@ export SPIKEKIT_DATA := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: demo test test-slow check format folds bench bench-check docs setup clean
+.PHONY: demo test help test-slow check format folds bench bench-check docs setup clean
 
 demo: setup
 	$(BIN)/python examples/01_events_to_chip.py
@@ -21,7 +21,16 @@ test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow"
 
 test-slow: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow
+
+help:
+	@echo "make demo         train on real N-MNIST, quantise, run on Intel Lava, prove it equal"
+	@echo "make test         the test suite"
+	@echo "make test-slow    its second tier: sanitizers, Lava at length, compilers"
+	@echo "make check        ruff and mypy;  make format  puts right what ruff can"
+	@echo "make folds        five-fold cross-validation on N-MNIST"
+	@echo "make bench        all benchmarks beside the peers;  make bench-check  the peers' equalities"
+	@echo "make docs         this documentation as a site;  make clean  removes all that was made"
 
 # mypy knows no package-dir mapping: give it the package as it is once installed.
 check: setup
