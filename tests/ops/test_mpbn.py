@@ -156,6 +156,25 @@ def test_one_gradient_at_a_time(which, wanted, poison, path):
 
 
 @pytest.mark.parametrize("which", PATHS)
+@pytest.mark.parametrize("each", [False, True])
+@pytest.mark.parametrize("learn", [False, True])
+def test_gradients_through_recorded_membranes(which, each, learn, poison, path):
+    rule = LIFRule("soft", False, False, surrogate.ATan())
+    x = drive("dense", torch.float64)
+    inputs = [x, torch.randn_like(x[0]), *(torch.rand(5 if each else (), dtype=x.dtype) + 0.2 for _ in range(3))]
+    inputs += affine(x, True)
+    path(which)
+    grads = []
+    for op, settings in ((mpbn, {"keep_membranes": True}), (mpbn_reference, {})):
+        leaves = [a.clone().requires_grad_(learn or index < 2) for index, a in enumerate(inputs)]
+        spikes, membranes, *_ = op(*leaves, *statistics(x, True), True, 0.1, EPS, rule, **settings)
+        loss = (spikes * x).sum() + (membranes * x).sum()
+        grads.append(torch.autograd.grad(loss, [leaf for leaf in leaves if leaf.requires_grad]))
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("which", PATHS)
 @pytest.mark.parametrize("inclusive", [False, True])
 def test_at_the_threshold(which, inclusive, path):
     """Given statistics make the decision exact: mean 0, var + eps = 1, so m = u."""
