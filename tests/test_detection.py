@@ -17,6 +17,7 @@ from spikekit.detection import DetectionRecipe, judge
 from spikekit.detection_commands import trained_detector
 from spikekit.errors import CheckpointError, InputError
 from spikekit.recipe import Recipe, read_recipe
+from spikekit.rematerialise import CheckpointTime
 
 pytest.importorskip("faster_coco_eval")
 SMALL = {
@@ -152,6 +153,7 @@ def test_the_recipe_that_comes_with_spikekit():
         ({"loss": {"cls": -1}}, "loss: cls must be 0 or more"),
         ({"loss": {"iou": 1}}, "unknown key 'iou'"),
         ({"ema": 2}, "ema must be between"),
+        ({"checkpoint": 4}, "checkpoint must be true or false"),
     ],
 )
 def test_mistakes_are_named(values, message, tmp_path):
@@ -159,6 +161,13 @@ def test_mistakes_are_named(values, message, tmp_path):
     path.write_text(yaml.safe_dump(SMALL | values))
     with pytest.raises(InputError, match=message):
         read_recipe(path)
+
+
+def test_a_recipe_may_save_memory(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(SMALL | {"checkpoint": True}))
+    net = read_recipe(path).build(None)
+    assert sum(isinstance(module, CheckpointTime) for module in net.modules()) == 8
 
 
 def test_validation_has_recordings_of_its_own(home):
