@@ -7,7 +7,7 @@ the sum. A block fires inside.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Final, TypeVar
 
 import torch
@@ -96,16 +96,24 @@ class EMSBlock(nn.Module):
 
     def shortcut(self, x: Tensor) -> Tensor:
         """The path beside the branch: x [T, B, C, H, W] -> [T, B, C', H', W']."""
-        if self.side is not None:
-            x = torch.cat([self.side(x), x], 2)
+        parts = [x] if self.side is None else [self.side(x), x]
         if self.pool is not None:
-            x = self.pool(x)
+            # A channel at a time, whichever comes first: this way a quarter is put side by side.
+            parts = [self.pool(part) for part in parts]
+        x = side_by_side(parts)
         return x if self.project is None else self.project(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """X [T, B, C, H, W] -> [T, B, C', H', W']."""
         y: Tensor = self.branch(x) + self.shortcut(x)
         return y
+
+
+def side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """Channels of several [T, B, C, H, W] together, in the order in memory that the images have."""
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat([part.flatten(0, 1) for part in parts], 1).unflatten(0, parts[0].shape[:2])
 
 
 def _pointwise(inputs: int, outputs: int, activation: Activation) -> list[nn.Module]:
