@@ -70,14 +70,14 @@ def run(home, places):
     return home / "run"
 
 
-def test_training_leaves_a_run(run):
-    found = json.loads((run / "test.json").read_text())
+def test_training_leaves_a_run_and_the_test_set_alone(run):
+    found = json.loads((run / "val.json").read_text())
     assert set(found) == {"map50", "map", "classes", "images", "boxes"}
     recipe, net = trained_detector(run)
     assert np.asarray(recipe.anchors).shape == (2, 3, 2)
     assert torch.allclose(net.anchors, torch.tensor(recipe.anchors))
     assert not net.training
-    again = judge(net, recipe.dataset("test"), recipe.grid(net))
+    again = judge(net, recipe.dataset("val"), recipe.grid(net))
     assert again.map50 == pytest.approx(found["map50"], abs=1e-6)
 
 
@@ -87,6 +87,7 @@ def test_evaluate_gives_precision_and_energy(run, capsys):
     assert "mAP@.5" in text
     assert "4.6 pJ a multiply-accumulate" in text
     assert "ANN of equal shape" in text
+    assert json.loads((run / "test.json").read_text())["images"] == 6
 
 
 @pytest.mark.parametrize("options", [(), ("--stream",)])
