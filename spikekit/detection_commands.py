@@ -95,7 +95,9 @@ def detect_boxes(given: Namespace) -> int:
         else:
             with torch.no_grad():
                 (found,) = detect(net(view.frames[:, None]), grid, given.confidence, given.overlap)
-        entries.append(_written(view, _inside(found, view.shown), recipe.dataset_classes, len(entries), given.out))
+        entries.append(
+            _written(view, _inside(found, view.size, view.factor), recipe.dataset_classes, len(entries), given.out)
+        )
     path = given.out / "boxes.json"
     path.write_text(json.dumps(entries, indent=1))
     whole = [entry for entry in entries if "error" not in entry]
@@ -116,14 +118,14 @@ def _check_options(recipe: DetectionRecipe, given: Namespace) -> None:
         )
 
 
-def _inside(found: Tensor, shown: tuple[int, int] | None) -> Tensor:
-    """Boxes cut at the edge of what the frame holds; beyond it lies no part of the source."""
-    if shown is None:
+def _inside(found: Tensor, size: tuple[int, int] | None, factor: float) -> Tensor:
+    """Boxes cut at the edge of the source, which may fill but a part of the frame; `size` in pixels of its own."""
+    if size is None:
         return found
-    limit = torch.tensor([0.0, *shown, *shown, 1.0])
-    cut = found.clone()
-    cut[:, 1:5] = torch.minimum(found[:, 1:5], limit[1:5])
-    return cut[(cut[:, 3] > cut[:, 1]) & (cut[:, 4] > cut[:, 2])]
+    limit = factor * torch.tensor([*size, *size], dtype=found.dtype)
+    corners = torch.minimum(found[:, 1:5], limit)
+    cut = torch.cat([found[:, :1], corners, found[:, 5:]], 1)
+    return cut[(corners[:, 2:] > corners[:, :2]).all(1)]
 
 
 def _written(view: _View, found: Tensor, classes: tuple[str, ...], number: int, out: Path) -> dict[str, Any]:
@@ -171,13 +173,13 @@ def _checkpoint(run: Path) -> Path:
 class _View:
     """What is shown to the network at once: frames [T, C, H, W]. factor: pixels of them per pixel of the source.
 
-    shown: width and height of the part of the frames that the source fills; None for all of it.
+    size: width and height of the source, None for that of the frames.
     """
 
     source: str
     frames: Tensor
     factor: float = 1.0
-    shown: tuple[int, int] | None = None
+    size: tuple[int, int] | None = None
     start_ms: float | None = None
     truth: Tensor | None = None
 
@@ -224,7 +226,7 @@ def _of_file(file: Path, recipe: DetectionRecipe, grid: Grid, given: Namespace) 
     require("PIL.Image", "images")
     frame, place = load_image(file, grid.size)
     frames = (frame.to(torch.float32) / 255).expand(recipe.steps, *frame.shape)
-    yield _View(str(file), frames, place.factor, (place.width, place.height))
+    yield _View(str(file), frames, place.factor, place.image)
 
 
 def _windows(file: Path, recipe: DetectionRecipe, grid: Grid, given: Namespace) -> Iterator[_View]:
@@ -235,7 +237,6 @@ def _windows(file: Path, recipe: DetectionRecipe, grid: Grid, given: Namespace) 
     stream = DatFile(file).read() if file.suffix.lower() == ".dat" else read_recording(file)
     place = Letterbox.fit(stream.sensor, grid.size)
     factor = min(place.factor, 1.0)
-    shown = (min(place.width, stream.sensor[0]), min(place.height, stream.sensor[1]))
     x, y = ((a * factor).astype("int32") for a in (stream.x, stream.y))
     small = EventStream(stream.t, x, y, stream.p, grid.size, stream.source)
     span = round(given.window * 1000)
@@ -246,7 +247,7 @@ def _windows(file: Path, recipe: DetectionRecipe, grid: Grid, given: Namespace) 
             return
         part = small.slice_time(start, start + span, rebase=True)
         frames = torch.from_numpy(frames_by_time(part, recipe.steps, duration=span, binary=True)).to(torch.float32)
-        yield _View(str(file), frames, factor, shown, start / 1000)
+        yield _View(str(file), frames, factor, stream.sensor, start / 1000)
 
 
 def _in_words(found: Any) -> str:
