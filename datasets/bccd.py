@@ -95,18 +95,38 @@ def read_voc(path: Path, classes: tuple[str, ...]) -> tuple[Tensor, list[str]]:
 
 
 def load_image(path: Path, size: tuple[int, int]) -> tuple[Tensor, Letterbox]:
-    """A picture as uint8 [3, height, width], scaled to fit `size` (width, height), and how it lies in it."""
+    """A picture as uint8 [3, height, width], scaled to fit `size` (width, height), and how it lies in it.
+
+    Turned as its EXIF data say it is to be seen. 16 bits become 8 by their upper half; transparency is left out. Raises
+    InputError naming the file for what Pillow cannot read, and for floating-point pixels, which have no scale.
+    """
     pillow: Any = require("PIL.Image", "images")
     try:
-        with pillow.open(path) as picture:
+        with pillow.open(path) as stored:
+            picture = require("PIL.ImageOps", "images").exif_transpose(stored)
             place = Letterbox.fit(picture.size, size)
-            fitted = picture.convert("RGB").resize((place.width, place.height), pillow.Resampling.BILINEAR)
+            fitted = _eight_bits(picture, path).resize((place.width, place.height), pillow.Resampling.BILINEAR)
             pixels = np.array(fitted, dtype=np.uint8)
-    except OSError as error:
+    # A damaged PNG is a SyntaxError; a picture of billions of pixels is refused by an error of its own.
+    except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path}: cannot be read as a picture ({error})") from error
     frame = torch.zeros(3, size[1], size[0], dtype=torch.uint8)
     frame[:, : place.height, : place.width] = torch.from_numpy(pixels).permute(2, 0, 1)
     return frame, place
+
+
+def _eight_bits(picture: Any, path: Path) -> Any:
+    """The picture in RGB; Pillow alone would cut 16 bits at 255."""
+    if picture.mode == "F":
+        raise InputError(f"{path}: has floating-point pixels, of which nobody says what is white; save it with 8 bits")
+    if picture.mode.startswith("I"):
+        grey = np.asarray(picture).astype(np.int64) >> 8
+        picture = require("PIL.Image", "images").fromarray(grey.clip(0, 255).astype(np.uint8))
+    elif "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+    return picture.convert("RGB")
 
 
 def _decode(home: Path, names: list[str], size: tuple[int, int]) -> Arrays:

@@ -31,10 +31,19 @@ class AugmentedBoxes(Dataset[BoxSample]):
 
     def __getitem__(self, index: int) -> BoxSample:
         frames, boxes = self.source[index]
+        steps = len(frames)
+        frames = _once(frames)
         if self.mosaic and float(torch.rand(())) < self.mosaic:
-            others = torch.randint(len(self), (3,)).tolist()
-            frames, boxes = mosaic([(frames, boxes), *(self.source[i] for i in others)])
-        return (frames, boxes) if self.transform is None else self.transform(frames, boxes)
+            others = [self.source[i] for i in torch.randint(len(self), (3,)).tolist()]
+            frames, boxes = mosaic([(frames, boxes), *((_once(other), found) for other, found in others)])
+        if self.transform is not None:
+            frames, boxes = self.transform(frames, boxes)
+        return frames.expand(steps, *frames.shape[1:]), boxes
+
+
+def _once(frames: Tensor) -> Tensor:
+    """A picture shown for T steps, as `BoxDataset` expands it, is changed once: [1, C, H, W]; events as they are."""
+    return frames[:1] if frames.stride(0) == 0 else frames
 
 
 def mosaic(samples: Sequence[BoxSample], centre: tuple[int, int] | None = None) -> BoxSample:
@@ -65,19 +74,30 @@ def mosaic(samples: Sequence[BoxSample], centre: tuple[int, int] | None = None) 
 
 @dataclass(frozen=True)
 class BoxFlip:
-    """Mirror left and right with probability `p`."""
+    """Mirror left and right with probability `p`, and upside down with probability `vertical`."""
 
     p: float = 0.5
+    vertical: float = 0.0
 
     def __post_init__(self) -> None:
         _check_probability(self.p, "BoxFlip: p")
+        _check_probability(self.vertical, "BoxFlip: vertical")
 
     def __call__(self, frames: Tensor, boxes: Tensor) -> BoxSample:
-        if not float(torch.rand(())) < self.p:
-            return frames, boxes
-        width = frames.shape[-1]
-        x0, x1 = width - boxes[:, 3:4], width - boxes[:, 1:2]
-        return frames.flip(-1), torch.cat([boxes[:, :1], x0, boxes[:, 2:3], x1, boxes[:, 4:]], 1)
+        if float(torch.rand(())) < self.p:
+            frames, boxes = _mirrored(frames, boxes, 0)
+        # Without a draw where there is nothing to decide, so that runs of before come out the same.
+        if self.vertical and float(torch.rand(())) < self.vertical:
+            frames, boxes = _mirrored(frames, boxes, 1)
+        return frames, boxes
+
+
+def _mirrored(frames: Tensor, boxes: Tensor, axis: int) -> BoxSample:
+    """Axis 0: x, 1: y."""
+    turned = boxes.clone()
+    side = frames.shape[-1 - axis]
+    turned[:, 1 + axis], turned[:, 3 + axis] = side - boxes[:, 3 + axis], side - boxes[:, 1 + axis]
+    return frames.flip(-1 - axis), turned
 
 
 @dataclass(frozen=True)

@@ -122,18 +122,20 @@ def collate_boxes(samples: Sequence[BoxSample]) -> BoxSample:
 class Letterbox:
     """How an image of one size lies in a frame of another: scaled alike in both directions, at the top left.
 
-    factor: pixels of the frame per pixel of the image. width, height: of the scaled image inside the frame.
+    factor: pixels of the frame per pixel of the image. width, height: of the scaled image inside the frame. image: its
+    own width and height.
     """
 
     factor: float
     width: int
     height: int
+    image: tuple[int, int]
 
     @classmethod
     def fit(cls, image: tuple[int, int], frame: tuple[int, int]) -> Letterbox:
         """The largest that fits; both sizes are (width, height)."""
         factor = min(frame[0] / image[0], frame[1] / image[1])
-        return cls(factor, max(1, round(image[0] * factor)), max(1, round(image[1] * factor)))
+        return cls(factor, max(1, round(image[0] * factor)), max(1, round(image[1] * factor)), image)
 
     def boxes(self, boxes: Tensor) -> Tensor:
         """Boxes [n, 5] of the image, in the frame."""

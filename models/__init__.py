@@ -11,7 +11,7 @@ from spikekit.errors import InputError
 from spikekit.models.astro_lm import AstroLM, AstroLMConfig, preset
 from spikekit.models.convnet import convnet, event_conv
 from spikekit.models.ems import EMSYOLO, ems_res10, ems_res18, ems_res34
-from spikekit.models.ems_blocks import EMSBlock, verify_binary
+from spikekit.models.ems_blocks import EMSBlock, checkpoint_blocks, verify_binary
 from spikekit.models.exact import ExactReadout, SpikeLinear, weights_held
 from spikekit.models.mlp import mlp
 from spikekit.models.neuron import neuron_factory
@@ -33,6 +33,7 @@ __all__ = [
     "SpikeLinear",
     "build",
     "build_detector",
+    "checkpoint_blocks",
     "convnet",
     "ems_res10",
     "ems_res18",

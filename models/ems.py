@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from spikekit import presets
 from spikekit.errors import InputError
 from spikekit.keys import choose
-from spikekit.models.ems_blocks import SHORTCUTS, Activation, EMSBlock, norm, verify_binary
+from spikekit.models.ems_blocks import SHORTCUTS, Activation, EMSBlock, norm, side_by_side, verify_binary
 from spikekit.models.neuron import Factory, neuron_factory
 from spikekit.models.resnet import scaled
+from spikekit.ops.paths import functorch_active
 from spikekit.sequential import Sequential, fold_time
 
 STRIDES: Final = (16, 32)
@@ -79,9 +80,9 @@ class EMSYOLO(nn.Module):
             raise InputError(
                 f"EMSYOLO: x must be [T, B, C, H, W] with H and W multiples of 32, got {list(x.shape)}; pad the images"
             )
-        p4 = self.middle(self.stem(x))
+        p4 = self.middle(self.stem(_laid_out(x)))
         p5 = self.neck(self.deep(p4))
-        medium = self.medium(torch.cat([self.up(self.lateral(p5)), p4], 2))
+        medium = self.medium(side_by_side([self.up(self.lateral(p5)), p4]))
         raw = [layer(y) for layer, y in zip(self.detect, (medium, self.large(p5)), strict=True)]
         return torch.cat([self._by_cell(y) for y in raw], 2)
 
@@ -167,6 +168,13 @@ def _activation(neuron: Mapping[str, Any] | Factory | None, ann: bool) -> Activa
             raise InputError("ems_yolo: ann=True has no neurons; leave neuron out")
         return lambda channels: nn.ReLU()
     return (lambda channels: presets.ems()) if neuron is None else neuron_factory(neuron)
+
+
+def _laid_out(x: Tensor) -> Tensor:
+    """The same with the channels of each image last in memory: on a CPU, convolutions and pooling then take half."""
+    if x.device.type != "cpu" or functorch_active():
+        return x
+    return x.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, x.shape[:2])
 
 
 def _checked(anchors: Anchors) -> Tensor:

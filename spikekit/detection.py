@@ -16,7 +16,7 @@ from spikekit.datasets import BCCD, BoxColour, BoxCompose, BoxDataset, BoxFlip, 
 from spikekit.detect import DetectionLoss, Grid, Precision, average_precision, detect, fit_anchors
 from spikekit.errors import CheckpointError, InputError
 from spikekit.keys import check_keys, choose, naming, number
-from spikekit.models import DETECTORS, EMSYOLO, build_detector
+from spikekit.models import DETECTORS, EMSYOLO, build_detector, checkpoint_blocks
 from spikekit.models.ems import ems_yolo
 from spikekit.recipe import optimizer_settings, parameter_groups
 from spikekit.train import WarmCosine
@@ -35,8 +35,9 @@ class DetectionRecipe:
     channels, classes and anchors. anchors: "fit" to the training boxes, or [2, 3, 2] pixels.
     loss: weights "box", "obj" and "cls" of `DetectionLoss`, the authors' without.
     epochs, batch, optimizer, warmup, clip_norm, seed, precision: as in `Recipe`. ema: decay of the average of the
-    weights that is judged, None for none. augment: "mosaic" (probability), "flip" (probability), "scale" (of ± so much;
-    or its settings), "colour". workers: processes that make the training batches.
+    weights that is judged, None for none. checkpoint: less memory for more time, see `checkpoint_blocks`.
+    augment: "mosaic" (probability), "flip" (probability; or {p, vertical}), "scale" (of ± so much; or its settings),
+    "colour". workers: processes that make the training batches.
     """
 
     data: str
@@ -53,6 +54,7 @@ class DetectionRecipe:
     ema: float | None = 0.999
     augment: Mapping[str, Any] = field(default_factory=dict)
     clip_norm: float | None = None
+    checkpoint: bool = False
     seed: int = 0
     workers: int = 0
     precision: str = "32-true"
@@ -66,6 +68,8 @@ class DetectionRecipe:
             value = getattr(self, key)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InputError(f"{key} must be a whole number, {least} or more, got {value!r}")
+        if not isinstance(self.checkpoint, bool):
+            raise InputError(f"checkpoint must be true or false, got {self.checkpoint!r}")
         object.__setattr__(self, "size", tuple(self.size))
         if len(self.size) != 2 or any(not isinstance(side, int) or side < 32 or side % 32 for side in self.size):
             raise InputError(f"size must be [width, height], multiples of 32, got {list(self.size)}")
@@ -152,7 +156,8 @@ class DetectionRecipe:
             raise InputError("anchors are to be fitted first; call resolved()")
         arguments |= {} if sizes is None else {"anchors": sizes}
         arguments |= {"in_channels": self.channels, "classes": len(self.dataset_classes)}
-        return build_detector(self.model["name"], arguments)
+        net = build_detector(self.model["name"], arguments)
+        return checkpoint_blocks(net) if self.checkpoint else net
 
     def grid(self, net: EMSYOLO) -> Grid:
         """The places of its predictions on this data."""

@@ -23,7 +23,7 @@ KERNEL_MODULES = tuple(
     f"spikekit.ops.{name}.cpu"
     for name in (
         *("lif", "li", "recurrent", "alif", "refractory", "sigma_delta", "mpbn", "astrocyte"),
-        *("linear", "linear_lif", "conv", "conv_lif", "integer"),
+        *("linear", "linear_lif", "conv", "conv_lif", "pool", "integer"),
     )
 )
 

@@ -18,6 +18,7 @@ from spikekit.ops.conv import conv2d, conv2d_reference
 from spikekit.ops.conv.cpu import out_size
 from spikekit.ops.linear import linear, linear_reference
 from spikekit.ops.paths import functorch_active
+from spikekit.ops.pool import max_pool2d
 
 # These take images in any order in memory, and give them in the order they took, or contiguous.
 _ANY_ORDER = frozenset(
@@ -63,6 +64,8 @@ def apply_stateless(layer: nn.Module, x: Tensor, order: Order | None = None) -> 
         if padding is not None:
             stride, dilation = layer.stride, layer.dilation
             return _operate(layer, lambda x, weight, bias: conv2d(x, weight, bias, stride, padding, dilation), x)
+    if type(layer) is nn.MaxPool2d and not altered(layer) and (window := _window(layer)) is not None:
+        return max_pool2d(x, window)
     y: Tensor = layer(x)
     return y
 
@@ -138,6 +141,16 @@ class Order:
         """What the chain gives."""
         changed, self._changed = self._changed, False
         return x.contiguous() if changed else x
+
+
+def _window(layer: nn.MaxPool2d) -> tuple[int, int] | None:
+    """The window [h, w] of a pooling whose windows lie side by side and say nothing of places; None for others."""
+    sizes, steps, around, apart = (
+        (value, value) if isinstance(value, int) else tuple(value)
+        for value in (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+    )
+    plain = sizes == steps and around == (0, 0) and apart == (1, 1) and not layer.ceil_mode and not layer.return_indices
+    return sizes if plain and len(sizes) == 2 else None
 
 
 def _zeros_around(layer: nn.Conv2d) -> Sequence[int] | None:

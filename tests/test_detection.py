@@ -17,6 +17,7 @@ from spikekit.detection import DetectionRecipe, judge
 from spikekit.detection_commands import trained_detector
 from spikekit.errors import CheckpointError, InputError
 from spikekit.recipe import Recipe, read_recipe
+from spikekit.rematerialise import CheckpointTime
 
 pytest.importorskip("faster_coco_eval")
 SMALL = {
@@ -69,14 +70,14 @@ def run(home, places):
     return home / "run"
 
 
-def test_training_leaves_a_run(run):
-    found = json.loads((run / "test.json").read_text())
+def test_training_leaves_a_run_and_the_test_set_alone(run):
+    found = json.loads((run / "val.json").read_text())
     assert set(found) == {"map50", "map", "classes", "images", "boxes"}
     recipe, net = trained_detector(run)
     assert np.asarray(recipe.anchors).shape == (2, 3, 2)
     assert torch.allclose(net.anchors, torch.tensor(recipe.anchors))
     assert not net.training
-    again = judge(net, recipe.dataset("test"), recipe.grid(net))
+    again = judge(net, recipe.dataset("val"), recipe.grid(net))
     assert again.map50 == pytest.approx(found["map50"], abs=1e-6)
 
 
@@ -86,6 +87,7 @@ def test_evaluate_gives_precision_and_energy(run, capsys):
     assert "mAP@.5" in text
     assert "4.6 pJ a multiply-accumulate" in text
     assert "ANN of equal shape" in text
+    assert json.loads((run / "test.json").read_text())["images"] == 6
 
 
 @pytest.mark.parametrize("options", [(), ("--stream",)])
@@ -156,6 +158,7 @@ def test_the_recipe_that_comes_with_spikekit():
         ({"loss": {"cls": -1}}, "loss: cls must be 0 or more"),
         ({"loss": {"iou": 1}}, "unknown key 'iou'"),
         ({"ema": 2}, "ema must be between"),
+        ({"checkpoint": 4}, "checkpoint must be true or false"),
     ],
 )
 def test_mistakes_are_named(values, message, tmp_path):
@@ -163,6 +166,13 @@ def test_mistakes_are_named(values, message, tmp_path):
     path.write_text(yaml.safe_dump(SMALL | values))
     with pytest.raises(InputError, match=message):
         read_recipe(path)
+
+
+def test_a_recipe_may_save_memory(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(SMALL | {"checkpoint": True}))
+    net = read_recipe(path).build(None)
+    assert sum(isinstance(module, CheckpointTime) for module in net.modules()) == 8
 
 
 def test_validation_has_recordings_of_its_own(home):

@@ -10,8 +10,8 @@ from benchmarks import ems_gradients
 
 def test_norms_are_those_of_autograd():
     net = ems_gradients.network(10, "ems", 1 / 16, 0)
-    x, boxes, _ = ems_gradients.batch(2)
-    x, boxes = x[:2, :, :, :64, :64].contiguous(), boxes
+    x, boxes = next(iter(ems_gradients.scenes("val", 2).loader(2)))
+    x = x[:2, :, :, :64, :64].contiguous()
     found = ems_gradients.gradients(net, x, boxes)
     assert len(found) == 4 + 1
     seen = []
@@ -37,15 +37,18 @@ def test_plain_has_no_shortcut():
 
 def test_the_whole_of_it(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
-    monkeypatch.setattr(ems_gradients, "RESULTS", tmp_path / "results" / "g.json")
     monkeypatch.setattr(ems_gradients, "DEPTHS", (10,))
-    ems_gradients.main(
-        ["--seeds", "1", "--width", "0.0625", "--batch", "1", "--picture", str(tmp_path / "picture.png")]
-    )
-    rows = json.loads((tmp_path / "results" / "g.json").read_text())["rows"]
-    assert set(rows) == {"ems 10", "ms 10", "plain 10"}
-    assert all(row["relative"][-1] == 1 for row in rows.values())
-    assert (tmp_path / "picture.png").stat().st_size > 1000
+    results, picture = tmp_path / "results" / "g.json", tmp_path / "picture.png"
+    sizes = ["--seeds", "1", "--width", "0.0625", "--batch", "1", "--epochs", "2", "--scenes", "16"]
+    ems_gradients.main([*sizes, "--results", str(results), "--picture", str(picture)])
+    table = json.loads(results.read_text())
+    for state in ("start", "trained"):
+        assert set(table[state]) == {"ems 10", "ms 10", "plain 10"}
+        assert all(row["relative"][-1] == 1 for row in table[state].values())
+    first, last = table["trained"]["ems 10"]["losses"][0]
+    assert last < first
+    assert table["start"]["ems 10"]["relative"] != table["trained"]["ems 10"]["relative"]
+    assert picture.stat().st_size > 1000
 
 
 def test_the_summary_is_a_factor_a_block():

@@ -45,8 +45,9 @@ def found(frames, value):
 BOXES = [[3, 2, 5, 12, 19], [7, 30, 8, 44, 20], [1, 40, 30, 60, 44]]
 
 
-def test_flip():
-    frames, boxes = BoxFlip(1.0)(*sample(BOXES))
+@pytest.mark.parametrize(("p", "vertical"), [(1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])
+def test_flip(p, vertical):
+    frames, boxes = BoxFlip(p, vertical)(*sample(BOXES))
     assert boxes[:, 0].tolist() == [3, 7, 1]
     for i, box in enumerate(boxes[:, 1:].tolist()):
         assert found(frames, 1 + i) == box
@@ -147,10 +148,38 @@ def test_augmented_samples_are_mosaics_then_transformed():
     assert torch.equal(plain[1], Four()[1][1])
 
 
+class Stills(Dataset):
+    """Pictures of noise shown for three steps, as `BoxDataset` shows them."""
+
+    pictures = torch.rand(4, 1, 3, H, W)
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return self.pictures[index].expand(3, -1, -1, -1), torch.tensor([[0.0, 4, 4, 60, 40]])
+
+
+def test_a_picture_is_changed_once_for_all_its_steps():
+    seen = []
+
+    def watch(frames, boxes):
+        seen.append(len(frames))
+        return frames, boxes
+
+    change = BoxCompose((BoxFlip(0.5, 0.5), BoxScale(0.3, nearest=False), BoxColour(), watch))
+    torch.manual_seed(0)
+    frames, _ = AugmentedBoxes(Stills(), change, mosaic=0.5)[1]
+    assert seen == [1]
+    assert frames.shape == (3, 3, H, W)
+    assert frames.stride(0) == 0
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: BoxFlip(1.5), "BoxFlip: p must be between"),
+        (lambda: BoxFlip(vertical=-1), "BoxFlip: vertical must be between"),
         (lambda: BoxScale(1.0), "scale must be 0 or more and below 1"),
         (lambda: BoxColour(hue=-1), "BoxColour: hue"),
         (lambda: AugmentedBoxes(Four(), mosaic=2), "mosaic must be between"),

@@ -128,8 +128,8 @@ def test_damaged_annotations_are_named(written):
 
 
 def test_letterbox():
-    assert Letterbox.fit((640, 480), (320, 256)) == Letterbox(0.5, 320, 240)
-    assert Letterbox.fit((480, 640), (320, 256)) == Letterbox(0.4, 192, 256)
+    assert Letterbox.fit((640, 480), (320, 256)) == Letterbox(0.5, 320, 240, (640, 480))
+    assert Letterbox.fit((480, 640), (320, 256)) == Letterbox(0.4, 192, 256, (480, 640))
 
 
 @REAL_BCCD

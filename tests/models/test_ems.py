@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given
@@ -12,7 +14,7 @@ import spikekit as sk
 from spikekit.errors import InputError
 from spikekit.measure import neurobench
 from spikekit.models import DETECTORS, EMSBlock, build_detector, ems_res10, ems_res18, ems_res34
-from spikekit.models.ems_blocks import convolutions, verify_binary
+from spikekit.models.ems_blocks import checkpoint_blocks, convolutions, verify_binary
 
 
 def spiking(channels):
@@ -150,6 +152,54 @@ def test_streaming_is_one_call():
         first, state = sk.run(net, x[:1])
         rest, _ = sk.run(net, x[1:], state)
         assert torch.allclose(torch.cat([first, rest]), net(x), atol=1e-5)
+
+
+def buffers(net):
+    return torch.cat([b.flatten().double() for b in net.buffers()])
+
+
+def test_checkpointed_blocks_train_alike():
+    """Outputs, gradients and running statistics are those of the network as it was."""
+    torch.manual_seed(0)
+    net = ems_res10(in_channels=2, classes=4, width=1 / 8)
+    again = checkpoint_blocks(copy.deepcopy(net))
+    assert checkpoint_blocks(again) is again
+    names = [name.replace("module.", "") for name, _ in again.named_parameters()]
+    assert names == [name for name, _ in net.named_parameters()]
+    x = events(5, 2, 2, 64, 64)
+    ys = [one(x) for one in (net, again)]
+    for y in ys:
+        y.sigmoid().square().sum().backward()
+    assert torch.equal(*ys)
+    assert torch.equal(buffers(net), buffers(again))
+    for a, b in zip(net.parameters(), again.parameters(), strict=True):
+        assert torch.allclose(a.grad, b.grad, rtol=1e-5, atol=1e-5 * float(a.grad.abs().max()))
+
+
+def test_checkpointed_blocks_keep_a_fraction_of_the_memory():
+    def kept(net):
+        total = 0
+
+        def pack(tensor):
+            nonlocal total
+            total += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            net(events(8, 1, 2, 64, 64))
+        return total
+
+    net = ems_res10(in_channels=2, width=1 / 8)
+    assert kept(checkpoint_blocks(copy.deepcopy(net))) < kept(net) / 3
+
+
+def test_checkpointed_blocks_stream():
+    net = ems_res10(in_channels=2, width=1 / 16).eval()
+    again = checkpoint_blocks(copy.deepcopy(net))
+    x = events(4, 1, 2, 64, 64)
+    first, state = sk.run(again, x[:1])
+    rest, _ = sk.run(again, x[1:], state)
+    assert torch.equal(torch.cat([first, rest]), net(x))
 
 
 def test_mistakes_are_named():
