@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -90,6 +91,12 @@ def settings(run: Run) -> dict[str, Any]:
     return shared | {"steps": run.steps, "neuron": neuron(run)[1], "rule": repr(rule(run))}
 
 
+def is_of(found: dict[str, Any], run: Run) -> bool:
+    """Whether a stored result is of this run as it would be now."""
+    now = json.loads(json.dumps(settings(run)))
+    return all(found["settings"].get(name) == value for name, value in now.items())
+
+
 def review(run: Run) -> int:
     """Samples that HLOP's units look at once more: where one head is shared by classes of all tasks."""
     return 1000 if run.method.startswith("hlop") and SETUPS[run.protocol].scenario == "class" else 0
@@ -130,7 +137,7 @@ def protocol(run: Run) -> cl.Protocol:
         return cl.mixed(five(run.steps) if run.subset is None else five(run.steps, run.subset))
     train, test = _data(setup.data)
     if setup.data == "NMNIST":
-        return cl.split_frames(train, test, scenario=setup.scenario)
+        return cl.split_frames(train, test, scenario=setup.scenario, limit=run.subset)
     if setup.scenario == "permuted":
         return cl.permuted(train, test, tasks=setup.tasks, steps=run.steps, limit=run.subset, seed=run.seed)
     return cl.split_images(train, test, scenario=setup.scenario, steps=run.steps, limit=run.subset)

@@ -70,6 +70,8 @@ class Rule:
     def _loss(self, loss: Loss, output: Tensor, where: str = "") -> Tensor:
         """The loss of an output, which can be differentiated."""
         who = type(self).__name__
+        if not callable(loss):
+            raise InputError(f"{who}: the loss{where} must be a function of the output, got {type(loss).__name__}")
         value = loss(output)
         if not isinstance(value, Tensor) or value.numel() != 1:
             found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
