@@ -97,5 +97,3 @@ def check_plain(net: nn.Module, who: str) -> None:
                 f"{who}: {name or 'the network'!r} is a checkpoint_time, which computes steps again; the rule keeps "
                 "less without it: give the network inside, .module"
             )
-        if module._compiled_call_impl is not None or hasattr(module, "_orig_mod"):
-            raise InputError(f"{who}: {name or 'the network'!r} is compiled; give the network that was compiled")

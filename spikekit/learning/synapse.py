@@ -197,6 +197,10 @@ def release(layer: nn.Module) -> None:
 @contextmanager
 def passing(net: nn.Module, current: Pass, who: str) -> Iterator[None]:
     """Have all weight layers of `net` transmit by `current`."""
+    for name, module in net.named_modules():
+        if module._compiled_call_impl is not None or hasattr(module, "_orig_mod"):
+            # Every layer would be compiled anew in every pass, around what stands in it.
+            raise InputError(f"{who}: {name or 'the network'!r} is compiled; give the network that was compiled")
     layers = weight_layers(net)
     current.again = any(isinstance(module, CheckpointTime) for module in net.modules())
     entered: list[Synapse] = []
