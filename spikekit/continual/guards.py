@@ -88,8 +88,8 @@ def check_room(name: str, units: int, width: int, who: str) -> None:
     if units > MOST * width:
         warnings.warn(
             f"{who}: layer {name!r} has {units} lateral units for {width} inputs a neuron, "
-            f"{100 * units / width:.0f} %: little is left to learn the next task in. Above {100 * MOST:.0f} % see whether "
-            "tasks are still learned when they come; else give it fewer, or a wider layer",
+            f"{100 * units / width:.0f} %: little is left to learn the next task in. Above {100 * MOST:.0f} % see "
+            "whether tasks are still learned when they come; else give it fewer, or a wider layer",
             stacklevel=5,
         )
 
