@@ -212,3 +212,20 @@ def test_errors_may_come_down_through_other_matrices(kind, backward):
     for _ in range(5):
         hlop.step(drive(kind, 2), cross_entropy, SGD(hlop.parameters(), lr=0.3))
     assert (net(old) - before).abs().max() < 1e-12
+
+
+def test_what_is_left_of_the_same_inputs_is_of_the_units_of_now():
+    """One batch over and over, over the end of a task: its residual is another there."""
+    net = build("mlp")
+    hlop, x = HLOP(net, 3, layers=["0"], lr=1e-4, project="inputs"), drive("mlp", 1)
+    for _ in range(3):
+        hlop.begin_task()
+        for _ in range(2):
+            hlop.step(x, cross_entropy, SGD(hlop.parameters(), lr=0.1))
+        hlop.end_task()
+    hlop.begin_task()
+    before = net[0].weight.detach().clone()
+    hlop.step(x, cross_entropy, SGD(hlop.parameters(), lr=0.1))
+    space, change = hlop.spaces["0"], net[0].weight.detach() - before
+    assert change.abs().max() > 1e-6
+    assert (change @ space.old.T).abs().max() < 1e-14

@@ -163,3 +163,13 @@ def test_a_rate_that_is_too_large_is_refused_with_one_that_is_not():
     hlop.begin_task()
     with pytest.raises(InputError, match=r"grow without bound.*is safe"):
         learn(hlop, 30)
+
+
+def test_new_units_begin_orthonormal_and_beside_those_that_are_there():
+    space = Lateral("0", build("mlp")[0], Hebbian(), torch.Generator())
+    space.grow(4)
+    # As learning leaves them: not quite orthonormal.
+    space.rows[0] += 0.3 * space.rows[1]
+    space.grow(5)
+    assert (space.rows[4:] @ space.rows[:4].T).abs().max() < 1e-14
+    assert (space.rows[4:] @ space.rows[4:].T - torch.eye(5).double()).abs().max() < 1e-14
