@@ -217,7 +217,7 @@ def test_errors_may_come_down_through_other_matrices(kind, backward):
 def test_what_is_left_of_the_same_inputs_is_of_the_units_of_now():
     """One batch over and over, over the end of a task: its residual is another there."""
     net = build("mlp")
-    hlop, x = HLOP(net, 3, layers=["0"], lr=1e-4, project="inputs"), drive("mlp", 1)
+    hlop, x = HLOP(net, 2, layers=["0"], lr=1e-4, project="inputs"), drive("mlp", 1)
     for _ in range(3):
         hlop.begin_task()
         for _ in range(2):
