@@ -134,3 +134,6 @@ def test_a_head_is_protected_from_its_own_task_on(make):
         method.end_task([BATCH])
         kept = [len(method.spaces[f"heads.{head}"].old) > 0 for head in range(3)]
         assert kept == [head <= task for head in range(3)]
+    if isinstance(method, cl.HLOP):
+        # Of its own task each, and none of those in which another was called.
+        assert method.units == {"body.0": 9, "heads.0": 3, "heads.1": 3, "heads.2": 3}
