@@ -119,3 +119,22 @@ def test_replay_holds_still_images_beside_frames():
         assert replay.mix(moving).x.shape == (3, 8, 12)
         with pytest.raises(InputError, match="samples of 3 and of 5 time steps"):
             replay.mix(cl.Batch(torch.rand(5, 4, 12).double(), labels))
+
+
+def test_what_a_task_needed_is_added_to_what_earlier_ones_did():
+    ewc = cl.EWC(build("mlp"))
+    needed = []
+    for _ in range(2):
+        ewc.begin_task()
+        ewc.end_task([BATCH])
+        needed.append(ewc.state_dict()["fisher.0.weight"].clone())
+    torch.testing.assert_close(needed[1], 2 * needed[0])
+
+
+def test_gpm_leaves_one_direction_to_learn_in():
+    gpm = cl.GPM(build("mlp"), explained=1 - 1e-12, layers=["0"])
+    everywhere = cl.Batch(torch.randn(3, 30, 12, dtype=torch.float64), torch.arange(30) % 3)
+    for _ in range(2):
+        gpm.begin_task()
+        gpm.end_task([everywhere])
+        assert len(gpm.spaces["0"].rows) == 11
