@@ -26,8 +26,9 @@ from typing import Any
 import torch
 
 from benchmarks.continual_report import report
-from benchmarks.continual_runs import METHODS, RULES, SETUPS, Run, course, settings
+from benchmarks.continual_runs import METHODS, RULES, SETUPS, Run, course, is_of, settings
 from spikekit import continual as cl
+from spikekit.errors import SpikekitError
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -66,19 +67,20 @@ def perform(run: Run, results: Path, where: str, device: str) -> dict[str, Any]:
     file, under_way = folder / f"{run.name}.json", folder / run.name
     if file.exists():
         found: dict[str, Any] = json.loads(file.read_text())
-        if all(found["settings"].get(name) == value for name, value in json.loads(json.dumps(settings(run))).items()):
+        if is_of(found, run):
             return found
     under_way.mkdir(parents=True, exist_ok=True)
     clock = under_way / "seconds"
     before = float(clock.read_text()) if clock.exists() else 0.0
     started = time.process_time()
 
-    def note_time() -> None:
-        clock.write_text(str(before + time.process_time() - started))
+    def note_time() -> float:
+        seconds = before + time.process_time() - started
+        _replace(clock, str(seconds))
+        return seconds
 
     walk = course(run, under_way, device)
     matrix = walk.run(Live(run, where, note_time))
-    note_time()
     found = {
         "protocol": run.protocol,
         "method": run.method,
@@ -87,16 +89,36 @@ def perform(run: Run, results: Path, where: str, device: str) -> dict[str, Any]:
         "subset": run.subset,
         "settings": settings(run),
         "matrix": matrix.tolist(),
-        "cpu_seconds": float(clock.read_text()),
+        "cpu_seconds": note_time(),
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
         "units": {name: len(space.rows) for name, space in getattr(walk.method, "spaces", {}).items()},
         "drift": walk.method.drift if isinstance(walk.method, cl.HLOP) else None,
     }
-    # Whole or not at all: others may read the folder meanwhile.
-    (under_way / "result").write_text(json.dumps(found))
-    os.replace(under_way / "result", file)
+    _replace(file, json.dumps(found))
     shutil.rmtree(under_way)
     return found
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write `file` whole or not at all: others may read it meanwhile, and the process may be killed."""
+    part = file.with_name(f"{file.name}.part")
+    part.write_text(text)
+    os.replace(part, file)
+
+
+def _counts(text: str) -> list[int]:
+    """Seeds such as 0,1,2."""
+    found = [int(part) for part in text.split(",")]
+    if min(found) < 0:
+        raise ValueError
+    return found
+
+
+def _images(text: str) -> int:
+    """A number of images."""
+    if (count := int(text)) < 1:
+        raise ValueError
+    return count
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -104,8 +126,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--protocol", choices=SETUPS, default="pmnist")
     parser.add_argument("--methods", default="plain,hlop,gpm,ewc,replay", help="(default: %(default)s)")
     parser.add_argument("--rules", default="bptt", help="of bptt,ottt,dsr (default: %(default)s)")
-    parser.add_argument("--seeds", default="0", help="such as 0,1,2 (default: %(default)s)")
-    parser.add_argument("--subset", type=int, nargs="?", const=5000, help="images of a task (5000 if no number)")
+    parser.add_argument("--seeds", type=_counts, default="0", help="such as 0,1,2 (default: %(default)s)")
+    parser.add_argument("--subset", type=_images, nargs="?", const=5000, help="images of a task (5000 if no number)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="(default: %(default)s)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: %(default)s)")
     parser.add_argument("--report-only", action="store_true", help="page and picture of what there is")
@@ -120,8 +142,8 @@ def main(arguments: list[str] | None = None) -> None:
     if os.environ.get("OMP_NUM_THREADS") == "1":
         torch.set_num_threads(1)
     runs = [
-        Run(given.protocol, method, rule, int(seed), given.subset)
-        for seed, rule, method in itertools.product(given.seeds.split(","), chosen["rules"], chosen["methods"])
+        Run(given.protocol, method, rule, seed, given.subset)
+        for seed, rule, method in itertools.product(given.seeds, chosen["rules"], chosen["methods"])
     ]
     for number, run in enumerate(runs if not given.report_only else (), 1):
         found = perform(run, given.results, f"{number}/{len(runs)}", given.device)
@@ -140,3 +162,5 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         sys.exit("\nstopped; the same command goes on from here")
+    except SpikekitError as error:
+        sys.exit(f"error: {error}")

@@ -47,6 +47,8 @@ def stepper(name: str, rule_name: str, to_task: int) -> Callable[[], object]:
     for task in range(1, to_task + 1):
         way.begin_task()
         if task < to_task:
+            # Units that were given nothing would not be kept.
+            way.step(batches[0].x, batches[0].loss, torch.optim.SGD(way.parameters(), lr=1e-9), rule(run))
             way.end_task(batches)
     if isinstance(way, cl.HLOP) and "," in name:
         way.project = "gradient"

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.continual_runs import Run, is_of
 from benchmarks.table import grid
 from spikekit import continual as cl
 from spikekit import viz
@@ -17,10 +18,12 @@ ORDER = ("plain", "sparse", "replay", "ewc", "gpm", "hlop", "hlop-qr", "hlop-fas
 
 
 def read(folder: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """(method, rule) -> its results, by seed."""
+    """(method, rule) -> its results, by seed; none of earlier settings, which a mean would hide."""
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for file in sorted(folder.glob("*.json")):
         line = json.loads(file.read_text())
+        if not is_of(line, Run(*(line[name] for name in ("protocol", "method", "rule", "seed", "subset")))):
+            continue
         found.setdefault((line["method"], line["rule"]), []).append(line)
     return dict(sorted(found.items(), key=lambda entry: (entry[0][1], ORDER.index(entry[0][0]))))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,7 +24,7 @@ from spikekit.errors import InputError
 
 @dataclass(frozen=True)
 class Setup:
-    """A protocol and how it is trained. units: of HLOP; explained: of GPM; strength: of EWC; capacity: of replay.
+    """A protocol and how it is trained. units, rate: of HLOP; explained: of GPM; strength: of EWC; capacity: of replay.
 
     Strength and explained of PMNIST were chosen among three each on five tasks of 6,000 images.
     """
@@ -39,6 +40,7 @@ class Setup:
     explained: float = 0.95
     strength: float = 1000.0
     capacity: int = 200
+    rate: float = 1.0
 
 
 SETUPS = {
@@ -48,7 +50,8 @@ SETUPS = {
     "fashion-task": Setup("FashionMNIST", "task", (400, 400), [[80, 60], [50, 50]]),
     "fashion-class": Setup("FashionMNIST", "class", (400, 400), [[160, 120, 120], [80, 65, 65]]),
     "nmnist-task": Setup("NMNIST", "task", (16, 32), [[10, 30], [4, 15]], epochs=10, batch=20),
-    "nmnist-class": Setup("NMNIST", "class", (16, 32), [[10, 30, 60], [4, 15, 40]], epochs=10, batch=20),
+    # A task is 100 batches, and a direction is learned in power / (rate · its power) changes: more units, faster.
+    "nmnist-class": Setup("NMNIST", "class", (16, 32), [[20, 60, 500], [5, 12, 98]], epochs=10, batch=20, rate=4.0),
     "five": Setup("five", "task", (800, 800), [[100, 150], [100, 100]], epochs=3),
 }
 METHODS = ("plain", "hlop", "hlop-qr", "hlop-fast", "gpm", "ewc", "replay", "sparse")
@@ -84,10 +87,17 @@ def settings(run: Run) -> dict[str, Any]:
     """What a result depends on."""
     own = {"gpm": {"explained"}, "ewc": {"strength"}, "replay": {"capacity"}}
     own |= {name: {"units"} for name in METHODS if name.startswith("hlop")}
-    others = {"explained", "strength", "capacity", "units"} - own.get(run.method, set())
+    others = {"explained", "strength", "capacity", "units", "rate"} - own.get(run.method, set())
     shared = {name: value for name, value in asdict(SETUPS[run.protocol]).items() if name not in others}
     shared |= {"review": review(run)} if review(run) else {}
+    shared |= {"rate": rate} if run.method.startswith("hlop") and (rate := SETUPS[run.protocol].rate) != 1 else {}
     return shared | {"steps": run.steps, "neuron": neuron(run)[1], "rule": repr(rule(run))}
+
+
+def is_of(found: dict[str, Any], run: Run) -> bool:
+    """Whether a stored result is of this run as it would be now."""
+    now = json.loads(json.dumps(settings(run)))
+    return all(found["settings"].get(name) == value for name, value in now.items())
 
 
 def review(run: Run) -> int:
@@ -130,7 +140,7 @@ def protocol(run: Run) -> cl.Protocol:
         return cl.mixed(five(run.steps) if run.subset is None else five(run.steps, run.subset))
     train, test = _data(setup.data)
     if setup.data == "NMNIST":
-        return cl.split_frames(train, test, scenario=setup.scenario)
+        return cl.split_frames(train, test, scenario=setup.scenario, limit=run.subset)
     if setup.scenario == "permuted":
         return cl.permuted(train, test, tasks=setup.tasks, steps=run.steps, limit=run.subset, seed=run.seed)
     return cl.split_images(train, test, scenario=setup.scenario, steps=run.steps, limit=run.subset)
@@ -165,8 +175,9 @@ def method(run: Run, net: sk.Sequential) -> cl.Method:
         fast: dict[str, Any] = {"rows": 64, "share": share} if run.method == "hlop-fast" else {}
         # On PMNIST as the authors, but for QR where the name says so; elsewhere our defaults.
         paper = run.protocol == "pmnist"
-        authors: dict[str, Any] = {"lr": "authors", "orthonormalise": run.method == "hlop-qr"} if paper else {}
-        return cl.HLOP(net, units, layers=layers, review=review(run), seed=run.seed, **authors, **fast)
+        authors: dict[str, Any] = {"lr": "authors", "orthonormalise": run.method == "hlop-qr"}
+        own = authors if paper else {"hebbian": cl.Hebbian(lr=setup.rate)}
+        return cl.HLOP(net, units, layers=layers, review=review(run), seed=run.seed, **own, **fast)
     if run.method == "gpm":
         return cl.GPM(net, explained=setup.explained, layers=layers, seed=run.seed)
     if run.method == "ewc":

@@ -21,13 +21,29 @@ class Batch:
     y: Tensor
     allowed: Tensor | None = None
 
+    def __post_init__(self) -> None:
+        if self.x.ndim < 3 or self.y.shape != self.x.shape[1:2] or self.y.dtype != torch.int64:
+            raise InputError(
+                f"Batch: x must be [T, B, ...] and y int64 [B], got {list(self.x.shape)} and {self.y.dtype} "
+                f"{list(self.y.shape)}"
+            )
+
     def __len__(self) -> int:
         """Return the number of samples B."""
         return len(self.y)
 
     def loss(self, output: Tensor) -> Tensor:
-        """Cross-entropy of the mean over time of output [T', B, C]."""
-        return CrossEntropy()(self.masked(output), self.y)
+        """Cross-entropy of the mean over time of output [T', B, C]; every label must be one that is allowed."""
+        scores = self.masked(output)
+        known = (self.y >= 0) & (self.y < output.shape[-1])
+        if self.allowed is not None:
+            known &= self.allowed.gather(1, self.y.clamp(0, output.shape[-1] - 1)[:, None])[:, 0]
+        if not bool(known.all()):
+            raise InputError(
+                f"Batch: a sample is of class {int(self.y[~known][0])}, which is none of those that it is told from; "
+                f"the network has {output.shape[-1]} outputs"
+            )
+        return CrossEntropy()(scores, self.y)
 
     def correct(self, output: Tensor) -> int:
         """How many of the samples output [T', B, C] has right."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,10 +13,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from spikekit.continual.method import Method
+from spikekit.continual.numbers import whole
 from spikekit.continual.samples import Protocol, Samples
 from spikekit.errors import CheckpointError, InputError
 from spikekit.learning import Rule
-from spikekit.train.archive import read_archive, write_archive
+from spikekit.train.archive import read_archive, remove_leftovers, write_archive
 
 OptimizerMaker = Callable[[Iterable[nn.Parameter]], Optimizer]
 
@@ -41,6 +43,9 @@ class Course:
     the network to its device. seed: of the order of the samples. folder: where `course.safetensors` is kept, written
     every `every` batches and after each task; a course that finds one goes on from there, and ends as if it had never
     stopped. None: no file.
+
+    Raises CheckpointError for the file of another course: other data, method, rule, optimiser, numbers or shapes of
+    weights. Neurons and surrogates are not compared.
     """
 
     method: Method
@@ -55,11 +60,22 @@ class Course:
     keep_optimizer: bool = False
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch_size < 1 or self.every < 1:
+        for name in ("epochs", "batch_size", "every"):
+            whole("Course", name, getattr(self, name))
+        whole("Course", "seed", self.seed, 0)
+        if not isinstance(self.method, Method) or not isinstance(self.protocol, Protocol):
             raise InputError(
-                f"Course: epochs, batch_size and every must be 1 or more, got {self.epochs}, {self.batch_size} and "
-                f"{self.every}"
+                f"Course: give a method, such as HLOP(net, units), and a protocol, such as permuted(train, test); got "
+                f"{type(self.method).__name__} and {type(self.protocol).__name__}"
             )
+        if not callable(self.optimizer):
+            raise InputError(
+                f"Course: optimizer must make one, as partial(torch.optim.SGD, lr=0.1) does, got a made "
+                f"{type(self.optimizer).__name__}"
+            )
+        for task in self.protocol.tasks:
+            if not len(task.train) or not len(task.test):
+                raise InputError(f"Course: task {task.name!r} has no training or no test samples")
         count = len(self.protocol.tasks)
         self.matrix = torch.full((count, count), float("nan"), dtype=torch.float64)
         self._done = (0, 0)
@@ -149,17 +165,25 @@ class Course:
         path = self._path()
         if path is None or not path.exists():
             return
+        remove_leftovers(path)
         tensors, info = read_archive(path)
-        if info.get("settings") != self._settings():
+        stored, own = info.get("settings", {}), json.loads(json.dumps(self._settings()))
+        if stored != own:
+            differing = {key: (stored.get(key), own.get(key)) for key in own if stored.get(key) != own.get(key)}
             raise CheckpointError(
-                f"{path}: it is of another course: {info.get('settings')}, not {self._settings()}. "
-                "Choose another folder, or delete it"
+                f"{path}: it is of another course: "
+                + "; ".join(f"{key} was {old}, and is {new}" for key, (old, new) in differing.items())
+                + ". Choose another folder, or delete it"
             )
         parts: dict[str, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             part, _, name = key.partition(".")
             parts.setdefault(part, {})[name] = value
-        self.method.net.load_state_dict(parts["net"])
+        try:
+            self.method.net.load_state_dict(parts["net"])
+        except RuntimeError as error:
+            raise CheckpointError(f"{path}: it is of another network ({error}). Choose another folder") from error
+        self._made = None
         self.method.load_state_dict(parts["method"])
         self._restored = parts.get("optimizer", {})
         self.matrix = tensors["matrix"]
@@ -171,14 +195,13 @@ class Course:
 
     def _settings(self) -> dict[str, object]:
         """What a stored course must agree in with this one."""
+        made = self.optimizer([nn.Parameter(torch.zeros(1))])
         return {
-            "method": type(self.method).__name__,
-            "protocol": [
-                self.protocol.name,
-                self.protocol.scenario,
-                *[len(task.train) for task in self.protocol.tasks],
-            ],
+            "method": [type(self.method).__name__, self.method.settings()],
+            "protocol": [self.protocol.name, self.protocol.scenario],
+            "data": [task.train.fingerprint for task in self.protocol.tasks],
             "rule": "BPTT()" if self.rule is None else repr(self.rule),
+            "optimizer": [type(made).__name__, {name: repr(value) for name, value in made.defaults.items()}],
             "epochs": self.epochs,
             "keep_optimizer": self.keep_optimizer,
             "batch_size": self.batch_size,

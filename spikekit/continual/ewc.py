@@ -16,8 +16,9 @@ from torch.optim import Optimizer
 
 from spikekit.continual.batch import Batch
 from spikekit.continual.method import Method
+from spikekit.continual.numbers import whole
 from spikekit.errors import InputError
-from spikekit.learning import BPTT, Rule
+from spikekit.learning import BPTT, OTTT, Rule
 
 
 class EWC(Method):
@@ -35,12 +36,18 @@ class EWC(Method):
         super().__init__(net)
         if not (isinstance(strength, (int, float)) and math.isfinite(strength) and strength > 0):
             raise InputError(f"EWC: strength must be a number greater than 0, got {strength!r}")
-        if samples < 1:
-            raise InputError(f"EWC: samples must be 1 or more, got {samples}")
-        self.strength, self.samples = strength, samples
+        self.strength, self.samples = strength, whole("EWC", "samples", samples)
         self.rule = BPTT() if rule is None else rule
+        if not isinstance(self.rule, Rule) or (isinstance(self.rule, OTTT) and self.rule.every_step):
+            raise InputError(
+                f"EWC: rule must be a rule whose gradient is that of a whole sequence, got {rule!r}; leave it out, or "
+                "give OTTT(every_step=False)"
+            )
         self._fisher: dict[str, Tensor] = {}
         self._anchor: dict[str, Tensor] = {}
+
+    def settings(self) -> dict[str, object]:
+        return {"strength": self.strength, "samples": self.samples, "rule": repr(self.rule)}
 
     def _update(self, optimizer: Optimizer) -> None:
         rates = {id(p): float(group["lr"]) for group in optimizer.param_groups for p in group["params"]}

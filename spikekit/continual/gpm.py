@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from spikekit.continual.batch import Batch
+from spikekit.continual.numbers import whole
 from spikekit.continual.projection import Projection
 from spikekit.continual.subspace import Subspace, inputs
 from spikekit.errors import InputError
@@ -40,24 +41,35 @@ class GPM(Projection[Subspace]):
     ) -> None:
         super().__init__(net, layers, project, Subspace)
         parts = dict(explained) if isinstance(explained, Mapping) else dict.fromkeys(self.spaces, explained)
-        if set(parts) != set(self.spaces) or not all(0 < part < 1 for part in parts.values()):
+        numbers = all(isinstance(part, (int, float)) for part in parts.values())
+        if set(parts) != set(self.spaces) or not (numbers and all(0 < part < 1 for part in parts.values())):
             raise InputError(
                 f"GPM: explained must be in (0, 1), a number or one for each of {sorted(self.spaces)}; got "
                 f"{explained!r}"
             )
-        if samples < 1 or rows < 1:
-            raise InputError(f"GPM: samples and rows must be 1 or more, got {samples} and {rows}")
-        self.explained, self.samples, self.rows = parts, samples, rows
+        self.explained, self.samples, self.rows = parts, whole("GPM", "samples", samples), whole("GPM", "rows", rows)
+        self._seed = whole("GPM", "seed", seed, 0)
         self._generator = torch.Generator().manual_seed(seed)
 
+    def settings(self) -> dict[str, object]:
+        return {
+            "explained": self.explained,
+            "samples": self.samples,
+            "rows": self.rows,
+            "project": self.project,
+            "seed": self._seed,
+        }
+
     def _listener(self, x: Tensor) -> Listener | None:
-        return super()._listener(x) if self._weights() else None
+        return super()._listener(x) if self.task > 1 else None
 
     def _end(self, batches: Iterable[Batch]) -> None:
         for name, signals in self._look(batches).items():
             space = self.spaces[name]
-            space.rows = torch.cat([space.old, self._principal(space, torch.cat(signals))])
-            space.keep()
+            # A layer that was given nothing, such as the head of another task, has nothing to keep.
+            if signals:
+                space.rows = torch.cat([space.old, self._principal(space, torch.cat(signals))])
+                space.keep()
 
     def _look(self, batches: Iterable[Batch]) -> dict[str, list[Tensor]]:
         seen: dict[str, list[Tensor]] = {name: [] for name in self.spaces}

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from spikekit.continual.numbers import whole
 from spikekit.errors import InputError
 
 
@@ -27,6 +28,11 @@ class Schedule:
             for count in [entry] if isinstance(entry, int) else entry:
                 if not isinstance(count, int) or isinstance(count, bool) or count < 0:
                     raise InputError(f"Schedule: units are whole numbers, 0 or more, got {entry!r}")
+
+    def check(self, layers: Sequence[str]) -> None:
+        """Raise InputError when the numbers of any task do not fit the layers."""
+        for task in range(1, len(self.later) + 2):
+            self.units(task, layers)
 
     def units(self, task: int, layers: Sequence[str]) -> dict[str, int]:
         """New units of each layer for `task`, from 1. Raises InputError when the numbers do not fit the layers."""
@@ -58,8 +64,7 @@ class ByVariance:
                 raise InputError(f"ByVariance: {name} must be between 0 and 1, got {value!r}")
         for name in ("step", "patience"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise InputError(f"ByVariance: {name} must be a whole number, 1 or more, got {value!r}")
+            whole("ByVariance", name, value)
 
 
 Growth = Schedule | ByVariance
@@ -75,6 +80,10 @@ PRESETS: Mapping[str, Schedule] = {
 
 def checked_growth(units: Growth | str | int | Sequence[int]) -> Growth:
     """What `HLOP(units=...)` was given, as a schedule or a rule."""
+    if not isinstance(units, (Schedule, ByVariance, int, Sequence)):
+        raise InputError(
+            f"HLOP: units must be a number, one a layer, a Schedule, a ByVariance or a preset's name, got {units!r}"
+        )
     if isinstance(units, (Schedule, ByVariance)):
         return units
     if isinstance(units, str):

@@ -8,19 +8,57 @@ decay, in train mode, and Adam(lr=0.001). tests/continual/test_exact.py measures
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import SGD, Optimizer
+from torch.optim import LBFGS, SGD, Optimizer
 
 from spikekit.errors import InputError
+from spikekit.learning import Rule
 
 MOST = 0.75
 """The part of a layer's width that lateral units may be without a warning."""
 DRIFT = 0.1
 """max|HHᵀ - I| without a warning."""
+
+
+def check_step(net: nn.Module, optimizer: object, rule: object, who: str) -> None:
+    """Refuse what cannot take a step, and an optimiser that would take it elsewhere."""
+    if not isinstance(optimizer, Optimizer) or isinstance(optimizer, LBFGS):
+        found = optimizer.__name__ if isinstance(optimizer, type) else type(optimizer).__name__
+        raise InputError(
+            f"{who}: give an optimiser such as torch.optim.SGD(method.parameters(), lr=0.1), got {found}"
+            + (", which runs the network by itself" if isinstance(optimizer, LBFGS) else "")
+        )
+    if not (rule is None or isinstance(rule, Rule)):
+        raise InputError(f"{who}: give a rule such as sk.learning.BPTT() or OTTT(), got {rule!r}")
+    learning = {id(p) for p in net.parameters() if p.requires_grad}
+    if not any(id(p) in learning for group in optimizer.param_groups for p in group["params"]):
+        raise InputError(
+            f"{who}: the optimiser holds no parameter of this network that learns; build it from method.parameters()"
+        )
+
+
+def check_weights(net: nn.Module, layers: Mapping[str, nn.Module], who: str) -> None:
+    """Refuse layers whose weight is not theirs alone: what is projected for one moves the other."""
+    owners: dict[int, list[str]] = {}
+    for name, module in net.named_modules():
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                owners.setdefault(id(parameter), []).append(name)
+    for name, layer in layers.items():
+        if "weight" not in layer._parameters:
+            raise InputError(
+                f"{who}: the weight of layer {name!r} is computed from others (parametrised, pruned), whose steps "
+                "cannot be projected; make it plain, by parametrize.remove_parametrizations or prune.remove"
+            )
+        if len(found := owners[id(layer.weight)]) > 1:
+            raise InputError(
+                f"{who}: {found} share one weight, and each is given inputs of its own; use one layer twice instead, "
+                "whose units see both"
+            )
 
 
 def check_optimizer(optimizer: Optimizer, projected: Iterable[nn.Parameter], who: str) -> None:
@@ -50,8 +88,8 @@ def check_room(name: str, units: int, width: int, who: str) -> None:
     if units > MOST * width:
         warnings.warn(
             f"{who}: layer {name!r} has {units} lateral units for {width} inputs a neuron, "
-            f"{100 * units / width:.0f} %. Above {100 * MOST:.0f} % learning the next task suffers more than "
-            "remembering gains; give it fewer, or a wider layer",
+            f"{100 * units / width:.0f} %: little is left to learn the next task in. Above {100 * MOST:.0f} % see "
+            "whether tasks are still learned when they come; else give it fewer, or a wider layer",
             stacklevel=5,
         )
 

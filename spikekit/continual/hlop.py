@@ -17,6 +17,7 @@ from spikekit.continual.batch import Batch
 from spikekit.continual.growth import ByVariance, Growth, checked_growth
 from spikekit.continual.guards import check_drift, check_room
 from spikekit.continual.lateral import Hebbian, Lateral, Spiking
+from spikekit.continual.numbers import whole
 from spikekit.continual.projection import Projection
 from spikekit.continual.subspace import draw, inputs
 from spikekit.errors import InputError
@@ -30,7 +31,8 @@ class HLOP(Projection[Lateral]):
     """Learn tasks one after the other without forgetting, by lateral units beside every weight matrix.
 
     net: any network of spikekit with nn.Linear or nn.Conv2d layers; its forward pass is untouched. Used as `Method`
-    says; from the second task on steps leave the answers to old inputs alone, as far as the units span them.
+    says; from the second task on steps leave the answers to old inputs alone, as far as the units span them. A layer
+    that was given nothing in a task, such as the head of another one, gets no units for it.
 
     units: lateral units by layer and task: a `Schedule`, `ByVariance`, the name of one of `PRESETS`, a number for every
     layer and task, or one a layer. layers, project: see `Projection`.
@@ -66,15 +68,19 @@ class HLOP(Projection[Lateral]):
     ) -> None:
         if not isinstance(net, nn.Module):
             raise InputError(f"HLOP: net must be an nn.Module, got {type(net).__name__}")
-        if not (rows is None or (isinstance(rows, int) and rows > 0)):
-            raise InputError(f"HLOP: rows must be a whole number, 1 or more, or None, got {rows!r}")
+        if rows is not None:
+            whole("HLOP", "rows", rows)
+        whole("HLOP", "review", review, 0)
         self.growth = checked_growth(units)
         if not (isinstance(share, (int, float)) and 0 < share <= 1):
             raise InputError(f"HLOP: share must be above 0 and at most 1, got {share!r}")
-        if not isinstance(review, int) or review < 0:
-            raise InputError(f"HLOP: review must be a whole number of samples, 0 or more, got {review!r}")
+        if not (isinstance(spiking, (bool, Spiking)) and (hebbian is None or isinstance(hebbian, Hebbian))):
+            raise InputError(
+                f"HLOP: spiking must be a bool or a Spiking(), hebbian a Hebbian() or None, got {spiking!r} and "
+                f"{hebbian!r}"
+            )
         self.orthonormalise, self.rows, self.share, self.review = orthonormalise, rows, share, review
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator().manual_seed(whole("HLOP", "seed", seed, 0))
         base = hebbian or Hebbian()
         answer = Spiking() if spiking is True else spiking or base.spiking
 
@@ -98,8 +104,21 @@ class HLOP(Projection[Lateral]):
         if isinstance(lr, Mapping) and (unknown := sorted(set(lr) - set(self.spaces))):
             raise InputError(f"HLOP: lr names {unknown}; the protected layers are {sorted(self.spaces)}")
         if not isinstance(self.growth, ByVariance):
-            self.growth.units(1, list(self.spaces))
+            self.growth.check(list(self.spaces))
         self._batches = 0
+        self._settings: dict[str, object] = {
+            "units": repr(self.growth),
+            "rules": {name: repr(space.rule) for name, space in self.spaces.items()},
+            "project": project,
+            "orthonormalise": orthonormalise,
+            "rows": rows,
+            "share": share,
+            "review": review,
+            "seed": seed,
+        }
+
+    def settings(self) -> dict[str, object]:
+        return dict(self._settings)
 
     @property
     def explained(self) -> dict[str, float]:
@@ -125,15 +144,18 @@ class HLOP(Projection[Lateral]):
         else:
             counts = self.growth.units(self.task, list(self.spaces))
         for name, space in self.spaces.items():
-            space.explained = math.nan
             if counts[name]:
                 check_room(name, len(space.rows) + counts[name], space.width, "HLOP")
-                space.grow(counts[name])
+        for name, space in self.spaces.items():
+            space.explained = math.nan
+            space.grow(counts[name])
 
     def _end(self, batches: Iterable[Batch]) -> None:
         if self.review:
             self._look_again(batches)
         for name, space in self.spaces.items():
+            if math.isnan(space.explained):
+                space.forget()
             if self.orthonormalise:
                 space.orthonormalise()
             check_drift(name, space.drift(), "HLOP")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from spikekit.continual.numbers import whole
 from spikekit.continual.subspace import Subspace, orthonormal
 from spikekit.errors import InputError
 from spikekit.ops.linear import linear, weight_gradient
@@ -35,8 +36,7 @@ class Spiking:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise InputError(f"Spiking: scale must be a number greater than 0, got {self.scale!r}")
-        if not isinstance(self.steps, int) or self.steps < 1:
-            raise InputError(f"Spiking: steps must be a whole number, 1 or more, got {self.steps!r}")
+        whole("Spiking", "steps", self.steps)
 
     def __call__(self, y: Tensor) -> Tensor:
         step = self.scale / self.steps
@@ -48,7 +48,8 @@ class Hebbian:
     """How lateral units learn.
 
     lr: η, > 0; relative: η is lr divided by the mean squared norm of the inputs of a batch, so that one number suits
-    layers of any width and rate; up to 1 is stable. momentum: in [0, 1); the change is the mean over past ones with
+    layers of any width and rate; up to 1 is stable. A direction with the part p of the power is learned in some
+    1/(lr·p) changes: with few batches and many weak directions a larger lr pays, while it is stable. momentum: in [0, 1); the change is the mean over past ones with
     weights (1 - momentum)·momentumⁱ. clamp: bound of each entry of ΔH, > 0. iterations: changes of H a batch.
     spiking: `Spiking`, or None for real-valued units. All but lr and relative are the authors' numbers.
     """
@@ -67,8 +68,7 @@ class Hebbian:
                 raise InputError(f"Hebbian: {name} must be a number greater than 0, got {value!r}")
         if not (isinstance(self.momentum, (int, float)) and 0 <= self.momentum < 1):
             raise InputError(f"Hebbian: momentum must be in [0, 1), got {self.momentum!r}")
-        if not isinstance(self.iterations, int) or self.iterations < 1:
-            raise InputError(f"Hebbian: iterations must be a whole number, 1 or more, got {self.iterations!r}")
+        whole("Hebbian", "iterations", self.iterations)
 
 
 class Lateral(Subspace):
@@ -91,6 +91,10 @@ class Lateral(Subspace):
         fresh = orthonormal(drawn.to(self.rows), _basis(self.rows))
         self.rows = torch.cat([self.rows, fresh])
         self.velocity = torch.cat([self.velocity, torch.zeros_like(fresh)])
+
+    def forget(self) -> None:
+        """Have no rows but those that are kept: nothing was learned by the others."""
+        self.rows, self.velocity = self.old.clone(), self.velocity[:0]
 
     def keep(self) -> None:
         super().keep()
@@ -116,6 +120,11 @@ class Lateral(Subspace):
         fresh, power = self.rows[self.kept :], float(x.square().sum()) / len(x)
         if power == 0:
             return
+        if not math.isfinite(power):
+            raise InputError(
+                f"HLOP: the inputs of layer {self.name!r} are not finite, or too large for {x.dtype}; look at the "
+                "data, and at the learning rate of the network"
+            )
         rate = rule.lr / power if rule.relative else rule.lr
         for iteration in range(rule.iterations if len(fresh) else 0):
             change, answered = _change(left, self.respond(x, fresh), fresh)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from spikekit.continual.batch import Batch
+from spikekit.continual.guards import check_step
 from spikekit.errors import CheckpointError, InputError
 from spikekit.learning import BPTT, Listener, Loss, Result, Rule
 
@@ -61,8 +62,11 @@ class Method:
         self.net.train()
 
     def parameters(self) -> list[nn.Parameter]:
-        """The parameters that the optimiser of this task may change."""
-        return [p for p in self.net.parameters() if p.requires_grad]
+        """The parameters that the optimiser of this task may change. Raises InputError where there are none."""
+        found = [p for p in self.net.parameters() if p.requires_grad]
+        if not found:
+            raise InputError(f"{self._who}: nothing of the network learns; every parameter has requires_grad=False")
+        return found
 
     def mix(self, batch: Batch) -> Batch:
         """The batch to learn from when `batch` comes; called once a batch, in order."""
@@ -72,6 +76,7 @@ class Method:
         """One step of training on x [T, B, ...]; loss and rule (None: `BPTT()`) as in `spikekit.learning`."""
         if not self.learning:
             raise InputError(f"{self._who}: no task was begun; call begin_task() first")
+        check_step(self.net, optimizer, rule, self._who)
         optimizer.zero_grad(set_to_none=True)
         self._check(optimizer)
 
@@ -80,6 +85,10 @@ class Method:
             optimizer.zero_grad(set_to_none=True)
 
         return (BPTT() if rule is None else rule)(self.net, x, loss, listen=self._listener(x), update=update)
+
+    def settings(self) -> dict[str, object]:
+        """What the method was built with, as plain JSON: what a run must agree in to go on with another's state."""
+        return {}
 
     def state_dict(self) -> dict[str, Tensor]:
         """What the method knows, as tensors."""

@@ -44,6 +44,8 @@ def curve(matrix: Tensor) -> Tensor:
 
 
 def _checked(matrix: Tensor) -> Tensor:
+    if not isinstance(matrix, Tensor):
+        raise InputError(f"the accuracies must be a tensor [K, K], got {type(matrix).__name__}; use torch.tensor(...)")
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not len(matrix):
         raise InputError(f"the accuracies must be a matrix [K, K], got {list(matrix.shape)}")
     below = torch.ones_like(matrix, dtype=torch.bool).tril()

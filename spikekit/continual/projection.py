@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from spikekit.continual.freezing import check_held, freeze, hold
-from spikekit.continual.guards import check_optimizer, momentum_buffers
+from spikekit.continual.guards import check_optimizer, check_weights, momentum_buffers
 from spikekit.continual.method import Method
 from spikekit.continual.subspace import Subspace, inputs
 from spikekit.errors import InputError
 from spikekit.learning import Listener
 from spikekit.learning.gradients import WEIGHTED
+from spikekit.neurons import Neuron
+from spikekit.rematerialise import CheckpointTime
 
 PROJECT = ("auto", "inputs", "gradient", "update")
 
@@ -27,7 +29,7 @@ class Projection(Method, Generic[Space]):
 
     layers: the paths of the weight layers that are protected; None: all that there are. A layer with outputs of its own
     for every task (task-incremental learning with masked outputs) needs no protection: leave it out, and it learns
-    freely. Everything else of the network stops learning when the second task begins.
+    freely. Everything else of the network, recurrent weights too, stops learning when the second task begins.
     project: what is projected. "inputs": the presynaptic signals in the gradient of the weight. "gradient": that
     gradient, which is the same to rounding. "auto": whichever of the two is less work in a layer. The loss must be one
     of the network's outputs. "update": the step of the optimiser, after it; exact with every optimiser and loss, at the
@@ -41,15 +43,27 @@ class Projection(Method, Generic[Space]):
         if project not in PROJECT:
             raise InputError(f"{self._who}: project must be one of {PROJECT}, got {project!r}")
         self.project = project
-        found = {name: module for name, module in net.named_modules() if isinstance(module, WEIGHTED)}
+        # Recurrent weights are a neuron's own: they act within it, on no input that could be told.
+        own = {id(part) for neuron in net.modules() if isinstance(neuron, Neuron) for part in neuron.modules()}
+        found = {name: m for name, m in net.named_modules() if isinstance(m, WEIGHTED) and id(m) not in own}
         chosen = list(found) if layers is None else [layers] if isinstance(layers, str) else list(layers)
         if unknown := sorted(set(chosen) - set(found)):
             raise InputError(f"{self._who}: {unknown} are no weight layers; this network has {sorted(found)}")
         if not chosen:
             raise InputError(f"{self._who}: the network has no layer to protect")
+        check_weights(net, {name: found[name] for name in found if name in chosen}, self._who)
+        # What is computed again in the backward pass is so with its own inputs.
+        self._again = any(isinstance(module, CheckpointTime) for module in net.modules())
+        if self._again and project == "inputs":
+            raise InputError(
+                f"{self._who}: in checkpoint_time inputs are computed again as they are, and cannot be projected; use "
+                "project='gradient', without spiking units"
+            )
         self.spaces = {name: space(name, found[name]) for name in found if name in chosen}
         self._free = {f"{name}.weight" for name in found if name not in chosen}
         self._first_step = True
+        # Whether this method was told of a step's inputs.
+        self._listening = False
         # Layers of this step, and whether their inputs are projected.
         self._by_inputs: dict[str, bool] = {}
         # Their last signal in it, its rows, and what is left of them: with a still image, that of every step.
@@ -78,7 +92,7 @@ class Projection(Method, Generic[Space]):
             check_optimizer(optimizer, self._weights().values(), self._who)
 
     def _listener(self, x: Tensor) -> Listener | None:
-        steps = len(x)
+        self._listening = True
         self._by_inputs.clear()
         self._last.clear()
 
@@ -86,7 +100,7 @@ class Projection(Method, Generic[Space]):
             space = self.spaces.get(name)
             if space is None:
                 return None
-            shown = once(signal, steps)
+            shown = once(signal, len(x))
             if not self._by_inputs.setdefault(name, self._wants_inputs(space, shown)):
                 self._learn(space, shown)
                 return None
@@ -101,7 +115,7 @@ class Projection(Method, Generic[Space]):
 
     def _wants_inputs(self, space: Space, shown: Tensor) -> bool:
         """Whether the inputs of a layer are projected, and not its gradient."""
-        if not space.kept or self.project in ("gradient", "update"):
+        if not space.kept or self._again or self.project in ("gradient", "update"):
             return False
         linear = isinstance(space.layer, nn.Linear)
         return self.project == "inputs" or (linear and len(shown) < len(space.layer.weight))
@@ -110,6 +124,7 @@ class Projection(Method, Generic[Space]):
         """What a method learns from the signal of a layer; rows, left: its inputs and their residual, where known."""
 
     def _update(self, optimizer: Optimizer) -> None:
+        self._check_heard()
         weights = self._weights()
         with torch.no_grad():
             before = {}
@@ -121,6 +136,16 @@ class Projection(Method, Generic[Space]):
             for name, old in before.items():
                 weights[name].copy_(old + self.spaces[name].project(weights[name] - old))
         self._first_step = False
+
+    def _check_heard(self) -> None:
+        """Refuse weights that learn from what nobody was told of."""
+        for name, space in self.spaces.items():
+            if space.layer.weight.grad is not None and name not in self._by_inputs and self._listening:
+                raise InputError(
+                    f"{self._who}: the weight of layer {name!r} learns without a call of the layer, as in functional."
+                    "linear or nn.MultiheadAttention, so that nothing is known of its inputs; call the layer, or leave "
+                    "it out by layers=[...] and set requires_grad=False on this weight when the second task begins"
+                )
 
     def _project_gradients(self, weights: dict[str, nn.Parameter], optimizer: Optimizer) -> None:
         for name, weight in weights.items():

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import torch
 
+from spikekit.continual.numbers import whole
 from spikekit.continual.samples import Protocol, Samples, Task
 from spikekit.datasets import FrameDataset, ImageSet
 from spikekit.errors import InputError
@@ -26,19 +27,20 @@ def permuted(
 
     train, test: grey images. steps: T. limit: training images of a task, its first; None: all.
     """
-    if tasks < 1:
-        raise InputError(f"permuted: tasks must be 1 or more, got {tasks}")
+    whole("permuted", "tasks", tasks)
     if train.images.shape[1] != 1:
         raise InputError(f"permuted: {train.name} has {train.images.shape[1]} channels, grey images have 1")
-    learn, judge = Samples.still(train, steps).part(slice(limit)), Samples.still(test, steps)
-    pixels, generator = learn.shape[0], torch.Generator().manual_seed(seed)
+    learn, judge = Samples.still(train, steps), Samples.still(test, steps)
+    classes = _classes(train.name, learn, judge)
+    learn = learn.part(slice(limit if limit is None else whole("permuted", "limit", limit)))
+    pixels, generator = learn.shape[0], torch.Generator().manual_seed(whole("permuted", "seed", seed, 0))
     made = []
     for task in range(tasks):
         order = torch.arange(pixels) if task == 0 else torch.randperm(pixels, generator=generator)
         made.append(
-            Task(f"permutation {task}", replace(learn, order=order), replace(judge, order=order), tuple(range(10)))
+            Task(f"permutation {task}", replace(learn, order=order), replace(judge, order=order), tuple(range(classes)))
         )
-    return Protocol(f"permuted {train.name}", made, 10, learn.shape)
+    return Protocol(f"permuted {train.name}", made, classes, learn.shape)
 
 
 def split_images(
@@ -60,11 +62,17 @@ def split_images(
 
 
 def split_frames(
-    train: FrameDataset, test: FrameDataset, *, scenario: str = "task", per_task: int = 2, flat: bool = False
+    train: FrameDataset,
+    test: FrameDataset,
+    *,
+    scenario: str = "task",
+    per_task: int = 2,
+    flat: bool = False,
+    limit: int | None = None,
 ) -> Protocol:
     """The same for event recordings as frames [N, T, 2, H, W], such as N-MNIST's."""
     learn, judge = Samples.moving(train, flat), Samples.moving(test, flat)
-    return _split(train.name, learn, judge, scenario, per_task, None)
+    return _split(train.name, learn, judge, scenario, per_task, limit)
 
 
 def mixed(sets: Mapping[str, tuple[Samples, Samples]], *, scenario: str = "task") -> Protocol:
@@ -72,12 +80,14 @@ def mixed(sets: Mapping[str, tuple[Samples, Samples]], *, scenario: str = "task"
 
     sets: name -> training and test samples, labels from 0, all of one shape a step. scenario: "task" or "class".
     """
+    if not sets:
+        raise InputError("mixed: no set is given")
     if len({part.shape for parts in sets.values() for part in parts}) != 1:
         found = {name: [part.shape for part in parts] for name, parts in sets.items()}
         raise InputError(f"mixed: the sets must have one shape a step, got {found}")
     first, tasks = 0, []
     for name, parts in sets.items():
-        classes = tuple(range(first, first + int(parts[0].labels.max()) + 1))
+        classes = tuple(range(first, first + _classes(name, *parts)))
         learn, judge = (replace(part, labels=part.labels + first) for part in parts)
         tasks.append(Task(name, learn, judge, classes))
         first += len(classes)
@@ -85,17 +95,34 @@ def mixed(sets: Mapping[str, tuple[Samples, Samples]], *, scenario: str = "task"
 
 
 def _split(name: str, train: Samples, test: Samples, scenario: str, per_task: int, limit: int | None) -> Protocol:
-    if not 1 <= per_task < 10:
-        raise InputError(f"per_task must be between 1 and 9 of 10 classes, got {per_task}")
+    count = _classes(name, train, test)
+    if whole(f"split {name}", "per_task", per_task) >= count:
+        raise InputError(f"split {name}: per_task must be below its {count} classes, got {per_task}")
+    if limit is not None:
+        whole(f"split {name}", "limit", limit)
     tasks = []
-    for first in range(0, 10, per_task):
-        classes = tuple(range(first, min(first + per_task, 10)))
+    for first in range(0, count, per_task):
+        classes = tuple(range(first, min(first + per_task, count)))
         learn, judge = (
             part.part(torch.isin(part.labels, torch.tensor(classes)).nonzero().flatten()[:most])
             for part, most in ((train, limit), (test, None))
         )
         tasks.append(Task(f"classes {classes[0]}-{classes[-1]}", learn, judge, classes))
-    return _told(Protocol(f"split {name}", tasks, 10, train.shape, scenario))
+    return _told(Protocol(f"split {name}", tasks, count, train.shape, scenario))
+
+
+def _classes(name: str, train: Samples, test: Samples) -> int:
+    """How many classes a set has; every one of them must be in both parts, and both of one shape."""
+    if train.shape != test.shape:
+        raise InputError(f"{name}: training samples are {train.shape} a step, test samples {test.shape}")
+    found = [set(part.labels.unique().tolist()) for part in (train, test)]
+    count = 1 + max(found[0] | found[1], default=-1)
+    for part, labels in zip(("training", "test"), found, strict=True):
+        if missing := sorted(set(range(count)) - labels):
+            raise InputError(f"{name}: of the classes 0 to {count - 1} the {part} samples have none of {missing[:9]}")
+    if not count:
+        raise InputError(f"{name}: it holds no samples")
+    return count
 
 
 def _told(protocol: Protocol) -> Protocol:

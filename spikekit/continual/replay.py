@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from spikekit.continual.batch import Batch
 from spikekit.continual.method import Method
+from spikekit.continual.numbers import whole
 from spikekit.errors import InputError
 
 
@@ -26,12 +27,13 @@ class Replay(Method):
 
     def __init__(self, net: nn.Module, *, capacity: int = 200, seed: int = 0) -> None:
         super().__init__(net)
-        if not isinstance(capacity, int) or capacity < 1:
-            raise InputError(f"Replay: capacity must be a whole number, 1 or more, got {capacity!r}")
-        self.capacity = capacity
+        self.capacity, self._seed = whole("Replay", "capacity", capacity), whole("Replay", "seed", seed, 0)
         self._memory: Batch | None = None
         self._tasks = torch.zeros(0, dtype=torch.int64)
         self._generator = torch.Generator().manual_seed(seed)
+
+    def settings(self) -> dict[str, object]:
+        return {"capacity": self.capacity, "seed": self._seed}
 
     def mix(self, batch: Batch) -> Batch:
         """`batch`, and as many samples of old tasks."""
@@ -42,7 +44,7 @@ class Replay(Method):
         if old.allowed is not None and batch.allowed is not None and not bool((old.allowed & ~batch.allowed[0]).any()):
             # Class-incremental: an old sample, too, is told from the classes that came after it.
             old = replace(old, allowed=batch.allowed[:1].expand(len(old), -1))
-        return batch.joined(Batch(old.x.expand(len(batch.x), *old.x.shape[1:]), old.y, old.allowed))
+        return batch.joined(_of_steps(old, len(batch.x)))
 
     def _end(self, batches: Iterable[Batch]) -> None:
         share = self.capacity // self.task
@@ -59,7 +61,7 @@ class Replay(Method):
             one = batch.taken(torch.arange(count))
             still = bool((one.x == one.x[:1]).all())
             one = Batch((one.x[:1] if still else one.x).clone(), one.y.clone(), one.allowed)
-            kept = one if kept is None else kept.joined(one)
+            kept = one if kept is None else _joined(kept, one)
             tasks.append(torch.full((count,), self.task))
             left -= count
         if left == share:
@@ -84,3 +86,18 @@ class Replay(Method):
         place = next(iter(self.net.parameters())).device
         moved = {name: state[name].to(place, copy=True) for name in ("x", "y", "allowed") if name in state}
         self._memory = Batch(moved["x"], moved["y"], moved.get("allowed")) if moved else None
+
+
+def _joined(one: Batch, other: Batch) -> Batch:
+    """Both, a still image among frames at every step of theirs."""
+    steps = max(len(one.x), len(other.x))
+    return _of_steps(one, steps).joined(_of_steps(other, steps))
+
+
+def _of_steps(batch: Batch, steps: int) -> Batch:
+    """A batch of still images as one of `steps` steps; one that has them as it is."""
+    if len(batch.x) not in (1, steps):
+        raise InputError(
+            f"Replay: samples of {len(batch.x)} and of {steps} time steps cannot be in one batch; give all tasks one T"
+        )
+    return replace(batch, x=batch.x.expand(steps, *batch.x.shape[1:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,8 +11,8 @@ import torch
 from torch import Tensor
 
 from spikekit.continual.batch import Batch
+from spikekit.continual.numbers import whole
 from spikekit.datasets import FrameDataset, ImageSet
-from spikekit.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,7 @@ class Samples:
     @classmethod
     def still(cls, images: ImageSet, steps: int, flat: bool = True) -> Samples:
         """Images that are shown for `steps` steps, standardised by the mean and deviation of all their channels."""
-        if steps < 1:
-            raise InputError(f"{images.name}: steps must be 1 or more, got {steps}")
+        whole(images.name, "steps", steps)
         mean, std = (sum(values) / len(values) for values in (images.mean, images.std))
         return cls(images.images, images.labels, steps, 1 / (255 * std), -mean / std, None, flat)
 
@@ -54,6 +54,15 @@ class Samples:
         """Of one step of one sample."""
         shape = tuple(self.data.shape[1 if self.steps is not None else 2 :])
         return (torch.Size(shape).numel(),) if self.flat else shape
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what they are and of the first of them: another set, order or number of steps has another."""
+        first = [self.data[:16], self.labels[:16], self.order, self.allowed]
+        found = zlib.crc32(repr((len(self), self.steps, self.scale, self.shift, self.flat)).encode())
+        for tensor in first:
+            found = zlib.crc32(b"" if tensor is None else tensor.cpu().contiguous().numpy().tobytes(), found)
+        return f"{found:08x}"
 
     def part(self, where: Tensor | slice) -> Samples:
         """The samples `where`, indices or a slice."""

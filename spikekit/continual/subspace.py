@@ -32,7 +32,8 @@ class Subspace:
         if not isinstance(layer, PROJECTED) or (isinstance(layer, nn.Conv2d) and layer.groups != 1):
             raise InputError(
                 f"layer {name!r} is {layer}: its inputs have no subspace here, which nn.Linear and nn.Conv2d without "
-                "groups have; leave it out by layers=[...]"
+                "groups have; leave it out by layers=[...], and set requires_grad=False on its weight when the second "
+                "task begins, or it forgets"
             )
         self.name, self.layer = name, layer
         self.width = layer.weight[0].numel()

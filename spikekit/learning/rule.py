@@ -70,6 +70,8 @@ class Rule:
     def _loss(self, loss: Loss, output: Tensor, where: str = "") -> Tensor:
         """The loss of an output, which can be differentiated."""
         who = type(self).__name__
+        if not callable(loss):
+            raise InputError(f"{who}: the loss{where} must be a function of the output, got {type(loss).__name__}")
         value = loss(output)
         if not isinstance(value, Tensor) or value.numel() != 1:
             found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
@@ -95,5 +97,3 @@ def check_plain(net: nn.Module, who: str) -> None:
                 f"{who}: {name or 'the network'!r} is a checkpoint_time, which computes steps again; the rule keeps "
                 "less without it: give the network inside, .module"
             )
-        if module._compiled_call_impl is not None or hasattr(module, "_orig_mod"):
-            raise InputError(f"{who}: {name or 'the network'!r} is compiled; give the network that was compiled")

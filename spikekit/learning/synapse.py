@@ -24,6 +24,7 @@ from spikekit.learning.gradients import (
     samples,
     weight_gradient,
 )
+from spikekit.rematerialise import CheckpointTime
 
 Listener = Callable[[str, nn.Module, Tensor], Tensor | None]
 """Path of a weight layer, the layer, its presynaptic signal [N, ...] -> rows in its place: see `spikekit.learning`."""
@@ -137,6 +138,8 @@ class Pass:
     def __init__(self, listen: Listener | None) -> None:
         self.listen = listen
         self.names: dict[int, str] = {}
+        # Whether parts of the network are computed again in the backward pass.
+        self.again = False
 
     def transmit(self, synapse: Synapse, operation: Operation, x: Tensor) -> Tensor:
         """The output of a layer for x, with the gradients of the rule."""
@@ -154,7 +157,14 @@ class Pass:
         if torch.is_grad_enabled() and not synapse.layer.weight.requires_grad:
             return None
         with torch.no_grad():
-            return self.listen(self.names[id(synapse.layer)], synapse.layer, samples(synapse.layer, signal.detach()))
+            name = self.names[id(synapse.layer)]
+            rows = self.listen(name, synapse.layer, samples(synapse.layer, signal.detach()))
+        if rows is not None and self.again:
+            raise InputError(
+                f"a listener put rows in the place of the signal of layer {name!r}, which checkpoint_time computes "
+                "again as it is; change the gradient instead, or give the network inside, .module"
+            )
+        return rows
 
 
 def weight_layers(net: nn.Module) -> dict[str, Weighted]:
@@ -187,7 +197,12 @@ def release(layer: nn.Module) -> None:
 @contextmanager
 def passing(net: nn.Module, current: Pass, who: str) -> Iterator[None]:
     """Have all weight layers of `net` transmit by `current`."""
+    for name, module in net.named_modules():
+        if module._compiled_call_impl is not None or hasattr(module, "_orig_mod"):
+            # Every layer would be compiled anew in every pass, around what stands in it.
+            raise InputError(f"{who}: {name or 'the network'!r} is compiled; give the network that was compiled")
     layers = weight_layers(net)
+    current.again = any(isinstance(module, CheckpointTime) for module in net.modules())
     entered: list[Synapse] = []
     try:
         for name, layer in layers.items():

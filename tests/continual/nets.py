@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.optim import SGD
 
 import spikekit as sk
+from spikekit.continual import Batch
 from spikekit.continual.subspace import inputs
 from spikekit.learning import presynaptic
 
@@ -51,7 +53,7 @@ def drive(kind, seed, steps=3, batch=4):
     return x.expand(steps, *x.shape)
 
 
-def span(layer, rows):
+def span(rows):
     """Orthonormal rows that span `rows`."""
     _, sizes, vectors = torch.linalg.svd(rows, full_matrices=False)
     return vectors[sizes > 1e-10 * sizes[0]]
@@ -60,17 +62,40 @@ def span(layer, rows):
 def teach(method, x):
     """Give every layer of a projecting method the exact span of what it is given for x, as its first task."""
     seen = {}
-    with torch.no_grad(), presynaptic(method.net, lambda name, layer, signal: seen.update({name: (layer, signal)})):
+
+    def hear(name, layer, signal):
+        seen.setdefault(name, []).append(inputs(layer, signal))
+
+    modes = {module: module.training for module in method.net.modules()}
+    with torch.no_grad(), presynaptic(method.net, hear):
         method.net(x)
     method.begin_task()
     method.end_task(())
-    for name, (layer, signal) in seen.items():
+    for name, signals in seen.items():
         if name in method.spaces:
-            rows = span(layer, inputs(layer, signal))
+            rows = span(torch.cat(signals))
             assert 0 < len(rows) < method.spaces[name].width
             method.spaces[name].restore(rows, len(rows))
     method.begin_task()
+    # As the network was when it was listened to, and as nothing but normalisation would change it.
+    for module, mode in modes.items():
+        module.training = mode
 
 
 def cross_entropy(output):
     return functional.cross_entropy(output.mean(0), torch.arange(output.shape[1]) % 3)
+
+
+X = drive("mlp", 1)
+BATCH = Batch(X, torch.tensor([0, 1, 2, 0]))
+
+
+def learn(method, steps=1, optimizer=None, x=X, rule=None):
+    for _ in range(steps):
+        method.step(x, cross_entropy, optimizer or SGD(method.parameters(), lr=0.1), rule)
+
+
+def normed():
+    return sk.Sequential(
+        nn.Linear(12, 20), nn.BatchNorm1d(20), sk.LIF(0.5, 1.0, learn=("threshold",)), nn.Linear(20, 3, bias=False)
+    ).double()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -12,6 +14,7 @@ import spikekit as sk
 from spikekit import continual as cl
 from spikekit.datasets import ImageSet
 from spikekit.errors import CheckpointError, InputError
+from spikekit.files import TEMPORARY
 from spikekit.learning import DSR, OTTT
 
 
@@ -129,8 +132,83 @@ def test_the_file_of_another_course_is_refused(protocol, tmp_path):
     course(cl.Plain, protocol, tmp_path).run()
     with pytest.raises(CheckpointError, match="another course"):
         course(METHODS["gpm"], protocol, tmp_path).run()
-    with pytest.raises(CheckpointError, match="another course"):
+    with pytest.raises(CheckpointError, match="epochs was 2, and is 3"):
         course(cl.Plain, protocol, tmp_path, epochs=3).run()
+
+
+OTHERS = {
+    "units": ({"make": partial(cl.HLOP, units=5, lr=1e-3)}, "method was"),
+    "rate": ({"optimizer": partial(torch.optim.SGD, lr=0.2, momentum=0.5)}, "optimizer was.*'lr': '0.1'"),
+    "optimizer": ({"optimizer": partial(torch.optim.Adagrad, lr=0.1)}, "optimizer was"),
+    "rule": ({"rule": DSR()}, "rule was"),
+    "seed": ({"seed": 1}, "seed was"),
+    "steps": ({"protocol": {"steps": 4}}, "data was"),
+    "permutations": ({"protocol": {"seed": 1}}, "data was"),
+}
+
+
+@pytest.mark.parametrize(("other", "words"), OTHERS.values(), ids=OTHERS)
+def test_a_course_with_other_arguments_is_another(other, words, protocol, tmp_path):
+    """Of a finished course, too: its accuracies are not those of the arguments that are given now."""
+    course(METHODS["hlop"], protocol, tmp_path, epochs=1).run()
+    given = {"make": METHODS["hlop"], "epochs": 1} | other
+    if "protocol" in given:
+        changed = given.pop("protocol")
+        given["protocol"] = cl.permuted(pictures(120, 0), pictures(40, 1), tasks=3, **{"steps": 3} | changed)
+    given = {"protocol": protocol, "folder": tmp_path} | given
+    with pytest.raises(CheckpointError, match=words):
+        course(**given).run()
+    assert course(METHODS["hlop"], protocol, tmp_path, epochs=1).run()[2, 2] > 0
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_settings_of_a_method_are_those_it_was_built_with(name):
+    method = METHODS[name](network())
+    built = method.settings()
+    assert json.loads(json.dumps(built)) == built
+    assert METHODS[name](network()).settings() == built
+    assert name == "plain" or built
+
+
+def test_the_file_of_another_network_is_refused(protocol, tmp_path):
+    course(cl.Plain, protocol, tmp_path).run()
+    other = cl.Plain(sk.Sequential(nn.Linear(64, 10, bias=False)))
+    sgd = partial(torch.optim.SGD, lr=0.1, momentum=0.5)
+    with pytest.raises(CheckpointError, match="another network"):
+        cl.Course(other, protocol, sgd, epochs=2, batch_size=16, folder=tmp_path).run()
+
+
+def test_what_a_killed_writer_left_is_cleared_away(protocol, tmp_path):
+    course(cl.Plain, protocol, tmp_path).run()
+    whole = (tmp_path / "course.safetensors").read_bytes()
+    (tmp_path / f".course.safetensors.abc{TEMPORARY}").write_bytes(whole[:100])
+    course(cl.Plain, protocol, tmp_path).run()
+    assert [file.name for file in tmp_path.iterdir()] == ["course.safetensors"]
+
+
+def test_stopped_and_run_again_in_one_process_it_ends_as_if_it_had_not_been(protocol, tmp_path):
+    settings = {"optimizer": partial(torch.optim.Adagrad, lr=0.02), "keep_optimizer": True}
+    expected = course(cl.Plain, protocol, **settings)
+    expected.run()
+    again, left = course(cl.Plain, protocol, tmp_path, **settings), iter(range(20))
+
+    def watch(moment):
+        if next(left, None) is None:
+            raise Killed
+
+    with pytest.raises(Killed):
+        again.run(watch)
+    again.run()
+    for a, b in zip(again.method.net.parameters(), expected.method.net.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("scenario", ["task", "class"])
+def test_tasks_of_a_single_class_are_learned(scenario):
+    protocol = cl.split_images(pictures(60, 0), pictures(20, 1), scenario=scenario, per_task=1, steps=2)
+    matrix = course(partial(cl.HLOP, units=2), protocol, epochs=1).run()
+    assert len(matrix) == 10
+    assert torch.isfinite(matrix.tril()).all()
 
 
 @pytest.mark.parametrize("rule", [OTTT(decay=0.5), DSR()], ids=["ottt", "dsr"])
@@ -151,6 +229,15 @@ def test_hlop_forgets_less_than_plain_training(protocol):
     assert cl.average_accuracy(hlop) > cl.average_accuracy(plain) - 0.03
 
 
-def test_numbers_that_make_no_course_are_refused(protocol):
-    with pytest.raises(InputError, match="epochs, batch_size and every"):
-        course(cl.Plain, protocol, epochs=0)
+def test_what_makes_no_course_is_refused(protocol):
+    for wrong in ({"epochs": 0}, {"batch_size": 2.5}, {"every": True}, {"seed": -1}):
+        with pytest.raises(InputError, match=f"{next(iter(wrong))} must be a whole number"):
+            course(cl.Plain, protocol, **wrong)
+    with pytest.raises(InputError, match="got Sequential and Protocol"):
+        cl.Course(network(), protocol, torch.optim.SGD)
+    with pytest.raises(InputError, match=r"must make one.*got a made SGD"):
+        cl.Course(cl.Plain(network()), protocol, torch.optim.SGD(network().parameters(), lr=0.1))
+    task = protocol.tasks[0]
+    empty = cl.Protocol("empty", [replace(task, train=task.train.part(slice(0)))], 10, (64,))
+    with pytest.raises(InputError, match="'permutation 0' has no training"):
+        cl.Course(cl.Plain(network()), empty, partial(torch.optim.SGD, lr=0.1))

@@ -176,3 +176,22 @@ def test_an_input_that_changes_its_size_over_time():
 
     with pytest.raises(InputError, match=r"layer 'fc' has the shape .* and had .* a step before"):
         OTTT(decay=0.5)(Growing(), torch.rand(5, 4, 6), loss)
+
+
+def test_a_loss_that_cannot_be_called(rule):
+    with pytest.raises(InputError, match="must be a function of the output, got NoneType"):
+        rule(net_of(), torch.rand(5, 4, 6), None)
+
+
+def test_a_listener_on_a_compiled_network_is_refused():
+    with pytest.raises(InputError, match="is compiled; give the network that was compiled"):
+        BPTT()(torch.compile(net_of(), backend="eager"), torch.rand(5, 4, 6), loss, listen=lambda *told: None)
+
+
+def test_rows_in_the_place_of_a_signal_that_is_computed_again_are_refused():
+    net = sk.checkpoint_time(net_of(), 2)
+    with pytest.raises(InputError, match=r"of layer 'module.0', which checkpoint_time computes again"):
+        BPTT()(net, torch.rand(5, 4, 6), loss, listen=lambda name, layer, signal: signal)
+    heard = []
+    BPTT()(net, torch.rand(5, 4, 6), loss, listen=lambda name, layer, signal: heard.append(name))
+    assert heard == ["module.0", "module.2"] * 3
