@@ -7,11 +7,16 @@ and what it releases acts on the drive x_j of its neuron:
     m[t] = layer norm of c[t] over the neurons
     drive[t] = x[t]·(1 + κ·m[t] / (1 + |m[t]|)) + κ'·m[t]
 
-The first term is a gain (Perea and Araque 2007, Science 317:1083), the second the slow inward current that astrocytic
-glutamate evokes (Fellin et al. 2004, Neuron 43:729). After the abstract of Shen et al. 2023, arXiv 2312.07625; the
-equations are ours. Unlike `sk.Astrocyte`, which senses the spikes of its own neurons, the calcium here depends on
-spikes that are known beforehand: it is a linear recurrence over the whole sequence. The root keeps the variance of
-calcium the same at every time scale, and the norm what it does apart from how much the layer fires.
+The first term is a gain (astrocytes raise the release of transmitter: Perea and Araque 2007, Science 317:1083), the
+second the slow inward current that astrocytic glutamate evokes (Fellin et al. 2004, Neuron 43:729). After the abstract
+of Shen et al. 2023, arXiv 2312.07625; the equations are ours. The root keeps the variance of calcium the same at every
+time scale, and the norm what it does apart from how much the layer fires.
+
+Why not `sk.Astrocyte`? That one is a part of a neuron and senses means of spikes over a domain. A mean says how much a
+domain fires, and not what was read: at its best it modulates, and in 20 s of training it answered no more of delayed
+recall than κ = 0. Here the matrix in front gives each astrocyte a weighted sum of its own, so that calcium can hold a
+symbol; and as it does not depend on what its neuron fires, it is a linear recurrence over the whole sequence, an
+`sk.LI`.
 """
 
 from __future__ import annotations
