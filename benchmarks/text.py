@@ -1,4 +1,4 @@
-"""Text in equal time: the spiking model with and without astrocytes, an LSTM, a transformer, of equal parameters.
+"""Text in equal time or steps: the spiking model with and without astrocytes, an LSTM, a transformer of its size.
 
 Bits a character (and perplexity a word) on the test text after so many seconds of training, firing rates, speed of
 training and of generation, and the difference that astrocytes make, seed by seed. `python -m benchmarks.text --out
@@ -30,7 +30,7 @@ from spikekit.models.astro_lm import PRESETS, preset
 # The spiking models': the better of 4e-3 and 1e-2 in 20 s. The others' are customary ones, and were not searched.
 RATES = {"astro": 1e-2, "frozen": 1e-2, "plain": 1e-2, "lstm": 4e-3, "transformer": 2e-3}
 # Two runs are a pair where these are the same.
-_PAIR = ("seed", "seconds", "preset", "vocabulary", "batch", "length", "device", "threads")
+_PAIR = ("seed", "seconds", "steps", "preset", "vocabulary", "batch", "length", "device", "threads")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Run:
     data: str
     model: str
     seed: int
-    seconds: float
+    seconds: float | None
+    steps: int | None
     preset: str
     tokens: str
     vocabulary: int | None
@@ -70,7 +71,7 @@ def train(run: Run, folder: Path | None) -> dict[str, Any]:
         net,
         streams,
         judge,
-        TextSettings(seconds=run.seconds, clock=clock, lr=run.lr, judge=5),
+        TextSettings(seconds=run.seconds, steps=run.steps, clock=clock, lr=run.lr, judge=5),
         config=config | {"run": asdict(run)},
         run_dir=None if folder is None else folder / name,
     )
@@ -79,7 +80,8 @@ def train(run: Run, folder: Path | None) -> dict[str, Any]:
     return asdict(run) | {
         "parameters": sum(p.numel() for p in net.parameters()),
         "split": corpus.split,
-        "steps": history[-1].step,
+        "steps_made": history[-1].step,
+        "training_seconds": history[-1].seconds,
         "tokens_seen": history[-1].tokens,
         "training_tokens_per_second": history[-1].tokens / history[-1].seconds,
         "history": [[round(record.seconds, 1), round(record.valid_bits, 4)] for record in history],
@@ -127,7 +129,7 @@ def paired(lines: list[dict[str, Any]], one: str = "astro", other: str = "frozen
         runs: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {one: {}, other: {}}
         for line in lines:
             if (line["data"], line["tokens"]) == (data, tokens) and line["model"] in runs:
-                runs[line["model"]][tuple(line[key] for key in _PAIR)] = line
+                runs[line["model"]][tuple(line.get(key) for key in _PAIR)] = line
         both = sorted(runs[one].keys() & runs[other].keys(), key=str)
         if both:
             test, valid = (
@@ -152,9 +154,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", default="tinyshakespeare", help=f"of {', '.join(CORPORA)}")
     parser.add_argument("--models", default="astro,frozen,lstm,transformer", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument(
-        "--seconds", type=float, default=600.0, help="of training a run: CPU time at one thread, else wall clock"
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument(
+        "--seconds", type=float, help="of training a run: CPU time at one thread, else wall clock (default: 600)"
     )
+    length.add_argument("--steps", type=int, help="of a run, instead: what loads the machine then changes nothing")
     parser.add_argument("--preset", default="1m", choices=PRESETS)
     parser.add_argument("--tokens", default="char", choices=("char", "bpe"))
     parser.add_argument("--vocabulary", type=int, help="of a byte-pair code")
@@ -166,8 +170,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("text.jsonl"), help="one line a run")
     parser.add_argument("--run-dir", type=Path, help="for checkpoints")
     given = parser.parse_args(arguments)
+    if given.steps is None and given.seconds is None:
+        given.seconds = 600.0
     torch.set_num_threads(given.threads)
-    same = ("seconds", "preset", "tokens", "vocabulary", "batch", "length", "device", "threads")
+    same = ("seconds", "steps", "preset", "tokens", "vocabulary", "batch", "length", "device", "threads")
     settings = {name: getattr(given, name) for name in same}
     for seed, data, model in itertools.product(given.seeds.split(","), given.data.split(","), given.models.split(",")):
         run = Run(data, model, int(seed), lr=given.lr or RATES[model], **settings)

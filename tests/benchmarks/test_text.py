@@ -33,8 +33,16 @@ def test_a_line_a_run_and_a_run_that_goes_on(small, capsys, monkeypatch):
     main([*given, "--models", "lstm"])
     # The run was over: its checkpoint is read and not trained further.
     (again,) = read(small / "text.jsonl")
-    assert (again["steps"], again["history"]) == (lines[2]["steps"], lines[2]["history"])
+    assert [again[key] for key in ("steps_made", "history")] == [lines[2][key] for key in ("steps_made", "history")]
     assert "| tinyshakespeare (char) | lstm (1) |" in capsys.readouterr().out
+
+
+def test_as_many_steps(small, capsys, monkeypatch):
+    monkeypatch.setattr("benchmarks.text.generation", lambda net, prompt: {"ms_per_token_at_1000": 1.0})
+    given = ["--out", str(small / "text.jsonl"), "--steps", "6", "--batch", "4", "--length", "16", "--seeds", "0"]
+    main([*given, "--models", "astro,frozen"])
+    assert [line["steps_made"] for line in read(small / "text.jsonl")] == [6, 6]
+    assert "tinyshakespeare (char), astro - frozen, 1 pairs: " in capsys.readouterr().out
 
 
 def test_speed_without_peers(small, without_peers, capsys):
