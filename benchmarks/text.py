@@ -1,8 +1,9 @@
-"""Text in equal time: the spiking model with and without astrocytes, an LSTM, a transformer, of equal parameters.
+"""Text in equal time or steps: the spiking model with and without astrocytes, an LSTM, a transformer of its size.
 
 Bits a character (and perplexity a word) on the test text after so many seconds of training, firing rates, speed of
-training and of generation. `python -m benchmarks.text --out text.jsonl` writes a line a run and does not repeat those
-that are there; `--run-dir` keeps checkpoints, from which a run that was stopped goes on.
+training and of generation, and the difference that astrocytes make, seed by seed. `python -m benchmarks.text --out
+text.jsonl` writes a line a run and does not repeat those that are there; `--run-dir` keeps checkpoints, from which a
+run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -10,25 +11,26 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from benchmarks.language_models import NAMES, make
 from benchmarks.recall import append, read
+from benchmarks.text_stream import generation
 from spikekit.datasets import TokenStreams, make_tokenizer, read_corpus
 from spikekit.datasets.text import CORPORA
-from spikekit.language import Continuation, TextSettings, TextTrainer, score_text
+from spikekit.language import TextSettings, TextTrainer, score_text
 from spikekit.language.checkpoint import language_config
 from spikekit.models import AstroLM
 from spikekit.models.astro_lm import PRESETS, preset
 
 # The spiking models': the better of 4e-3 and 1e-2 in 20 s. The others' are customary ones, and were not searched.
 RATES = {"astro": 1e-2, "frozen": 1e-2, "plain": 1e-2, "lstm": 4e-3, "transformer": 2e-3}
+# Two runs are a pair where these are the same.
+_PAIR = ("seed", "seconds", "steps", "preset", "vocabulary", "batch", "length", "device", "threads")
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class Run:
     data: str
     model: str
     seed: int
-    seconds: float
+    seconds: float | None
+    steps: int | None
     preset: str
     tokens: str
     vocabulary: int | None
@@ -68,7 +71,7 @@ def train(run: Run, folder: Path | None) -> dict[str, Any]:
         net,
         streams,
         judge,
-        TextSettings(seconds=run.seconds, clock=clock, lr=run.lr, judge=5),
+        TextSettings(seconds=run.seconds, steps=run.steps, clock=clock, lr=run.lr, judge=5),
         config=config | {"run": asdict(run)},
         run_dir=None if folder is None else folder / name,
     )
@@ -77,7 +80,8 @@ def train(run: Run, folder: Path | None) -> dict[str, Any]:
     return asdict(run) | {
         "parameters": sum(p.numel() for p in net.parameters()),
         "split": corpus.split,
-        "steps": history[-1].step,
+        "steps_made": history[-1].step,
+        "training_seconds": history[-1].seconds,
         "tokens_seen": history[-1].tokens,
         "training_tokens_per_second": history[-1].tokens / history[-1].seconds,
         "history": [[round(record.seconds, 1), round(record.valid_bits, 4)] for record in history],
@@ -89,26 +93,12 @@ def train(run: Run, folder: Path | None) -> dict[str, Any]:
     }
 
 
-def generation(net: nn.Module, prompt: torch.Tensor, lengths: tuple[int, ...] = (100, 1000)) -> dict[str, Any]:
-    """Milliseconds a token and bytes of state after so many tokens, one stream; firing rates."""
-    found: dict[str, Any] = {}
-    for length in lengths:
-        more = Continuation(net, prompt, length, temperature=1.0)
-        times = [time.perf_counter()]
-        for _ in more:
-            times.append(time.perf_counter())
-        last = sorted(b - a for a, b in itertools.pairwise(times[-50:]))
-        found[f"ms_per_token_at_{length}"] = 1000 * last[len(last) // 2]
-        found[f"state_bytes_at_{length}"] = more.state_bytes
-        found["rates"] = {layer.name: round(layer.rate, 4) for layer in more.layers}
-    return found
-
-
 def table(lines: list[dict[str, Any]]) -> str:
     """Markdown: a row a text and model, mean ± standard error over seeds."""
     rows = [
-        "| text | model (runs) | parameters | bits/character | perplexity a word | training tokens/s | ms/token |",
-        "|---|---|---:|---:|---:|---:|---:|",
+        "| text | model (runs) | parameters | bits/character | held out | perplexity a word | training tokens/s "
+        "| ms/token |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for data, tokens, model in sorted({(x["data"], x["tokens"], NAMES.index(x["model"])) for x in lines}):
         same = [x for x in lines if (x["data"], x["tokens"], x["model"]) == (data, tokens, NAMES[model])]
@@ -116,6 +106,7 @@ def table(lines: list[dict[str, Any]]) -> str:
             mean([x[key] for x in same], digits)
             for key, digits in (
                 ("test_bits", 3),
+                ("valid_bits", 3),
                 ("test_word_perplexity", 1),
                 ("training_tokens_per_second", 0),
                 ("ms_per_token_at_1000", 2),
@@ -124,6 +115,30 @@ def table(lines: list[dict[str, Any]]) -> str:
         rows.append(
             f"| {data} ({tokens}) | {NAMES[model]} ({len(same)}) | {same[0]['parameters']:,} | {' | '.join(cells)} |"
         )
+    return "\n".join(rows)
+
+
+def paired(lines: list[dict[str, Any]], one: str = "astro", other: str = "frozen") -> str:
+    """The difference of two models' bits a character, run by run of the same seed and settings: one - other.
+
+    A line a text, with the mean ± standard error over seeds, on the test and on the held-out text. Runs whose twin is
+    missing are left out.
+    """
+    rows = []
+    for data, tokens in sorted({(x["data"], x["tokens"]) for x in lines}):
+        runs: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {one: {}, other: {}}
+        for line in lines:
+            if (line["data"], line["tokens"]) == (data, tokens) and line["model"] in runs:
+                runs[line["model"]][tuple(line.get(key) for key in _PAIR)] = line
+        both = sorted(runs[one].keys() & runs[other].keys(), key=str)
+        if both:
+            test, valid = (
+                mean([runs[one][key][what] - runs[other][key][what] for key in both], 4)
+                for what in ("test_bits", "valid_bits")
+            )
+            rows.append(
+                f"{data} ({tokens}), {one} - {other}, {len(both)} pairs: {test} bits/character, held out {valid}"
+            )
     return "\n".join(rows)
 
 
@@ -139,9 +154,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", default="tinyshakespeare", help=f"of {', '.join(CORPORA)}")
     parser.add_argument("--models", default="astro,frozen,lstm,transformer", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument(
-        "--seconds", type=float, default=600.0, help="of training a run: CPU time at one thread, else wall clock"
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument(
+        "--seconds", type=float, help="of training a run: CPU time at one thread, else wall clock (default: 600)"
     )
+    length.add_argument("--steps", type=int, help="of a run, instead: what loads the machine then changes nothing")
     parser.add_argument("--preset", default="1m", choices=PRESETS)
     parser.add_argument("--tokens", default="char", choices=("char", "bpe"))
     parser.add_argument("--vocabulary", type=int, help="of a byte-pair code")
@@ -153,14 +170,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("text.jsonl"), help="one line a run")
     parser.add_argument("--run-dir", type=Path, help="for checkpoints")
     given = parser.parse_args(arguments)
+    if given.steps is None and given.seconds is None:
+        given.seconds = 600.0
     torch.set_num_threads(given.threads)
-    same = ("seconds", "preset", "tokens", "vocabulary", "batch", "length", "device", "threads")
+    same = ("seconds", "steps", "preset", "tokens", "vocabulary", "batch", "length", "device", "threads")
     settings = {name: getattr(given, name) for name in same}
     for seed, data, model in itertools.product(given.seeds.split(","), given.data.split(","), given.models.split(",")):
         run = Run(data, model, int(seed), lr=given.lr or RATES[model], **settings)
         if not any(asdict(run).items() <= line.items() for line in read(given.out)):
             append(given.out, train(run, given.run_dir))
-    print(table(read(given.out)))
+    lines = read(given.out)
+    print(table(lines))
+    print(paired(lines))
 
 
 if __name__ == "__main__":

@@ -174,7 +174,8 @@ class Block(nn.Module):
         self.mix = Spikes(config)
         self.glia = config.glia(hidden)
         self.inward = SpikeLinear(width, (2 if self.glia is None else 3) * hidden, std=(0.25 * width) ** -0.5)
-        self.value = _placed(lambda: _lif(0.9))
+        # No leak of its own: it would add up what is the same at every step, and hardly a neuron would change.
+        self.value = _placed(lambda: _lif(0.0))
         self.gate = _placed(lambda: _lif(0.0))
         self.outward = SpikeLinear(hidden, width, bias=False, std=small * (0.1 * hidden) ** -0.5)
         self.feed = Spikes(config)

@@ -110,6 +110,9 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--top-k", type=_count, help="draw among so many (default: all)")
     generate.add_argument("--seed", type=_seed, default=0, help="(default: %(default)s)")
     generate.add_argument("--stats", action="store_true", help="speed, bytes of state, firing rate of every layer")
+    generate.add_argument(
+        "--picture", type=Path, metavar="FILE", help="draw the calcium of astrocytes: .png, .svg, .pdf"
+    )
 
     detect = commands.add_parser("detect", help="boxes in pictures or event recordings, by a trained detector")
     detect.add_argument("run", type=Path, help="run folder, or a .safetensors file of it")
@@ -195,6 +198,8 @@ def _level(text: str) -> float:
 def _text(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("a prompt needs a character at least")
+    if not text.isprintable() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise argparse.ArgumentTypeError("the prompt is no UTF-8 text")
     return text
 
 

@@ -2,6 +2,7 @@
 
 from spikekit.language.checkpoint import load_language_model
 from spikekit.language.generate import Continuation
+from spikekit.language.picture import calcium_picture
 from spikekit.language.score import TextScore, score_text
 from spikekit.language.trainer import TextRecord, TextSettings, TextTrainer
 
@@ -11,6 +12,7 @@ __all__ = [
     "TextScore",
     "TextSettings",
     "TextTrainer",
+    "calcium_picture",
     "load_language_model",
     "score_text",
 ]

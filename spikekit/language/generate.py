@@ -68,7 +68,9 @@ class Continuation:
             return int(logits.argmax())
         if self._top_k is not None and self._top_k < len(logits):
             logits = logits.masked_fill(logits < logits.topk(self._top_k).values[-1], -torch.inf)
-        chances = torch.softmax(logits.double() / self._temperature, 0)
+        # The largest is 0 before it is divided: no temperature, however small, makes it infinite.
+        wide = logits.double()
+        chances = torch.softmax((wide - wide.max()) / self._temperature, 0)
         return int(torch.multinomial(chances, 1, generator=self._generator))
 
     @property

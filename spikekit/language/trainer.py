@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -148,9 +148,19 @@ class TextTrainer:
                     self._record()
                 if interrupt.requested and self.part < 1:
                     self._save()
-                    where = "" if self._last is None else f"; the same command goes on from {self._last}"
-                    raise KeyboardInterrupt(f"training interrupted after {self._step} steps{where}")
+                    self._interrupted()
         return self.history
+
+    def _interrupted(self) -> NoReturn:
+        kept = (
+            "nothing was saved: there is no run_dir"
+            if self._last is None
+            else f"saved to {self._last}; the same command, or fit() with resume=True, goes on from there"
+        )
+        text = f"training interrupted after {self._step} steps; {kept}"
+        if not self._quiet:
+            sys.stderr.write(("\r\x1b[K" if sys.stderr.isatty() else "") + text + "\n")
+        raise KeyboardInterrupt(text)
 
     def _train_step(self) -> None:
         clock = _CLOCKS[self.settings.clock]

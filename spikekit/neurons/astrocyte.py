@@ -44,13 +44,20 @@ class Astrocyte(nn.Module):
     `sk.record` offers "calcium" [T, B, domains, K] and "modulation", g [T, B, domains], besides. z/(1 + |z|) stands
     where a tanh might: it is rounded alike by every processor, so that all paths fire the same spikes. Calcium is added
     up step by step, not by a tree: a tree rounds otherwise, and a sequence in pieces is to give the numbers of the
-    whole. Raises InputError for arguments outside these ranges and for a drive that the domains do not divide.
+    whole. With senses "pre" and "both" it does so where the presynaptic spikes are 0 or 1: their sum over a domain is
+    then exact, while torch may add graded ones in another order when the number of steps differs. Raises InputError for
+    arguments outside these ranges and for a drive that the domains do not divide.
+
+    `spikekit.models` has another kind, `Glia`, between the layers of the language model: one astrocyte a neuron, which
+    senses a learned weighted sum of the presynaptic spikes, and whose level goes through a norm before it scales the
+    drive and adds to it. This one needs no weights, senses means and keeps g within bounds; it fits any network.
 
     After the abstract of Shen et al. 2023, arXiv 2312.07625, whose equations are not public: the equations are ours,
-    from published biology. Calcium of astrocytes follows the activity of synapses slowly: Cornell-Bell et al. 1990,
-    Science 247:470; Bazargani and Attwell 2016, Nature Neuroscience 19:182. The tripartite synapse: Araque et al. 1999,
-    Trends in Neurosciences 22:208. Gliotransmission changes the probability of release: Jourdain et al. 2007, Nature
-    Neuroscience 10:331; Perea and Araque 2007, Science 317:1083.
+    from published biology. Calcium of astrocytes rises with the activity of synapses, and what they release in turn
+    changes these, "tripartite", synapses: reviewed by Araque et al. 1999, Trends in Neurosciences 22:208, and by
+    Bazargani and Attwell 2016, Nature Neuroscience 19:182. More transmitter is then released at synapses of the
+    hippocampus: Jourdain et al. 2007, Nature Neuroscience 10, doi 10.1038/nn1849; Perea and Araque 2007, Science
+    317:1083.
     """
 
     carries: ClassVar[tuple[str, ...]] = ("c",)

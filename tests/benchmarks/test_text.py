@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.recall import read
-from benchmarks.text import main
+from benchmarks.text import main, paired
 from benchmarks.text_peers import main as peers
+from benchmarks.text_stream import main as stream
 from spikekit.models.astro_lm import PRESETS
 
 
@@ -32,8 +33,16 @@ def test_a_line_a_run_and_a_run_that_goes_on(small, capsys, monkeypatch):
     main([*given, "--models", "lstm"])
     # The run was over: its checkpoint is read and not trained further.
     (again,) = read(small / "text.jsonl")
-    assert (again["steps"], again["history"]) == (lines[2]["steps"], lines[2]["history"])
+    assert [again[key] for key in ("steps_made", "history")] == [lines[2][key] for key in ("steps_made", "history")]
     assert "| tinyshakespeare (char) | lstm (1) |" in capsys.readouterr().out
+
+
+def test_as_many_steps(small, capsys, monkeypatch):
+    monkeypatch.setattr("benchmarks.text.generation", lambda net, prompt: {"ms_per_token_at_1000": 1.0})
+    given = ["--out", str(small / "text.jsonl"), "--steps", "6", "--batch", "4", "--length", "16", "--seeds", "0"]
+    main([*given, "--models", "astro,frozen"])
+    assert [line["steps_made"] for line in read(small / "text.jsonl")] == [6, 6]
+    assert "tinyshakespeare (char), astro - frozen, 1 pairs: " in capsys.readouterr().out
 
 
 def test_speed_without_peers(small, without_peers, capsys):
@@ -42,3 +51,30 @@ def test_speed_without_peers(small, without_peers, capsys):
     assert "snnTorch: not installed" in printed
     assert "| spikekit | " in printed
     assert "| LSTM (torch) | " in printed
+
+
+def line(model, seed, test, valid, seconds=1.0):
+    same = {"preset": "1m", "vocabulary": None, "batch": 4, "length": 16, "device": "cpu", "threads": 1}
+    scores = {"test_bits": test, "valid_bits": valid}
+    return same | scores | {"data": "d", "tokens": "char", "model": model, "seed": seed, "seconds": seconds}
+
+
+def test_differences_are_of_runs_that_differ_in_the_model_alone():
+    lines = [line("astro", 0, 2.5, 2.4), line("frozen", 1, 2.7, 2.5), line("lstm", 0, 1.0, 1.0)]
+    assert paired(lines) == ""
+    lines += [line("frozen", 0, 2.6, 2.3), line("astro", 1, 2.4, 2.6), line("astro", 2, 9.0, 9.0)]
+    lines += [line("frozen", 2, 9.0, 9.0, seconds=2.0)]
+    # Differences -0.1 and -0.3, and twice 0.1; half of the distance is the standard error of two.
+    assert paired(lines) == (
+        "d (char), astro - frozen, 2 pairs: -0.2000 ± 0.1000 bits/character, held out 0.1000 ± 0.0000"
+    )
+
+
+def test_the_cost_of_a_token_as_the_text_grows(small, capsys):
+    stream(["--lengths", "5,60", "--models", "astro,transformer"])
+    head, _, astro, transformer = capsys.readouterr().out.splitlines()
+    assert head == "| model | ms at 5 | bytes at 5 | ms at 60 | bytes at 60 |"
+    cells = {row.split(" | ")[0][2:]: row.rstrip(" |").split(" | ") for row in (astro, transformer)}
+    assert cells["astro"][2] == cells["astro"][4]
+    # After so many tokens the cache holds the prompt and all but the last.
+    assert [int(cells["transformer"][place].replace(",", "")) for place in (2, 4)] == [5 * 2 * 4 * 16, 60 * 2 * 4 * 16]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 import yaml
 
@@ -95,3 +97,94 @@ def test_options_that_do_not_go_with_text(home, capsys):
     with pytest.raises(SystemExit):
         main(["generate", str(home), "--prompt", ""])
     assert TextRecipe("tinyshakespeare", SMALL).seed == 0
+
+
+@pytest.fixture
+def run(home, capsys):
+    out = home / "run"
+    assert main(["train", str(write(home)), "--out", str(out)]) == 0
+    capsys.readouterr()
+    return out
+
+
+def test_a_picture_of_the_astrocytes(run, home, capsys):
+    file = home / "new/picture.png"
+    assert main(["generate", str(run), "--prompt", "You", "--count", "10", "--picture", str(file)]) == 0
+    assert file.stat().st_size > 10_000
+    for name in ("picture", "picture.jpeg"):
+        assert main(["generate", str(run), "--picture", str(home / name)]) == 1
+        assert "must end in .png, .svg, .pdf" in capsys.readouterr().err
+
+
+def test_a_picture_of_a_network_without_astrocytes(home, capsys):
+    path, out = write(home, model=SMALL | {"astrocytes": None}), home / "run"
+    assert main(["train", str(path), "--out", str(out)]) == 0
+    assert main(["generate", str(out), "--count", "1", "--picture", str(home / "p.png")]) == 1
+    assert "no astrocytes" in capsys.readouterr().err
+
+
+def test_signs_that_were_never_seen_are_told(run, capsys):
+    assert main(["generate", str(run), "--prompt", "Yöu ♥ö", "--count", "0"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == "Yöu ♥ö\n"
+    assert "never seen in training, and read as unknown: 'ö', '♥'" in printed.err
+    assert main(["generate", str(run), "--prompt", "You", "--count", "0"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_that_knows_few_signs(run, monkeypatch):
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", narrow)
+    assert main(["generate", str(run), "--prompt", "é", "--count", "3"]) == 0
+    assert narrow.buffer.getvalue().startswith(b"?")
+
+
+@pytest.mark.parametrize("temperature", ["0", "1e-320", "1e308"])
+def test_temperatures_at_the_ends(run, capsys, temperature):
+    assert main(["generate", str(run), "--prompt", "You", "--count", "5", "--temperature", temperature]) == 0
+    assert len(capsys.readouterr().out) == len("You") + 5 + 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--prompt", ""], "a prompt needs a character at least"),
+        (["--prompt", "a\udcff"], "the prompt is no UTF-8 text"),
+        (["--temperature", "-1"], "not a finite number from 0"),
+        (["--temperature", "nan"], "not a finite number from 0"),
+        (["--count", "-3"], "not a whole number from 0"),
+        (["--top-k", "0"], "not a whole number above 0"),
+    ],
+)
+def test_what_cannot_be_asked_for(run, capsys, arguments, message):
+    with pytest.raises(SystemExit, match="2"):
+        main(["generate", str(run), *arguments])
+    assert message in capsys.readouterr().err
+
+
+def test_folders_that_are_no_run(home, capsys):
+    (home / "empty").mkdir()
+    (home / "other").mkdir()
+    (home / "other/last.safetensors").write_bytes(b"nothing of the kind")
+    for name, message in (
+        ("empty", "no such checkpoint"),
+        ("gone", "no such checkpoint"),
+        ("other", "last.safetensors"),
+    ):
+        assert main(["generate", str(home / name)]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_a_text_without_end_is_ended_by_its_reader(run, monkeypatch):
+    class Closed(io.StringIO):
+        def write(self, text):
+            if len(self.getvalue()) > 40:
+                raise BrokenPipeError
+            return super().write(text)
+
+    # What the command does to the file descriptor of standard output belongs to a process of its own.
+    monkeypatch.setattr("os.dup2", lambda *_: None)
+    monkeypatch.setattr("sys.stdout", closed := Closed())
+    closed.fileno = lambda: 1
+    assert main(["generate", str(run), "--prompt", "You", "--count", str(10**15)]) == 141
+    assert len(closed.getvalue()) < 50

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import signal
 
 import pytest
 import torch
@@ -41,6 +42,23 @@ def test_a_resumed_run_ends_with_the_bits_of_one_never_stopped(make, tmp_path, m
         assert torch.equal(value, again.net.state_dict()[name]), name
     assert [r.valid_bits for r in history] == [r.valid_bits for r in whole.history]
     assert make(tmp_path / "stopped").fit() == history
+
+
+def test_the_first_ctrl_c_saves_and_says_how_to_go_on(make, tmp_path, monkeypatch, capsys):
+    trainer = make(tmp_path)
+    trainer._quiet = False
+    monkeypatch.setattr(
+        type(trainer),
+        "_show",
+        lambda self, whole=False: signal.raise_signal(signal.SIGINT) if self._step == 17 and not whole else None,
+    )
+    with pytest.raises(KeyboardInterrupt, match="interrupted after 17 steps"):
+        trainer.fit()
+    assert f"saved to {tmp_path / 'last.safetensors'}; the same command" in capsys.readouterr().err
+    monkeypatch.undo()
+    again = make(tmp_path)
+    again._load(tmp_path / "last.safetensors")
+    assert again._step == 17
 
 
 def test_the_state_is_carried_and_starts_again_with_the_text(make, monkeypatch):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given
@@ -10,6 +12,7 @@ from spikekit.errors import InputError, StateError
 from spikekit.language.generate import state_bytes
 from spikekit.models import AstroLM, AstroLMConfig, SpikeLinear, preset
 from spikekit.models.astro_lm import PRESETS
+from spikekit.models.glia import Glia
 
 SMALL = {"vocabulary": 11, "width": 24, "layers": 2}
 
@@ -18,6 +21,20 @@ SMALL = {"vocabulary": 11, "width": 24, "layers": 2}
 def net():
     torch.manual_seed(0)
     return AstroLM(AstroLMConfig(**SMALL)).eval()
+
+
+class Senses(torch.nn.Module):
+    """An astrocyte that senses the same at every step."""
+
+    temporal = True
+
+    def __init__(self, glia, steps):
+        super().__init__()
+        self.glia, self.steps = glia, steps
+
+    def forward(self, always):
+        sensed = always.expand(self.steps, 1, -1)
+        return self.glia(torch.zeros_like(sensed), sensed)
 
 
 def tokens(steps=30, batch=3):
@@ -122,6 +139,32 @@ def test_without_astrocytes_it_is_the_network_of_plain_neurons():
         n for n, _ in frozen.named_parameters() if "glia" in n
     }
     assert not torch.equal(learned(x), plain(x))
+
+
+def test_calcium_leaves_out_what_is_usual():
+    """A constant input, which a slow trace would add up to many times its size, is no longer seen once it is known."""
+    glia = Glia(6, (50.0, 500.0), 0.5)
+    always = torch.linspace(-3, 3, 6)
+    for _ in range(40):
+        glia(torch.zeros(20, 4, 6), always + 0.1 * torch.randn(20, 4, 6))
+    assert torch.allclose(glia.usual, always, atol=0.05)
+    known = glia.eval().usual.clone()
+    _, state = sk.run(Senses(glia, 200), always)
+    assert state["glia.calcium"]["v"].abs().max() < 1
+    assert torch.equal(glia.usual, known)
+
+
+def test_no_token_looks_ahead_in_training():
+    """What is usual is an average over whole pieces: of those before alone."""
+    net = AstroLM(AstroLMConfig(**SMALL)).train()
+    x = tokens()
+    changed = x.clone()
+    changed[20:] = (changed[20:] + 1) % 11
+    twin = copy.deepcopy(net)
+    for one in (net, twin):
+        one(tokens(5))
+    twin.load_state_dict(net.state_dict())
+    assert torch.equal(net(x)[:20], twin(changed)[:20])
 
 
 def test_every_parameter_learns():

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import spikekit as sk
+from spikekit.models import AstroLM, AstroLMConfig
 
 # Inductor imports torch's own deprecated scripting.
 TORCH_INTERNAL = pytest.mark.filterwarnings("ignore:.torch.jit.*is deprecated:DeprecationWarning")
@@ -69,6 +70,21 @@ def others():
     )
 
 
+def astrocytes():
+    """The three things that astrocytes act on, and both sides that they sense."""
+
+    def neurons(acts_on, senses, **settings):
+        astrocyte = sk.Astrocyte(2, (3.0, 9.0), acts_on, senses, 0.5, **settings)
+        return sk.LIF(0.8, 0.3, learn=("beta", "threshold"), astrocyte=astrocyte)
+
+    return sk.Sequential(
+        *(nn.Linear(4, 6), neurons("gain", "post", weight=3.0)),
+        sk.TripartiteSynapse(nn.Linear(6, 6), neurons("threshold", "both", bias=0.2)),
+        sk.TripartiteSynapse(nn.Linear(6, 4), neurons("plasticity", "pre")),
+        sk.LI(0.7),
+    )
+
+
 def normalised():
     """What most people train: convolution, normalisation, neurons, readout."""
     return sk.Sequential(
@@ -112,6 +128,21 @@ def test_the_rest_of_the_family():
 
 def test_adaptive_refractory_and_graded():
     check(others(), torch.randn(5, 2, 4), "aot_eager")
+
+
+def test_astrocytes():
+    net = astrocytes()
+    check(net, 2 * torch.randn(8, 2, 4), "aot_eager")
+    # The comparison says nothing of what never changes.
+    assert all(float(net.get_submodule(f"{at}.astrocyte").weight_raw.grad.abs().sum()) > 0 for at in ("1", "2.neuron"))
+
+
+# The compiler itself makes an object of an autograd function, which torch calls outdated.
+@pytest.mark.filterwarnings("ignore:.*autograd.function.Function.*should not be instantiated:DeprecationWarning")
+def test_a_language_model_with_astrocytes():
+    net = AstroLM(AstroLMConfig(7, width=8, layers=1))
+    check(net, torch.randint(7, (8, 2)), "aot_eager")
+    assert float(net.blocks[0].glia.current.grad.abs().sum()) > 0
 
 
 def check_training(net, backend, steps):
