@@ -206,6 +206,8 @@ class Synapses:
 
 
 INPUT, SELF = -1, -2
+MAXIMUM = "maximum"
+"""The activation of neurons that send the largest sum of their dendrites: see `maximum.py`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,9 +217,11 @@ class Projection:
     source: the number of an earlier layer, `INPUT` for the network's input, or `SELF` for the layer's own spikes, which
     arrive one step later. shift: in integers, the weights count 2^shift times as much as those of shift 0. grain: in
     integers, what the source sends for 1.0 is the number 2^grain; None where it sends spikes, or the input's numbers.
+    dendrite: which of the sums of a neuron it belongs to; neurons that are no `MAXIMUM` have one.
     """
 
     source: int
     synapses: Synapses
     shift: int = 0
     grain: int | None = None
+    dendrite: int = 0
