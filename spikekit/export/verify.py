@@ -220,8 +220,8 @@ def _inputs(projections: Sequence[Projection], exponents: Sequence[int], dtype: 
         place = (source, exponent, seen[source, dendrite])
         seen[source, dendrite] += 1
         if place in inputs:
-            ends = {name: np.concatenate([getattr(each, name) for each in (inputs[place], found)]) for name in ENDS}
-            found = replace(found, **ends)
+            rows, cols, values = (np.concatenate([getattr(e, end) for e in (inputs[place], found)]) for end in ENDS)
+            found = replace(found, rows=rows, cols=cols, values=values)
         inputs[place] = found
     return tuple(inputs.values())
 
