@@ -103,6 +103,12 @@ class Synapses:
 
     def within(self, shape: tuple[int, ...], offset: int) -> Synapses:
         """The same synapses onto a layer of `shape`, whose neurons from number `offset` on are these."""
+        if self.kind == "conv" and self.groups == 1 and len(shape) == 3 and self.out_shape[1:] == shape[1:]:
+            # Channels without weights for the others: a convolution is smaller, and faster, than its single synapses.
+            weight = np.zeros((shape[0], *self.weight.shape[1:]), self.weight.dtype)
+            first = offset // prod(shape[1:])
+            weight[first : first + len(self.weight)] = self.weight
+            return replace(self, weight=weight, out_shape=shape)
         single = self.sparse()
         post, pre = single._ends
         return replace(single, out_shape=shape, ends=np.stack([post + offset, pre]))
