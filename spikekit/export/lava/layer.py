@@ -153,7 +153,7 @@ class LavaLayer:
         if self.state_shift != 6 and (self.state_shift != 0 or self.fires):
             raise validate.refuse(self.name, "state_shift", f"{self.state_shift!r}", "Give 6, or 0 for a readout.")
         if self.activation is None and (self.message_shift is not None or self.message_bits):
-            raise validate.refuse(self.name, "message_bits", "given", "Only sigma-delta neurons send numbers.")
+            raise validate.refuse(self.name, "message_bits", "given", "Only neurons with an activation send numbers.")
         if not self.inputs:
             raise validate.refuse(self.name, "inputs", "there are none", "Give at least one.")
         object.__setattr__(self, "inputs", tuple(map(self._checked, self.inputs)))
