@@ -80,8 +80,6 @@ def maximum_layer(name: str, found: Sequence[Signal]) -> FloatLayer:
         for number, signal in enumerate(found)
         for projection in signal.projections()
     )
-    if not inputs:
-        raise ExportError(f"layer {name} (MaxPool2d): nothing arrives at it but a constant; take it out of the network")
     nothing = np.zeros(prod(found[0].shape))
     bias = found[0].bias.flatten()
     return FloatLayer(
