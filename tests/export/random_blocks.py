@@ -19,7 +19,7 @@ class Maker:
     def __init__(self, seed: int) -> None:
         self.draw = random.Random(seed)
         torch.manual_seed(seed)
-        self.shape = (self.draw.randint(1, 2), self.draw.choice([7, 8, 8, 12]), self.draw.choice([6, 8, 8, 9]))
+        self.shape = (self.draw.randint(1, 2), self.draw.choice([7, 8, 8, 12]), self.draw.choice([8, 8, 9]))
         self.in_shape = self.shape
         self.layers: list[nn.Module] = []
 
@@ -31,8 +31,8 @@ class Maker:
             nn.Conv2d(self.shape[0], channels, 3, self.draw.choice([1, 1, 1, 2]), 1, bias=self.draw.random() < 0.5)
         )
         self.add(nn.BatchNorm2d(channels))
-        for _ in range(self.draw.randint(1, 3)):
-            self.draw.choice([self.block, self.block, self.block, lambda: self.add(self.pool())])()
+        for _ in range(self.draw.choice([1, 2, 3, 3])):
+            self.draw.choice([self.block] * 4 + [lambda: self.add(self.pool())])()
         kind = self.draw.random()
         if kind < 0.15 and min(self.shape[1:]) > 2:
             self.add(self.pool())
@@ -74,8 +74,8 @@ class Maker:
 
     def block(self) -> None:
         inputs, height, width = self.shape
-        stride = 1 if height % 2 or width % 2 else self.draw.choice([1, 2, 2])
-        outputs, concat = self.draw.choice([inputs, inputs + 2, inputs + 2, 4]), self.draw.random() < 0.6
+        stride = 1 if height % 2 or width % 2 else self.draw.choice([1, 2, 2, 2])
+        outputs, concat = self.draw.choice([inputs, inputs + 2, inputs + 2, 4]), self.draw.random() < 0.7
         self.add(
             EMSBlock(
                 inputs,
