@@ -11,18 +11,16 @@ import torch
 import spikekit as sk
 from spikekit.export import to_loihi
 from spikekit.models import ems_res10
-from spikekit.ops.integer import STATE_MAX
 from tests.export.random_blocks import chips
 
 FULL, FAST, EACH = 126, 6, 20
 
 
 def extremes(chip, traces):
-    """Whether, where a maximum is sent, a sum wrapped, one stood at its limit, a number was the largest."""
+    """Whether, where a maximum is sent, a sum wrapped, and a number was the largest there is."""
     graded = [(layer, trace) for layer, trace in zip(chip.layers, traces, strict=True) if layer.graded]
     return (
         any(bool((trace.peak_drive > 2**23).any()) for _, trace in graded),
-        any(bool((trace.membranes.abs() == STATE_MAX).any()) for _, trace in graded),
         any(bool((trace.spikes.abs() == layer.largest).any()) for layer, trace in graded),
     )
 
@@ -47,10 +45,8 @@ def test_random_blocks_are_equal_in_lava(seed, worker):
 @pytest.mark.parametrize("first", range(FAST, FULL, EACH))
 def test_many_random_blocks_are_equal_in_lava(first, worker):
     seen = [prove(seed, worker) for seed in range(first, min(first + EACH, FULL))]
-    # The extremes were really visited; a sum at its limit is rare.
-    wrapped, _, largest = zip(*seen, strict=True)
-    assert any(wrapped)
-    assert any(largest)
+    # The extremes were really visited.
+    assert all(map(any, zip(*seen, strict=True)))
 
 
 def test_the_draw_covers_every_part():
@@ -58,7 +54,6 @@ def test_the_draw_covers_every_part():
     layers = [layer for chip, *_ in drawn for layer in chip.layers]
     pooled = [layer for layer in layers if layer.graded]
     inputs = [(layer, each) for layer in layers for each in layer.inputs]
-    assert {each.synapses.kind for layer, each in inputs if layer.graded} == {"conv", "sparse"}
     # Numbers and spikes, into maxima and into spiking neurons.
     assert {(each.grain is not None, layer.graded) for layer, each in inputs if each.source >= 0} == {
         (True, True), (True, False), (False, True), (False, False)
@@ -69,7 +64,7 @@ def test_the_draw_covers_every_part():
     assert {layer.reset for layer in layers if not layer.graded} == {"soft", "hard", "none"}
     assert any(chip.layers[-1].graded for chip, *_ in drawn)
     seen = [extremes(loud, loud.trace(x)) for _, loud, x in drawn]
-    assert torch.tensor(seen).double().mean(0).min() > 0.02
+    assert torch.tensor(seen).double().mean(0).min() > 0.1
     rates = [trace.spikes.bool().double().mean() for chip, _, x in drawn[:10] for trace in chip.trace(x)]
     assert sum(rates) / len(rates) > 0.1
 
@@ -90,4 +85,5 @@ def test_the_backbone_of_ems_res10(backend, worker):
     proof = chip.verify(x, backend, python=worker)
     assert proof.identical, str(proof)
     assert sum(layer.graded for layer in proof.layers) == 4
+    assert {each.synapses.kind for layer in chip.layers if layer.graded for each in layer.inputs} == {"conv", "sparse"}
     assert all(trace.spikes.any() for trace in chip.trace(x))
