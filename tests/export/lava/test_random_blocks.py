@@ -71,19 +71,17 @@ def test_the_draw_covers_every_part():
 
 @pytest.mark.parametrize("backend", ["lava-fixed", "lava-float"])
 @torch.no_grad()
-def test_the_backbone_of_ems_res10(backend, worker):
-    """Narrow, on small frames, with statistics of the data: four EMS-Block2 of stride 2, 0 differences."""
+def test_a_whole_detector_on_ems_res10(backend, worker):
+    """Narrow, on small frames, with statistics of the data: the backbone of four EMS-Block2, the neck, the head."""
     torch.manual_seed(0)
     net = ems_res10(in_channels=2, width=1 / 16)
-    backbone = sk.Sequential(net.stem, net.middle, net.deep, sk.presets.ems())
     x = (torch.rand(4, 2, 2, 32, 32) < 0.3).float()
-    for norm in (m for m in backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+    for norm in (m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)):
         norm.momentum = 1.0
     for _ in range(8):
-        backbone(x)
-    chip = to_loihi(backbone.eval(), x)
+        net(x)
+    chip = to_loihi(sk.detect.ChipDetector(net.eval()), x)
     proof = chip.verify(x, backend, python=worker)
     assert proof.identical, str(proof)
-    assert sum(layer.graded for layer in proof.layers) == 4
-    assert {each.synapses.kind for layer in chip.layers if layer.graded for each in layer.inputs} == {"conv", "sparse"}
-    assert all(trace.spikes.any() for trace in chip.trace(x))
+    assert sum(layer.graded for layer in proof.layers) >= 4
+    assert all(trace.spikes.any() for trace in chip.trace(x)[:-1])
