@@ -49,7 +49,9 @@ def wanted_grain(number: int, layers: Sequence[FloatLayer], traces: Sequence[Lay
         if heard:
             alone = replace(layer, inputs=heard)
             filling, _ = fillings_of(alone, settings, cut=False)
-            bits = np.log2(limits_of(alone, trace, settings)) - np.log2(filling)
+            with np.errstate(invalid="ignore"):
+                # Rows that hear nothing, and may grow without a limit, say nothing.
+                bits = np.log2(limits_of(alone, trace, settings)) - np.log2(filling)
             if np.isfinite(bits).any():
                 # With this grain the middle row fills its weights; each bit more is one less for them.
                 full = float(np.median(bits[np.isfinite(bits)]))

@@ -221,6 +221,18 @@ def test_channels_without_weights_and_poolings_that_are_silent():
     assert not chip.trace(x)[0].spikes.any()
 
 
+def test_poolings_of_what_is_silent():
+    """All that the second hears are channels without weights, of numbers that are 0."""
+    net, x = pooled_net(), frames()
+    net = sk.Sequential(*net[:3], nn.Conv2d(3, 2, 1, bias=False), nn.MaxPool2d((2, 1)), sk.LIF()).eval()
+    with torch.no_grad():
+        for layer in (net[1].weight, net[1].bias, net[3].weight):
+            layer.zero_()
+    chip = to_loihi(net, x)
+    assert [layer.graded for layer in chip.layers] == [True, True, False]
+    assert not any(trace.spikes.any() for trace in chip.trace(x))
+
+
 def test_it_may_be_the_last_layer():
     net, x = sk.Sequential(*pooled_net()[:3]), frames()
     chip = to_loihi(net, x)
