@@ -77,12 +77,11 @@ def arriving(layer: IntegerLayer, sent: Mapping[int, Tensor], weights: Sequence[
     sent: what each source sends, [T, B, ...]; spikes are 0 and 1, and not looked at. weights: used instead of
     the inputs' own, so that a gradient may pass through them. Of neurons with several dendrites the largest sum.
     """
-    reach: dict[int, int] = {}
+    most = 0
     for projection in layer.inputs:
         numbers = projection.source == INPUT or projection.grain is not None
         counts = largest(sent[projection.source].detach()) if numbers else 1
-        reach[projection.dendrite] = reach.get(projection.dendrite, 0) + max(counts, 1) * _most(projection)
-    most = max(reach.values())
+        most += max(counts, 1) * _most(projection)
     dtype, by_dendrite = torch.float32 if most < 2**24 else torch.float64, dict[int, Tensor]()
     for number, projection in enumerate(layer.inputs):
         if projection.source == SELF:

@@ -17,9 +17,11 @@ from spikekit.errors import ExportError
 from spikekit.export import LoihiNet, maximum, qat, quantisation_loss, to_loihi
 from spikekit.export.cost.costs import costs
 from spikekit.export.cost.facts import facts
+from spikekit.export.faithful import check_output
 from spikekit.export.float_run import run_plan
 from spikekit.export.maximum import maximum_integer
 from spikekit.export.plan import plan
+from spikekit.export.scales import exponent_of
 from spikekit.export.verify import fixed_layer
 from spikekit.ops.integer import STATE_MAX
 from tests.export.nets import frames
@@ -93,6 +95,7 @@ def test_ceil_mode_where_the_last_window_ends_at_the_border():
     ("pool", "reason"),
     [
         (nn.MaxPool2d(3, 2, 1), r"layer 2 \(MaxPool2d\): its windows reach beyond the border.*padding=0"),
+        (nn.MaxPool2d((2, 1), (3, 1), (1, 0)), r"layer 2 \(MaxPool2d\): its windows reach beyond.*padding=0"),
         (nn.MaxPool2d(2, ceil_mode=True), r"layer 2 \(MaxPool2d\): its windows reach beyond.*ceil_mode=False"),
         (nn.MaxPool2d(9), r"layer 2 \(MaxPool2d\) cannot take the shape \(3, 8, 7\)"),
         (nn.MaxPool2d(2, return_indices=True), r"layer 2 \(MaxPool2d\) gives indices.*return_indices=False"),
@@ -135,6 +138,14 @@ def test_a_window_that_is_misread_is_found(monkeypatch):
     monkeypatch.setattr("spikekit.export.plan.places", lambda *given: whole(*given)[1:])
     with pytest.raises(ExportError, match="the plan does not repeat the network: layer 3: its drive"):
         plan(pooled_net(), frames())
+
+
+def test_an_output_that_differs_is_told():
+    net, x = pooled_net(), frames()
+    layers = plan(net, x).layers
+    wrong = (replace(layers[0], bias=layers[0].bias + 0.1), *layers[1:])
+    with pytest.raises(ExportError, match="the output differs by up to"):
+        check_output(net, wrong, run_plan(wrong, x), x)
 
 
 def test_by_hand():
@@ -243,6 +254,19 @@ def test_it_may_be_the_last_layer():
 @pytest.fixture(scope="module")
 def chip():
     return to_loihi(Stream().eval(), frames())
+
+
+def test_each_sum_must_fit_lava_and_not_all_of_them():
+    layer = plan(sk.Sequential(nn.MaxPool2d(2), sk.LIF()).eval(), frames()).layers[0]
+    rows = np.full(layer.rows, 254.0)
+
+    def found(inputs):
+        return exponent_of(
+            replace(layer, inputs=inputs), rows * 2**20, rows, [0] * len(inputs), [2**17] * len(inputs), netx=False
+        )
+
+    # 2^31 is 64 times as much as 2^17 messages of 254 units.
+    assert found(layer.inputs) == found(layer.inputs[:1]) == 5
 
 
 def test_files_keep_everything(chip, tmp_path):

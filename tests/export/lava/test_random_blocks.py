@@ -13,7 +13,7 @@ from spikekit.export import to_loihi
 from spikekit.models import ems_res10
 from tests.export.random_blocks import chips
 
-FULL, FAST, EACH = 126, 6, 20
+FULL, FAST, EACH = 124, 4, 20
 
 
 def extremes(chip, traces):
