@@ -319,6 +319,15 @@ def test_counts_are_those_of_the_convolution_before_it_was_pooled():
     assert rows[1].products == rows[1].synaptic_operations > 0
 
 
+def test_a_part_of_a_concatenation_stays_a_convolution(chip):
+    """The channels that the others have are no synapses of it."""
+    parts = [each for each in facts(chip)[2].inputs if each.source == 0]
+    assert [each.kind for each in parts] == ["conv"] * 6
+    for each in parts:
+        # 4 of 10 channels; a weight or two may round to 0.
+        assert len(each.post) <= each.dense < 1.2 * len(each.post)
+
+
 def test_what_it_loses_is_told(chip):
     x = frames()
     layers = (*chip.layers[:2], replace(chip.layers[2], message_bits=3), chip.layers[3])
@@ -332,5 +341,5 @@ def test_the_page_says_what_is_sent(chip, tmp_path):
     page = chip.report(tmp_path / "page.html", frames()).read_text()
     assert "maximum" in page
     assert "sigma-delta" not in page
-    assert "first.1, second, input" in page
+    assert ">first.1, second, input<" in page
     assert "Loihi 1 sends spikes, and this network sends numbers" in page
