@@ -80,11 +80,14 @@ class EMSYOLO(nn.Module):
             raise InputError(
                 f"EMSYOLO: x must be [T, B, C, H, W] with H and W multiples of 32, got {list(x.shape)}; pad the images"
             )
-        p4 = self.middle(self.stem(_laid_out(x)))
+        return torch.cat([self._by_cell(y) for y in self.by_scale(_laid_out(x))], 2)
+
+    def by_scale(self, x: Tensor) -> list[Tensor]:
+        """The same as images, one of each scale [T, B, 3·K, H', W'], K = 5 + classes; x is not looked at."""
+        p4 = self.middle(self.stem(x))
         p5 = self.neck(self.deep(p4))
         medium = self.medium(side_by_side([self.up(self.lateral(p5)), p4]))
-        raw = [layer(y) for layer, y in zip(self.detect, (medium, self.large(p5)), strict=True)]
-        return torch.cat([self._by_cell(y) for y in raw], 2)
+        return [layer(y) for layer, y in zip(self.detect, (medium, self.large(p5)), strict=True)]
 
     def _by_cell(self, y: Tensor) -> Tensor:
         """[T, B, 3·K, H, W] -> [T, B, 3·H·W, K]."""

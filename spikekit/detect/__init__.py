@@ -2,6 +2,7 @@
 
 from spikekit.detect.anchors import fit_anchors, recall
 from spikekit.detect.boxes import check_boxes, ciou, clip_boxes, iou, pad_boxes, unpad_boxes
+from spikekit.detect.chip import ChipDetector
 from spikekit.detect.decode import detect, suppress
 from spikekit.detect.grid import Grid
 from spikekit.detect.loss import DetectionLoss
@@ -9,6 +10,7 @@ from spikekit.detect.precision import Precision, average_precision
 from spikekit.detect.stream import Stream
 
 __all__ = [
+    "ChipDetector",
     "DetectionLoss",
     "Grid",
     "Precision",

@@ -61,7 +61,8 @@ def _convolution(first: Synapses, then: Synapses) -> Synapses | None:
     """Both as one convolution, or None where there is none, because the border would see something else."""
     channels = len(first.weight)
     depthwise = first.groups == channels == first.in_shape[0]
-    if not depthwise and (first.groups > 1 or then.groups > 1):
+    single = then.groups == channels == len(then.weight)
+    if not (depthwise or single) and (first.groups > 1 or then.groups > 1):
         return None
     kernel, stride, padding = [], [], []
     for axis in (0, 1):
@@ -78,7 +79,8 @@ def _convolution(first: Synapses, then: Synapses) -> Synapses | None:
         size_out = (size + 2 * padding[axis] - kernel[axis]) // stride[axis] + 1
         if size_out != then.out_shape[axis + 1]:
             return None
-    weight = np.zeros((len(then.weight), first.in_shape[0] if not depthwise else then.weight.shape[1], *kernel))
+    inputs = first.weight if single else then.weight if depthwise else None
+    weight = np.zeros((len(then.weight), first.in_shape[0] if inputs is None else inputs.shape[1], *kernel))
     for y, x in product(range(then.weight.shape[2]), range(then.weight.shape[3])):
         outer = then.weight[:, :, y, x]
         for v, u in product(range(first.weight.shape[2]), range(first.weight.shape[3])):
@@ -87,14 +89,16 @@ def _convolution(first: Synapses, then: Synapses) -> Synapses | None:
                 a * d * s + b * e
                 for a, d, s, b, e in zip((y, x), then.dilation, first.stride, (v, u), first.dilation, strict=True)
             ]
-            if depthwise:
+            if single:
+                weight[:, :, at[0], at[1]] += outer * inner
+            elif depthwise:
                 # Row o of a group sees the channels of that group alone.
                 group = np.arange(len(outer)) * then.groups // len(outer)
                 seen = group[:, None] * outer.shape[1] + np.arange(outer.shape[1])
                 weight[:, :, at[0], at[1]] += outer * inner[seen, 0]
             else:
                 weight[:, :, at[0], at[1]] += outer @ inner
-    groups = then.groups if depthwise else 1
+    groups = first.groups if single else then.groups if depthwise else 1
     return Synapses(
         "conv", weight, first.in_shape, then.out_shape, (stride[0], stride[1]), (padding[0], padding[1]), groups=groups
     )

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from spikekit.errors import ExportError
 from spikekit.export.float_run import margins
+from spikekit.export.maximum import largest_sum
 from spikekit.export.signal import Signal
 from spikekit.export.synapses import INPUT
 from spikekit.neurons import Neuron
@@ -31,15 +32,15 @@ _DRAWN = (3, 4)
 _COMPARED = 8
 _CLOSE = 1e-6
 
+Heard = tuple[str, Neuron | None, "Signal | tuple[Signal, ...]"]
+"""What a layer hears: its name; its neuron, None for max pooling; its drive, of which pooling may have several."""
+
 
 @torch.no_grad()
-def check_drives(
-    net: nn.Module, signals: Sequence[tuple[str, Neuron | None, Signal]], found: Signal, shape: tuple[int, ...]
-) -> None:
+def check_drives(net: nn.Module, signals: Sequence[Heard], found: Signal, shape: tuple[int, ...]) -> None:
     """Raise ExportError, naming the layer, where a drive in `net` is not the signal that was read.
 
-    signals: name, neuron (None: max pooling) and drive of every layer in the order of the forward; found: the output;
-    shape: of a step of a sample.
+    signals: of every layer in the order of the forward; found: the output; shape: of a step of a sample.
     """
     draw = torch.Generator().manual_seed(0)
     seen: list[Tensor] = []
@@ -60,6 +61,9 @@ def check_drives(
     output = copy(x)
     spikes, calls = {INPUT: x.flatten(2)}, zip(seen, sent, strict=True)
     for number, (name, neuron, signal) in enumerate(signals):
+        if isinstance(signal, tuple):
+            spikes[number] = largest_sum({place: _value(each, spikes) for place, each in enumerate(signal)})
+            continue
         drive = _value(signal, spikes)
         if neuron is None:
             spikes[number] = (drive > 0.5).to(drive)

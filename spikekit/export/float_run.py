@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spikekit.export.layers import FloatLayer
-from spikekit.export.synapses import INPUT, SELF
+from spikekit.export.maximum import largest_sum
+from spikekit.export.synapses import INPUT, MAXIMUM, SELF
 from spikekit.ops.alif.reference import alif_reference
 from spikekit.ops.li.reference import li_reference
 from spikekit.ops.lif.reference import LIFRule, lif_reference
@@ -25,7 +26,8 @@ class LayerTrace:
     """What one layer did, in one sample's own units or in integers.
 
     spikes [T, B, n], numbers where they are graded; membranes before the spike decision [T, B, n]; last: membrane after
-    the last step's reset [B, n]. The membrane of a sigma-delta neuron is its sigma.
+    the last step's reset [B, n]. The membrane of a sigma-delta neuron is its sigma; of one that sends a maximum, that
+    maximum.
     """
 
     spikes: Tensor
@@ -48,6 +50,8 @@ def run_plan(layers: Sequence[FloatLayer], x: Tensor) -> list[LayerTrace]:
 @torch.no_grad()
 def run_layer(layer: FloatLayer, sent: Mapping[int, Tensor]) -> LayerTrace:
     """Run one layer on what its sources send: source -> [T, B, n] in float64."""
+    if layer.activation == MAXIMUM:
+        return _run_maximum(layer, sent)
     drive, weight = torch.from_numpy(layer.bias * (not layer.graded)).to(sent[INPUT]), None
     for projection in layer.inputs:
         if projection.source == SELF:
@@ -85,6 +89,9 @@ def run_layer(layer: FloatLayer, sent: Mapping[int, Tensor]) -> LayerTrace:
 def margins(layer: FloatLayer, trace: LayerTrace) -> Tensor:
     """How far each neuron that fires was from its threshold [T, B, n]."""
     reached = trace.membranes
+    if layer.activation == MAXIMUM:
+        # It decides nothing.
+        return torch.full_like(reached, torch.inf)
     if layer.activation is not None:
         activity = _activity(layer, reached)
         reached = _changes(activity, trace.spikes).abs()
@@ -99,6 +106,17 @@ def _run_sigma_delta(layer: FloatLayer, drive: Tensor) -> LayerTrace:
     sizes = (drive, activity, _changes(activity, messages))
     peak = torch.stack([size.abs().amax((0, 1)) for size in sizes]).amax(0)
     return LayerTrace(messages, drive.cumsum(0), last, peak)
+
+
+def _run_maximum(layer: FloatLayer, sent: Mapping[int, Tensor]) -> LayerTrace:
+    sums: dict[int, Tensor] = {}
+    for each in layer.inputs:
+        activity = sent[each.source]
+        arriving = each.synapses.apply(activity.flatten(0, 1)).unflatten(0, activity.shape[:2])
+        sums[each.dendrite] = arriving + sums[each.dendrite] if each.dendrite in sums else arriving
+    drive = largest_sum(sums)
+    messages = drive + torch.from_numpy(layer.bias).to(drive)
+    return LayerTrace(messages, messages, messages[-1], torch.maximum(drive.abs(), messages.abs()).amax((0, 1)))
 
 
 def _activity(layer: FloatLayer, sigma: Tensor) -> Tensor:

@@ -18,7 +18,17 @@ from spikekit.errors import ExportError
 
 _OPERATORS = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
 # What gives its input, or a view of it.
-_VIEWS = (torch.flatten, "flatten", "contiguous", torch.detach, "detach", F.dropout, F.dropout1d, F.dropout2d)
+_VIEWS = (
+    torch.flatten,
+    "flatten",
+    "unflatten",
+    "contiguous",
+    torch.detach,
+    "detach",
+    F.dropout,
+    F.dropout1d,
+    F.dropout2d,
+)
 _PASSES = (nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
 
 

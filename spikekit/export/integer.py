@@ -17,7 +17,8 @@ from spikekit.errors import ExportError
 from spikekit.export.float_run import LayerTrace
 from spikekit.export.inputs import largest
 from spikekit.export.integer_layer import DECAY_ONE, IntegerLayer
-from spikekit.export.synapses import INPUT, SELF, Projection
+from spikekit.export.maximum import largest_sum, maximum_integer
+from spikekit.export.synapses import INPUT, MAXIMUM, SELF, Projection
 from spikekit.ops.alif.integer import alif_integer
 from spikekit.ops.integer import STATE_SHIFT, IntegerRule, integer_lif
 from spikekit.ops.refractory.integer import refractory_integer
@@ -74,23 +75,25 @@ def arriving(layer: IntegerLayer, sent: Mapping[int, Tensor], weights: Sequence[
     """The sums of weights that arrive from other layers [T, B, *shape], in units of exponent 0, float32 or float64.
 
     sent: what each source sends, [T, B, ...]; spikes are 0 and 1, and not looked at. weights: used instead of
-    the inputs' own, so that a gradient may pass through them.
+    the inputs' own, so that a gradient may pass through them. Of neurons with several dendrites the largest sum.
     """
     most = 0
     for projection in layer.inputs:
         numbers = projection.source == INPUT or projection.grain is not None
         counts = largest(sent[projection.source].detach()) if numbers else 1
         most += max(counts, 1) * _most(projection)
-    dtype, total = torch.float32 if most < 2**24 else torch.float64, None
+    dtype, by_dendrite = torch.float32 if most < 2**24 else torch.float64, dict[int, Tensor]()
     for number, projection in enumerate(layer.inputs):
         if projection.source == SELF:
             continue
         activity, weight = sent[projection.source], None if weights is None else weights[number]
         sums = projection.synapses.sums(activity.flatten(0, 1).to(dtype), weight).unflatten(0, activity.shape[:2])
         sums = sums * 2.0**projection.shift if projection.shift else sums
-        total = sums if total is None else total + sums
-    if total is None:
+        before = by_dendrite.get(projection.dendrite)
+        by_dendrite[projection.dendrite] = sums if before is None else before + sums
+    if not by_dendrite:
         raise ExportError(f"layer {layer.name} has no input but its own spikes")
+    total = largest_sum(by_dendrite)
     limit = _SHIFT_LIMIT if layer.current_decay is None else _KEPT_LIMIT
     if most * 2.0**layer.exponent >= limit:
         feedback = sum(_most(p) for p in layer.inputs if p.source == SELF)
@@ -106,13 +109,17 @@ def arriving(layer: IntegerLayer, sent: Mapping[int, Tensor], weights: Sequence[
 def fire(layer: IntegerLayer, sums: Tensor, *, membranes: bool = True) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes, membranes (empty unless asked for) and last membranes of the layer's neurons: see `integer_lif`.
 
-    Of sigma-delta neurons messages, and sigma in place of the membrane: see `sigma_delta_integer`.
+    Of sigma-delta neurons messages, and sigma in place of the membrane: see `sigma_delta_integer`; for those that send
+    a maximum, `maximum_integer`.
     """
 
     def shaped(values: object) -> Tensor:
         return torch.as_tensor(values).to(sums.device).reshape(sums.shape[2:])
 
     bias, threshold = shaped(layer.bias), shaped(layer.level)
+    if layer.activation == MAXIMUM:
+        messages, state = maximum_integer(sums, bias, shaped(layer.message_shift), layer.exponent, layer.largest)
+        return messages, state, state[-1]
     if layer.activation is not None:
         graded = SigmaDeltaRule(layer.exponent, layer.activation, layer.largest)
         messages, sigma, *_ = sigma_delta_integer(sums, bias, threshold, shaped(layer.message_shift), graded)

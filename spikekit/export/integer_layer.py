@@ -35,9 +35,9 @@ class IntegerLayer:
     exponent: of the weights of inputs of shift 0. current_decay: as decay, of the synaptic current, which then holds
     the bias too; None without one. Lava removes one part in 4,096 more of a current than it says. adapt_decay,
     adapt_step: of an adaptive threshold, in parts of 4,096 and in units of membrane; None without one. period:
-    refractory steps after a spike. activation: of sigma-delta neurons, whose threshold and bias are in units of sigma;
-    None for others. message_shift: their messages are in units of 2^message_shift of sigma. message_bits: of a message,
-    its sign included.
+    refractory steps after a spike. activation: of neurons that send numbers, whose threshold, where they have one, and
+    bias are in units of their state; None for others. message_shift: their messages are in units of 2^message_shift of
+    that state. message_bits: of a message, its sign included.
     """
 
     name: str

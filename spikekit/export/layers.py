@@ -27,7 +27,8 @@ class FloatLayer:
     fire from rest. quantum: what soft reset subtracts; below 0 where a folded norm
     turned the neuron around. rho, step: decay of an adaptive threshold and what a spike adds to it, None without one.
     period: steps after a spike in which the neuron is refractory. activation: "relu" or "none" of sigma-delta neurons,
-    whose bias is that of the activation; None for others, whose bias is part of the drive.
+    whose bias is that of the activation; `MAXIMUM` of those that send the largest of their sums, to which the bias is
+    added; None for others, whose bias is part of the drive.
     """
 
     name: str

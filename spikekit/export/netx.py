@@ -91,11 +91,11 @@ def _check(number: int, layer: IntegerLayer, last: bool) -> None:
 def _reasons(number: int, layer: IntegerLayer, last: bool) -> Iterator[tuple[bool, str, str]]:
     """Whatever the format has no place for: whether it is there, in words, and the way out."""
     fires, again = layer.fires, 'Export with to_loihi(..., target="netx")'
+    yield layer.graded, "knows LIF neurons, and none that send numbers", "Run it on Lava"
     sources, before = [each.source for each in layer.inputs], number - 1 if number else INPUT
     yield sources != [before], f"knows chains alone, and its inputs are {sources}", "Save it as .npz, or run it on Lava"
     kinds = {each.synapses.kind for each in layer.inputs}
     yield "sparse" in kinds, "has no single synapses", "Use strided convolutions in place of pooling and upsampling"
-    yield layer.graded, "knows LIF neurons, and no sigma-delta ones with messages as here", "Run it on Lava"
     way = 'Train with reset="hard", or run it on Lava, where soft reset is proven'
     yield fires and layer.reset != "hard", f"resets neurons to zero, not {layer.reset!r}", way
     yield fires and layer.inclusive, "fires neurons above their threshold, not at it", "Train with inclusive=False"

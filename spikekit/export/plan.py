@@ -1,7 +1,7 @@
 """The export plan: a trained network as layers of neurons and the synapses between them, in float64.
 
 What lies between neurons is read into synapses (`reader.py`, `signal.py`), batch normalisation included. A norm of a
-membrane becomes thresholds, and max pooling of spikes a layer of neurons of its own.
+membrane becomes thresholds, and max pooling a layer of neurons of its own.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import numpy as np
 from torch import Tensor, nn
 
 from spikekit.errors import ExportError
-from spikekit.export.faithful import check_drives
+from spikekit.export.faithful import Heard, check_drives
 from spikekit.export.layers import FloatLayer, layer_of
+from spikekit.export.maximum import maximum_layer, places
 from spikekit.export.pooling import maximum_pool
 from spikekit.export.reader import read
 from spikekit.export.signal import Signal
-from spikekit.export.synapses import INPUT, SELF
+from spikekit.export.synapses import INPUT, MAXIMUM, SELF
 from spikekit.neurons import Neuron
 
 
@@ -35,7 +36,7 @@ def plan(net: nn.Module, sample: Tensor) -> Plan:
     """Read a network.
 
     net: `sk.Sequential` and modules with a forward of their own, nested as they like, in eval mode, or what `sk.fold`
-    made of them: Conv2d, Linear, BatchNorm, pooling by averages, max pooling of spikes, Upsample by repeating, Flatten,
+    made of them: Conv2d, Linear, BatchNorm, pooling by averages, max pooling, Upsample by repeating, Flatten,
     Dropout, sums, concatenation, and our LIF, IF, LI, CUBALIF, RecurrentLIF, ALIF, RefractoryLIF, SigmaDelta. An LIF's
     norm becomes thresholds; a neuron that fires below its threshold gets the opposite of its weights, bias, threshold
     and soft reset's quantum.
@@ -84,7 +85,7 @@ class _Planner:
     def __init__(self) -> None:
         self.layers: list[FloatLayer] = []
         self.neurons: dict[str, Neuron] = {}
-        self.signals: list[tuple[str, Neuron | None, Signal]] = []
+        self.signals: list[Heard] = []
 
     def fire(self, name: str, neuron: Neuron, signal: Signal) -> Signal:
         """A layer of `neuron` driven by `signal`."""
@@ -95,20 +96,20 @@ class _Planner:
         return self._append(layer_of(name, neuron, signal), signal.shape)
 
     def maximum(self, name: str, pool: nn.MaxPool2d, signal: Signal) -> Signal:
-        """Max pooling of spikes: a neuron that fires in every step in which any of its window does."""
+        """Max pooling: of spikes, a neuron that fires in every step in which any of its window does; else `maximum`."""
         self.refuse_silent(signal)
         name = self._free(name)
-        if not signal.bare() or any(term.source == INPUT for term in signal.terms):
+        where, sources = f"layer {name} (MaxPool2d)", [self._source(term.source) for term in signal.terms]
+        if any(source is not None and source.activation not in (None, MAXIMUM) for source in sources):
             raise ExportError(
-                f"layer {name} (MaxPool2d): only spikes have a maximum that neurons can tell. Put it directly behind a "
-                "neuron, or use a strided convolution"
+                f"{where}: the messages of sigma-delta neurons are changes, whose maximum is not that of what they "
+                "stand for; use average pooling or a strided convolution"
             )
-        if any(self.layers[term.source].graded for term in signal.terms):
-            raise ExportError(
-                f"layer {name} (MaxPool2d): the messages of sigma-delta neurons are changes, whose maximum is not that "
-                "of what they stand for; use average pooling or a strided convolution"
-            )
-        terms = [term.behind(f"layer {name}", maximum_pool(pool, term.shape), term.offset) for term in signal.terms]
+        if not signal.bare() or any(source is None or source.graded for source in sources):
+            found = places(where, pool, signal)
+            self.signals.append((name, None, found))
+            return self._append(maximum_layer(name, found), found[0].shape)
+        terms = [term.behind(where, maximum_pool(where, pool, term.shape), term.offset) for term in signal.terms]
         shape = (signal.shape[0], *terms[0].shape[1:])
         pooled = Signal(shape, tuple(terms), np.zeros(shape), f"layer {name}")
         self.signals.append((name, None, pooled))
@@ -118,6 +119,10 @@ class _Planner:
             inclusive=False, fires=True,
         )  # fmt: skip
         return self._append(layer, shape)
+
+    def _source(self, number: int) -> FloatLayer | None:
+        """The layer of that number, None for the input."""
+        return None if number == INPUT else self.layers[number]
 
     def refuse_silent(self, signal: Signal) -> None:
         """Raise where a layer that sends nothing is a part of the signal."""

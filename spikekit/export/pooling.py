@@ -21,13 +21,13 @@ def pair(value: int | tuple[int, ...]) -> Pair:
 
 def average_pool(pool: nn.AvgPool2d, shape: Shape) -> Synapses:
     """`nn.AvgPool2d`, sum pooling by its divisor_override included, of images of `shape` (C, H, W)."""
-    return _windows(pool, shape, pair(pool.kernel_size), pair(pool.stride), pair(pool.padding), (1, 1))
+    return _windows(str(pool), pool, shape, pair(pool.kernel_size), pair(pool.stride), pair(pool.padding), (1, 1))
 
 
-def maximum_pool(pool: nn.MaxPool2d, shape: Shape) -> Synapses:
-    """The windows of `nn.MaxPool2d`, each neuron in them with weight 1."""
+def maximum_pool(name: str, pool: nn.MaxPool2d, shape: Shape) -> Synapses:
+    """The windows of `nn.MaxPool2d`, each neuron in them with weight 1; name: what errors call the layer."""
     geometry = (pair(pool.kernel_size), pair(pool.stride), pair(pool.padding), pair(pool.dilation))
-    return _windows(pool, shape, *geometry, share=1.0)
+    return _windows(name, pool, shape, *geometry, share=1.0)
 
 
 def adaptive_pool(pool: nn.AdaptiveAvgPool2d, shape: Shape) -> Synapses:
@@ -55,16 +55,23 @@ def upsampled(grow: nn.Upsample, shape: Shape) -> Synapses:
 
 
 def _windows(
-    pool: nn.Module, shape: Shape, window: Pair, stride: Pair, padding: Pair, dilation: Pair, share: float | None = None
+    name: str,
+    pool: nn.Module,
+    shape: Shape,
+    window: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    share: float | None = None,
 ) -> Synapses:
     """share: the weight of each neuron in a window; None: what `pool`, an average, makes of an image of ones."""
     ones = torch.ones(1, 1, *shape[1:], dtype=torch.float64)
     try:
         pooled = pool(ones)
     except RuntimeError as error:
-        raise ExportError(f"{pool} cannot take the shape {shape}: {error}") from error
+        raise ExportError(f"{name} cannot take the shape {shape}: {error}") from error
     if not isinstance(pooled, Tensor):
-        raise ExportError(f"{pool} gives indices beside its output; make it with return_indices=False")
+        raise ExportError(f"{name} gives indices beside its output; make it with return_indices=False")
     given = pooled[0, 0]
     out_shape = (shape[0], *given.shape)
     kernel = torch.ones(1, 1, *window, dtype=torch.float64)

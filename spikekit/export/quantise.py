@@ -15,7 +15,7 @@ channel) takes the scale that fills its bits, or a smaller one that brings its t
 
 A layer of several inputs has one scale a row for all of them. Where the weights of one are much larger, as those of an
 identity shortcut beside a convolution, they are divided by 2^shift, and their exponent is higher by so much.
-Sigma-delta layers, whose messages must have one unit for all that hear them, are in `messages.py`.
+Layers that send numbers, which must have one unit for all that hear them, are in `messages.py`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from spikekit.export.float_run import LayerTrace
 from spikekit.export.integer_layer import WEIGHT_BITS, IntegerLayer
 from spikekit.export.layers import FloatLayer
 from spikekit.export.levels import most_thresholds, nearest_level, share_levels
-from spikekit.export.messages import quantise_sigma_delta, wanted_grain
+from spikekit.export.messages import quantise_graded, wanted_grain
 from spikekit.export.rounding import current_decay_parts, decay_parts, filled
 from spikekit.export.scales import Settings, exponent_of, fillings_of, limits_of, state_shift_of
 from spikekit.ops.integer import STATE_SHIFT
@@ -66,7 +66,7 @@ def quantise(
         heard, largest = replace(layer, inputs=inputs), [_largest(found, each.source) for each in inputs]
         if layer.graded:
             grain = wanted_grain(number, layers, traces, settings)
-            found.append(quantise_sigma_delta(heard, trace, settings, grain, largest))
+            found.append(quantise_graded(heard, trace, settings, grain, largest))
         else:
             found.append(_quantise(heard, trace, settings, largest))
     return tuple(found)

@@ -17,6 +17,7 @@ from spikekit.errors import ExportError
 from spikekit.export import pooling
 from spikekit.export.functions import METHODS, call_function, trace
 from spikekit.export.signal import Signal, affine, convolution, every_channel, flattened, linear
+from spikekit.export.time_axes import refold
 from spikekit.folding import affine_of
 from spikekit.neurons import ALIF, CUBALIF, IF, LI, LIF, FoldedLIF, Neuron, RecurrentLIF, RefractoryLIF, SigmaDelta
 from spikekit.norm import TDBN1d, TDBN2d
@@ -137,6 +138,7 @@ class _Reader:
         _check_plain(name, module, type(module))
         graph, extra = trace(name, module)
         values: dict[Any, Any] = {}
+        leads: dict[Any, int] = {}
         self.inside.append(module)
 
         def known(argument: Any) -> Any:
@@ -147,6 +149,10 @@ class _Reader:
         for node in graph.nodes:
             given, named = [known(a) for a in node.args], {key: known(a) for key, a in node.kwargs.items()}
             where = f"{name}: {node.name}"
+            inputs = {leads[each] for each in node.all_input_nodes if isinstance(values[each], Signal)}
+            if len(inputs) > 1:
+                raise ExportError(f"{where}: it joins values with time folded into the batch and others without")
+            leads[node] = now = inputs.pop() if inputs else lead
             if node.op == "placeholder":
                 if values:
                     raise ExportError(f"{name}: its forward takes more than one input; give each block one tensor")
@@ -155,15 +161,20 @@ class _Reader:
                 child, key = extra.get(node.target) or (module.get_submodule(node.target), node.target)
                 if len(given) != 1 or named or not isinstance(given[0], Signal):
                     raise ExportError(f"{name}: it calls layer {key} with more than the one tensor it can be read with")
-                values[node] = self.module(child, f"{path}.{key}".lstrip("."), given[0], lead)
+                values[node] = self.module(child, f"{path}.{key}".lstrip("."), given[0], now)
             elif node.op == "output":
                 result = given[0]
             elif node.op == "get_attr":
                 raise ExportError(f"{where}: it uses a tensor of its own directly; make it the weight of a layer")
             else:
-                function = METHODS.get(node.target) if node.op == "call_method" else node.target
-                values[node] = call_function(where, function or node.target, given, named, lead)
+                function = (METHODS.get(node.target) if node.op == "call_method" else None) or node.target
+                if folded := refold(where, function, given, named, now):
+                    values[node], leads[node] = folded
+                else:
+                    values[node] = call_function(where, function, given, named, now)
         self.inside.pop()
+        if now != lead:
+            raise ExportError(f"{name}: its forward gives other axes of time and batch than it takes")
         if not isinstance(result, Signal):
             raise ExportError(f"{name}: its forward gives {type(result).__name__}, not one tensor")
         return result

@@ -91,18 +91,20 @@ def exponent_of(
     exponent = int(np.clip(np.floor(np.log2(room.min())), 0, 0 if netx else EXPONENT_MAX - max(shifts)))
     if max(largest) <= 1:
         return exponent
-    reach = 0.0
+    reach: dict[int, float] = {}
     for each, shift, most in zip(layer.inputs, shifts, largest, strict=True):
         by_row = np.abs(np.asarray(each.synapses.by_row(), np.float64))
         scale = np.repeat(row_scale, len(by_row) // len(row_scale)) * 2.0 ** -(shift + (each.grain or 0))
         # A weight may be rounded up by half of the coarsest step.
-        reach += float((by_row.sum(1) * scale + 16 * (by_row > 0).sum(1)).max()) * most * 2**shift
-    if reach > _SUM_MAX:
+        found = float((by_row.sum(1) * scale + 16 * (by_row > 0).sum(1)).max()) * most * 2**shift
+        reach[each.dendrite] = reach.get(each.dendrite, 0.0) + found
+    farthest = max(reach.values())
+    if farthest > _SUM_MAX:
         raise ExportError(
-            f"layer {layer.name}: messages of up to {max(largest):,} times its weights could add up to {reach:,.0f}, "
-            "and Lava sums in 32 bits. Raise the thresholds of the sigma-delta layers in front, or split the layer."
+            f"layer {layer.name}: messages of up to {max(largest):,} times its weights could add up to {farthest:,.0f},"
+            " and Lava sums in 32 bits. Raise the thresholds of the sigma-delta layers in front, or split the layer."
         )
-    return min(exponent, int(np.log2(_SUM_MAX / max(reach, 1))))
+    return min(exponent, int(np.log2(_SUM_MAX / max(farthest, 1))))
 
 
 def _shifts(fillings: Sequence[Floats]) -> list[int]:

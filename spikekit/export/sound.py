@@ -12,12 +12,12 @@ import numpy as np
 from spikekit.export.integer_layer import EXPONENT_MAX, WEIGHT_BITS, IntegerLayer
 from spikekit.export.layers import FloatLayer
 from spikekit.export.messages import MESSAGE_BITS_MAX, MESSAGE_SHIFT_MAX
-from spikekit.export.synapses import INPUT, SELF, Projection, Synapses
+from spikekit.export.synapses import INPUT, MAXIMUM, SELF, Projection, Synapses
 
 _ARRAYS = {"Floats": np.float64, "Integers": np.int64}
 _PLAIN = {"str": str, "bool": bool, "int": int}
 _RESETS = ("soft", "hard", "none")
-_ACTIVATIONS = (None, "relu", "none")
+_ACTIVATIONS = (None, "relu", "none", MAXIMUM)
 
 
 def check_sound(layers: tuple[IntegerLayer, ...], plan: tuple[FloatLayer, ...], in_shape: tuple[int, ...]) -> None:
@@ -42,6 +42,8 @@ def _chain(layers: Sequence[IntegerLayer | FloatLayer], in_shape: tuple[int, ...
             _need(each.source in sizes and each.source != number, "the source of an input")
             _input(each, sizes[each.source], layer.shape, weights)
             _need(each.grain == grains[each.source], "the grain of an input")
+            _need(type(each.dendrite) is int and each.dendrite >= 0, "a dendrite")
+            _need(layer.activation == MAXIMUM or not each.dendrite, "a dendrite")
         _fields(layer, sizes[SELF])
         _need(layer.reset in _RESETS and layer.period >= 0, "reset or period")
         _need(layer.activation in _ACTIVATIONS, "activation")

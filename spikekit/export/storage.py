@@ -103,5 +103,5 @@ def _unpack_input(plain: dict[str, Any], key: str, arrays: dict[str, Any]) -> Pr
         name: tuple(value) if isinstance(value, list) else value for name, value in plain["synapses"].items()
     }
     synapses = Synapses(weight=arrays[f"{key}.weight"], ends=arrays.get(f"{key}.ends"), **geometry)
-    # Files from before there were sigma-delta layers have no grain.
-    return Projection(plain["source"], synapses, plain["shift"], plain.get("grain"))
+    # Files from before there were sigma-delta layers have no grain, those from before there were maxima no dendrites.
+    return Projection(plain["source"], synapses, plain["shift"], plain.get("grain"), plain.get("dendrite", 0))

@@ -103,6 +103,12 @@ class Synapses:
 
     def within(self, shape: tuple[int, ...], offset: int) -> Synapses:
         """The same synapses onto a layer of `shape`, whose neurons from number `offset` on are these."""
+        if self.kind == "conv" and self.groups == 1 and len(shape) == 3 and self.out_shape[1:] == shape[1:]:
+            # Channels without weights for the others: a convolution is smaller, and faster, than its single synapses.
+            weight = np.zeros((shape[0], *self.weight.shape[1:]), self.weight.dtype)
+            first = offset // prod(shape[1:])
+            weight[first : first + len(self.weight)] = self.weight
+            return replace(self, weight=weight, out_shape=shape)
         single = self.sparse()
         post, pre = single._ends
         return replace(single, out_shape=shape, ends=np.stack([post + offset, pre]))
@@ -211,6 +217,8 @@ def sparse_matrix(ends: Tensor, weight: Tensor, shape: tuple[int, int], ordered:
 
 
 INPUT, SELF = -1, -2
+MAXIMUM = "maximum"
+"""The activation of neurons that send the largest sum of their dendrites: see `maximum.py`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,9 +228,11 @@ class Projection:
     source: the number of an earlier layer, `INPUT` for the network's input, or `SELF` for the layer's own spikes, which
     arrive one step later. shift: in integers, the weights count 2^shift times as much as those of shift 0. grain: in
     integers, what the source sends for 1.0 is the number 2^grain; None where it sends spikes, or the input's numbers.
+    dendrite: which of the sums of a neuron it belongs to; neurons that are no `MAXIMUM` have one.
     """
 
     source: int
     synapses: Synapses
     shift: int = 0
     grain: int | None = None
+    dendrite: int = 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from spikekit.export.float_run import LayerTrace
 from spikekit.export.inputs import largest
 from spikekit.export.integer_layer import IntegerLayer
 from spikekit.export.lava import LavaInput, LavaJob, LavaLayer, LavaResult, run_job
+from spikekit.export.lava.layer import ENDS
 from spikekit.export.layers import FloatLayer
 from spikekit.export.synapses import Projection
 from spikekit.ops.integer import STATE_SHIFT
@@ -42,7 +44,7 @@ class LayerProof:
     largest_difference: float
     """Largest difference of a last membrane: units when fixed, relative to the layer's largest membrane when float."""
     graded: bool = False
-    """Whether it is messages of sigma-delta neurons that were compared, and the sums of what had arrived at them."""
+    """Whether it is messages that were compared, and the sums that neurons make them of."""
 
 
 @dataclass(frozen=True)
@@ -208,13 +210,20 @@ def _float_layer(layer: FloatLayer) -> LavaLayer:
 
 
 def _inputs(projections: Sequence[Projection], exponents: Sequence[int], dtype: type) -> tuple[LavaInput, ...]:
-    inputs = []
+    inputs: dict[tuple[int, ...], LavaInput] = {}
+    seen = Counter[tuple[int, int]]()
     for projection, exponent in zip(projections, exponents, strict=True):
-        rows, cols, values = projection.synapses.connections
-        inputs.append(
-            LavaInput(projection.source, rows, cols, values.astype(dtype), projection.synapses.n_in, exponent)
-        )
-    return tuple(inputs)
+        source, dendrite, synapses = projection.source, projection.dendrite, projection.synapses
+        rows, cols, values = synapses.connections
+        found = LavaInput(source, rows + dendrite * synapses.n_out, cols, values.astype(dtype), synapses.n_in, exponent)
+        # What a source sends to all dendrites of a neuron is one matrix: each is a process of Lava.
+        place = (source, exponent, seen[source, dendrite])
+        seen[source, dendrite] += 1
+        if place in inputs:
+            rows, cols, values = (np.concatenate([getattr(e, end) for e in (inputs[place], found)]) for end in ENDS)
+            found = replace(found, rows=rows, cols=cols, values=values)
+        inputs[place] = found
+    return tuple(inputs.values())
 
 
 def _lava_layer(
@@ -241,5 +250,6 @@ def _lava_layer(
         activation=layer.activation,
         message_bits=message_bits,
         state_shift=state_shift,
+        dendrites=1 + max(each.dendrite for each in layer.inputs),
         **extra,
     )

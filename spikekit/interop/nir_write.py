@@ -23,7 +23,7 @@ from spikekit.export.inputs import check_network
 from spikekit.export.layers import FloatLayer
 from spikekit.export.plan import plan
 from spikekit.export.qat import QATNetwork
-from spikekit.export.synapses import INPUT, SELF, Synapses
+from spikekit.export.synapses import INPUT, MAXIMUM, SELF, Synapses
 from spikekit.files import replacing
 
 Array = NDArray[Any]
@@ -56,10 +56,10 @@ def to_nir(
         raise InputError("to_nir: NIR has no integers as qat trains them; give the network that it came from")
     nir = require("nir", "nir")
     layers = plan(net, sample).layers
-    if graded := [layer.name for layer in layers if layer.graded]:
-        raise ExportError(
-            f"layer {graded[0]}: NIR has no sigma-delta neuron; export it with sk.export.to_loihi, or use sk.LIF there"
-        )
+    if graded := [layer for layer in layers if layer.graded]:
+        missing = "no maximum of currents" if graded[0].activation == MAXIMUM else "no sigma-delta neuron"
+        way = "pool spikes, behind a neuron" if graded[0].activation == MAXIMUM else "use sk.LIF there"
+        raise ExportError(f"layer {graded[0].name}: NIR has {missing}; export it with sk.export.to_loihi, or {way}")
     writer = _Writer(nir, dt, soft, tuple(sample.shape[2:]))
     for number, layer in enumerate(layers):
         writer.layer(number, layer)

@@ -13,8 +13,8 @@ from pages import DOCS, execute, sections
 BLOCKS = {
     "astrocyte.md": 1,
     "continual.md": 1,
-    "detection.md": 2,
-    "export.md": 2,
+    "detection.md": 3,
+    "export.md": 3,
     "folding.md": 2,
     "language.md": 1,
     "learning.md": 3,

@@ -23,12 +23,13 @@ def inputs(layer, job):
     """The same synapses, as matrices."""
     found = []
     for each in layer.inputs:
-        matrix = np.zeros((layer.n, each.n_in), each.values.dtype)
+        matrix = np.zeros((layer.n * layer.dendrites, each.n_in), each.values.dtype)
         matrix[each.rows, each.cols] = each.values
-        synapses = Synapses("dense", matrix, (each.n_in,), (layer.n,))
         shift = each.weight_exp - min(e.weight_exp for e in layer.inputs)
         numbers = each.source >= 0 and job.layers[each.source].activation is not None
-        found.append(Projection(each.source, synapses, shift, 0 if numbers else None))
+        for dendrite, part in enumerate(np.split(matrix, layer.dendrites)):
+            synapses = Synapses("dense", part, (each.n_in,), (layer.n,))
+            found.append(Projection(each.source, synapses, shift, 0 if numbers else None, dendrite))
     return tuple(found)
 
 

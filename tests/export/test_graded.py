@@ -87,7 +87,7 @@ def test_what_is_no_sum_of_messages_is_refused():
         plan(pooled, changes())
     with pytest.raises(ExportError, match=r"layer 1 .*sends numbers.* which qat does not train"):
         qat(graded_net(), changes())
-    with pytest.raises(ExportError, match="layer 1: netx knows LIF neurons, and no sigma-delta ones"):
+    with pytest.raises(ExportError, match="layer 1: netx knows LIF neurons, and none that send numbers"):
         to_loihi(graded_net(), changes()).to_netx("net.net")
     with pytest.raises(ExportError, match="layer 1: NIR has no sigma-delta neuron"):
         sk.interop.to_nir(graded_net(), changes())

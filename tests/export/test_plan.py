@@ -128,8 +128,6 @@ class OwnChain(sk.Sequential):
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ([nn.Conv2d(2, 3, 3), nn.MaxPool2d(2), sk.LIF(0.9)], r"layer 1 \(MaxPool2d\): only spikes.*behind a neuron"),
-        ([nn.MaxPool2d(2), nn.Conv2d(2, 3, 3), sk.LIF(0.9)], r"layer 0 \(MaxPool2d\): only spikes.*strided"),
         ([nn.Conv2d(2, 3, 3), nn.ReLU(), sk.LIF(0.9)], r"layer 1 \(ReLU\)"),
         ([nn.Flatten(), nn.Linear(112, 3)], r"nothing to export\. End it in .*sk\.LI\(\)"),
         ([nn.Flatten(), nn.Linear(112, 3), sk.LI(0.9), nn.Linear(3, 2), sk.LIF(0.9)], r"layer 2 \(LI\) does not fire"),

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 import spikekit as sk
-from spikekit.errors import ExportError
 from spikekit.export.float_run import run_plan
 from spikekit.export.plan import plan
 from tests.export.nets import frames
@@ -53,9 +52,8 @@ def test_each_part_of_a_concatenation_has_synapses_of_its_own(layer, kinds):
     assert 0 < y.mean() < 1
 
 
-def test_the_maximum_is_of_spikes_and_nothing_else():
-    assert [layer.name for layer in plan(Joined(nn.MaxPool2d(2)).eval(), frames()).layers] == [
-        "a.1", "b.1", "layer", "lif",
-    ]  # fmt: skip
-    with pytest.raises(ExportError, match=r"layer .*\(MaxPool2d\): only spikes have a maximum"):
-        plan(Joined(nn.MaxPool2d(2), shift=0.5).eval(), frames())
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_the_maximum_of_spikes_is_a_spike_and_of_anything_else_a_number(shift):
+    layers = plan(Joined(nn.MaxPool2d(2), shift=shift).eval(), frames()).layers
+    assert [layer.name for layer in layers] == ["a.1", "b.1", "layer", "lif"]
+    assert layers[2].graded == bool(shift)

@@ -133,6 +133,45 @@ def sigma_delta_limits(rng: np.random.Generator) -> LavaJob:
     return LavaJob("fixed", parts, frames, input_bits=6)
 
 
+def maximum(mode: str, rng: np.random.Generator) -> LavaJob:
+    """The largest sums of numbers, spikes and both; into spiking neurons, further maxima and a readout."""
+
+    def pooled(name: str, inputs: tuple[LavaInput, ...], n: int, dendrites: int, bits: int) -> LavaLayer:
+        own = {"activation": "maximum", "dendrites": dendrites}
+        if mode == "fixed":
+            own |= {"message_shift": rng.integers(0, 6, n), "message_bits": bits}
+        return layer(mode, name, inputs, n, rng, **own)
+
+    shift = 2 if mode == "fixed" else 0
+    parts = (
+        pooled("numbers", (into(-1, dense(mode, rng, 4 * 9, 10)),), 9, 4, 12),
+        layer(mode, "fires", (into(0, dense(mode, rng, 8, 9)),), 8, rng),
+        pooled("both", (into(0, dense(mode, rng, 2 * 7, 9)), into(1, dense(mode, rng, 2 * 7, 8), shift)), 7, 2, 16),
+        layer(
+            mode, "joined", (into(2, dense(mode, rng, 6, 7)), into(0, dense(mode, rng, 6, 9))), 6, rng, reset="hard",
+        ),
+        pooled("few_bits", (into(3, dense(mode, rng, 5, 6)), into(-1, dense(mode, rng, 5, 10))), 5, 1, 3),
+        layer(
+            mode, "readout", (into(4, dense(mode, rng, 3, 5)),), 3, rng, fires=False, reset="none", state_shift=0,
+        ),
+    )  # fmt: skip
+    return LavaJob(mode, parts, rng.integers(-3, 4, (4, 12, 10)), input_bits=3)
+
+
+def maximum_limits(rng: np.random.Generator) -> LavaJob:
+    """Largest sums that wrap, sums at both ends of 24 bits, messages that are the largest there are."""
+    edges = np.vstack([np.full((6, 8), 128), np.full((6, 8), -128), rng.integers(-128, 128, (12, 8)) * 2])
+    bias = np.where(np.arange(12) % 2, 2**23 - 1, 1 - 2**23)
+    own = {"activation": "maximum", "dendrites": 2, "message_shift": np.full(12, 3), "message_bits": 20, "bias": bias}
+    after = {"activation": "maximum", "dendrites": 3, "message_shift": rng.integers(0, 20, 6), "message_bits": 4}
+    parts = (
+        layer("fixed", "wrap", (into(-1, edges, 7),), 12, rng, **own),
+        layer("fixed", "after", (into(0, rng.integers(-3, 4, (18, 12)) * 2),), 6, rng, **after),
+    )
+    frames = np.concatenate([np.full((1, 12, 8), 63), rng.integers(-63, 64, (3, 12, 8))])
+    return LavaJob("fixed", parts, frames, input_bits=6)
+
+
 def jobs() -> dict[str, LavaJob]:
     """Each case by its name."""
     made = {}
@@ -156,7 +195,9 @@ def jobs() -> dict[str, LavaJob]:
         made[f"{mode}_graded"] = LavaJob(mode, graded, rng.integers(-2, 4, (3, 10, 8)), input_bits=4)
         made[f"{mode}_branching"] = branching(mode, rng)
         made[f"{mode}_sigma_delta"] = sigma_delta(mode, np.random.default_rng(22))
+        made[f"{mode}_maximum"] = maximum(mode, np.random.default_rng(24))
     made["fixed_sigma_delta_limits"] = sigma_delta_limits(np.random.default_rng(23))
+    made["fixed_maximum_limits"] = maximum_limits(np.random.default_rng(25))
     rng = np.random.default_rng(21)
     convolutions = chain(
         "fixed",

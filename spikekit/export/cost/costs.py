@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spikekit.export.cost.facts import LayerFacts
 from spikekit.export.inputs import events
+from spikekit.export.synapses import MAXIMUM
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,9 @@ def costs(layers: Sequence[LayerFacts], x: Tensor, spikes: Sequence[Tensor]) -> 
     sent = {-1: x.flatten(2), **dict(enumerate(spikes))}
     numbers = {number: layer.graded for number, layer in enumerate(layers)}
     # Sigma-delta neurons hear changes: from the input too.
-    numbers[-1] = any(layer.graded and a.source == -1 for layer in layers for a in layer.inputs)
+    numbers[-1] = any(
+        a.source == -1 and layer.activation not in (None, MAXIMUM) for layer in layers for a in layer.inputs
+    )
     per_neuron = {number: _total(activity, numbers[number]) for number, activity in sent.items()}
     rows = []
     for number, layer in enumerate(layers):

@@ -22,8 +22,9 @@ class Arriving:
     """One set of synapses of a layer.
 
     source: the layer that it comes from, -1 for the input, the layer itself for feedback. post, pre: its non-zero
-    synapses, by neuron. weights: as they are stored, kernels once and zeros too. dense: its synapses, zeros too; kind
-    "sparse" has none. shift: that its weights have on top of the layer's exponent.
+    synapses, by neuron. weights: as they are stored, kernels once and zeros too. dense: its synapses, zeros too, but
+    for channels and places of a kernel that have no weights at all; kind "sparse" has none. shift: that its weights
+    have on top of the layer's exponent.
     """
 
     source: int
@@ -39,7 +40,7 @@ class Arriving:
 class LayerFacts:
     """One layer of neurons. thresholds, decays, scale: a value a neuron [n]; configs: equal where its decays are.
 
-    graded: its neurons send numbers in place of spikes.
+    activation: of neurons that send numbers in place of spikes, None of others.
     """
 
     name: str
@@ -53,7 +54,12 @@ class LayerFacts:
     configs: Ints
     reset: str
     fires: bool
-    graded: bool = False
+    activation: str | None = None
+
+    @property
+    def graded(self) -> bool:
+        """Whether its neurons send numbers in place of spikes."""
+        return self.activation is not None
 
     @property
     def neurons(self) -> int:
@@ -91,7 +97,7 @@ def _layer(number: int, layer: IntegerLayer) -> LayerFacts:
         configs=layer.decay + DECAY_ONE * current,
         reset=layer.reset,
         fires=layer.fires,
-        graded=layer.graded,
+        activation=layer.activation,
     )
 
 
@@ -99,7 +105,12 @@ def _arriving(number: int, projection: Projection) -> Arriving:
     synapses = projection.synapses
     post, pre, _ = synapses.connections
     source = number if projection.source == SELF else projection.source
-    dense = synapses.with_weight(np.ones_like(synapses.weight)).count
+    there = np.ones_like(synapses.weight)
+    if synapses.kind == "conv":
+        # A part of a concatenation has channels without weights, a place of a window has rims without them.
+        real = synapses.weight != 0
+        there = there * real.any((1, 2, 3), keepdims=True) * real.any((0, 1), keepdims=True)
+    dense = synapses.with_weight(there).count
     return Arriving(source, synapses.kind, post, pre, synapses.weight.flatten(), dense, projection.shift)
 
 

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 
 GRACE = 2.0
+# What is killed ends, but a hundred processes on a busy machine take their time to give their memory back.
+KILLED = 60.0
 
 
 def members(group: int) -> list[int]:
@@ -33,8 +35,8 @@ def members(group: int) -> list[int]:
     return found
 
 
-def _wait_until_empty(group: int, process: subprocess.Popen[bytes]) -> bool:
-    deadline = time.monotonic() + GRACE
+def _wait_until_empty(group: int, process: subprocess.Popen[bytes], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
     while process.poll() is None or members(group):
         if time.monotonic() > deadline:
             return False
@@ -48,11 +50,11 @@ def end_group(process: subprocess.Popen[bytes], token: str) -> str:
     SIGTERM first; SIGCONT because a stopped process would not notice; SIGKILL for what is still there after a
     grace.
     """
-    for signals in ((signal.SIGTERM, signal.SIGCONT), (signal.SIGKILL,)):
+    for signals, seconds in (((signal.SIGTERM, signal.SIGCONT), GRACE), ((signal.SIGKILL,), KILLED)):
         for number in signals:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
-        if _wait_until_empty(process.pid, process):
+        if _wait_until_empty(process.pid, process, seconds):
             break
     # Not before: a worker whose stdin closes takes its caller for dead, and removes the temporary folder.
     for stream in (process.stdin, process.stdout):

@@ -21,6 +21,9 @@ With an activation the neurons are sigma-delta ones, which send numbers.
 float: sigma += a; act = sigma + bias, and not below 0 for "relu"; delta = act - last act + residue; s = delta where
   |delta| >= threshold, else 0; residue = delta - s.
 fixed: as `spikekit.ops.sigma_delta.integer`, with s in units of 2^message_shift, of message_bits with its sign.
+
+With the activation "maximum" they have several dendrites, of which each sums up its own a, and no state.
+float: s = max(a) + bias. fixed: as `spikekit.export.maximum`.
 """
 
 from __future__ import annotations
@@ -33,11 +36,15 @@ import numpy as np
 import numpy.typing as npt
 
 from spikekit.export.lava import validate
+from spikekit.export.synapses import MAXIMUM
 
 Array = npt.NDArray[Any]
 Reset = Literal["soft", "hard", "none"]
 
-PLAIN = ("name", "reset", "inclusive", "fires", "weight_bits", "period", "activation", "message_bits", "state_shift")
+PLAIN = (
+    "name", "reset", "inclusive", "fires", "weight_bits", "period", "activation", "message_bits", "state_shift",
+    "dendrites",
+)  # fmt: skip
 ENDS = ("rows", "cols", "values")
 _PER_NEURON = ("decay", "bias", "threshold", "quantum")
 _OPTIONAL = ("current_decay", "adapt_decay", "adapt_step", "message_shift")
@@ -59,7 +66,8 @@ class LavaInput:
 
     source: the number of an earlier layer, or `INPUT`, or `SELF` for the layer's own spikes of the step before
     (`spikekit.export.synapses`). rows, cols [nnz] int64, the postsynaptic and the presynaptic neuron, each pair once;
-    values [nnz]; n_in: neurons of the source.
+    values [nnz]; n_in: neurons of the source. Of a layer of n neurons with several dendrites, row d n + i is dendrite d
+    of neuron i.
     """
 
     source: int
@@ -81,8 +89,9 @@ class LavaLayer:
     the weights to `weight_bits`, which must not change them. period: refractory steps after a spike. A layer with
     `fires=False` is a leaky readout: it never fires and never resets, and may have a state_shift of 0. activation:
     "relu" or "none" of sigma-delta neurons, with threshold and bias in units of sigma, message_shift [n] and
-    message_bits of what they send in fixed mode; decay, quantum, reset and comparison are not looked at then. Raises
-    ExportError naming the layer and the field.
+    message_bits of what they send in fixed mode; decay, quantum, reset and comparison are not looked at then.
+    "maximum": of neurons with so many dendrites, whose threshold is not looked at either. Raises ExportError naming the
+    layer and the field.
     """
 
     name: str
@@ -103,6 +112,7 @@ class LavaLayer:
     message_shift: Array | None = None
     message_bits: int = 0
     state_shift: int = 6
+    dendrites: int = 1
 
     @property
     def largest(self) -> int:
@@ -134,12 +144,16 @@ class LavaLayer:
             raise validate.refuse(self.name, "adapt_step", "one of two", "Give adapt_decay and adapt_step, or neither.")
         if isinstance(self.period, bool) or not isinstance(self.period, int) or self.period < 0:
             raise validate.refuse(self.name, "period", f"{self.period!r}", "Give a whole number of steps, 0 for none.")
-        if self.activation not in (None, "relu", "none"):
-            raise validate.refuse(self.name, "activation", f"{self.activation!r}", "Use 'relu', 'none' or None.")
+        if self.activation not in (None, "relu", "none", MAXIMUM):
+            fix = "Use 'relu', 'none', 'maximum' or None."
+            raise validate.refuse(self.name, "activation", f"{self.activation!r}", fix)
+        if self.dendrites < 1 or (self.dendrites > 1 and self.activation != MAXIMUM):
+            fix = "Neurons of the activation 'maximum' have 1 or more, others 1."
+            raise validate.refuse(self.name, "dendrites", f"{self.dendrites}", fix)
         if self.state_shift != 6 and (self.state_shift != 0 or self.fires):
             raise validate.refuse(self.name, "state_shift", f"{self.state_shift!r}", "Give 6, or 0 for a readout.")
         if self.activation is None and (self.message_shift is not None or self.message_bits):
-            raise validate.refuse(self.name, "message_bits", "given", "Only sigma-delta neurons send numbers.")
+            raise validate.refuse(self.name, "message_bits", "given", "Only neurons with an activation send numbers.")
         if not self.inputs:
             raise validate.refuse(self.name, "inputs", "there are none", "Give at least one.")
         object.__setattr__(self, "inputs", tuple(map(self._checked, self.inputs)))
@@ -153,7 +167,7 @@ class LavaLayer:
         if rows.ndim != 1 or not rows.shape == cols.shape == values.shape:
             found = f"shapes {rows.shape}, {cols.shape}, {values.shape}"
             raise validate.refuse(self.name, "rows, cols, values", found, "Give three vectors of one length.")
-        for field, size in (("rows", self.n), ("cols", given.n_in)):
+        for field, size in (("rows", self.n * self.dendrites), ("cols", given.n_in)):
             index = arrays[field]
             if index.size and not 0 <= index.min() <= index.max() < size:
                 found = f"indices from {index.min()} to {index.max()}"

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spikekit.errors import ExportError
-from spikekit.export.synapses import INPUT, SELF
+from spikekit.export.synapses import INPUT, MAXIMUM, SELF
 
 if TYPE_CHECKING:
     from spikekit.export.lava.job import LavaJob
@@ -87,13 +87,13 @@ def sign_mode(name: str, values: npt.NDArray[Any], bits: int = 8) -> str:
 
 def check_fixed(layer: LavaLayer, largest: Mapping[int, int]) -> None:
     """Ranges of a fixed-point layer; `largest`: source -> the largest magnitude of one of its messages."""
-    total = np.zeros(layer.n)
+    total = np.zeros(layer.n * layer.dendrites)
     if layer.activation is not None and not 2 <= layer.message_bits <= MESSAGE_BITS_MAX:
-        fix = f"What sigma-delta neurons send has 2 to {MESSAGE_BITS_MAX} bits."
+        fix = f"A number that is sent has 2 to {MESSAGE_BITS_MAX} bits."
         raise refuse(layer.name, "message_bits", f"{layer.message_bits}", fix)
     if layer.activation is not None and layer.message_shift is None:
-        raise refuse(layer.name, "message_shift", "is not there", "Sigma-delta neurons need it in fixed mode.")
-    ranges = FIXED_RANGES if layer.activation is None else _GRADED_RANGES
+        raise refuse(layer.name, "message_shift", "is not there", "What sends numbers needs it in fixed mode.")
+    ranges = FIXED_RANGES if layer.activation in (None, MAXIMUM) else _GRADED_RANGES
     for each in layer.inputs:
         sign_mode(layer.name, each.values, layer.weight_bits)
         if not 0 <= each.weight_exp <= WEIGHT_EXP_MAX:
@@ -103,7 +103,7 @@ def check_fixed(layer: LavaLayer, largest: Mapping[int, int]) -> None:
                 f"{each.weight_exp} is not in 0..{WEIGHT_EXP_MAX}",
                 "Rescale the weights.",
             )
-        sums = np.bincount(each.rows, weights=np.abs(each.values), minlength=layer.n)
+        sums = np.bincount(each.rows, weights=np.abs(each.values), minlength=len(total))
         total += sums * 2.0**each.weight_exp * largest[each.source]
     for field in layer.per_neuron:
         low, high, why = ranges[field]
@@ -116,7 +116,8 @@ def check_fixed(layer: LavaLayer, largest: Mapping[int, int]) -> None:
         raise refuse(
             layer.name,
             "values",
-            f"neuron {int(total.argmax())} could receive {int(total.max())} in one step, and Lava sums in 32 bits",
+            f"neuron {int(total.argmax()) % layer.n} could receive {int(total.max())} in one step, and Lava sums in 32 "
+            "bits",
             "Lower weight_exp or input_bits, or split the layer.",
         )
 
@@ -129,7 +130,7 @@ def check_float(layer: LavaLayer) -> None:
             raise refuse(layer.name, "weight_exp", found, "Set it to 0 there.")
     if layer.message_shift is not None or layer.message_bits:
         raise refuse(layer.name, "message_bits", "messages of float mode have none", "Leave it and message_shift out.")
-    if layer.activation is not None and (layer.threshold <= 0).any():
+    if layer.activation not in (None, MAXIMUM) and (layer.threshold <= 0).any():
         raise refuse(layer.name, "threshold", f"{layer.threshold.min()}", "A sigma-delta neuron's is above 0.")
     arrays = [(field, getattr(layer, field)) for field in layer.per_neuron]
     for field, array in [*(("values", each.values) for each in layer.inputs), *arrays]:

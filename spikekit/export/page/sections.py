@@ -9,6 +9,7 @@ from spikekit.export.cost.facts import LayerFacts
 from spikekit.export.page.html import Cell, Html, beside, join, note, section, several, table, tag, tile
 from spikekit.export.page.pictures import histogram, meter, raster
 from spikekit.export.page.summary import Summary
+from spikekit.export.synapses import MAXIMUM
 
 
 def head(summary: Summary) -> Html:
@@ -77,7 +78,7 @@ def layers(summary: Summary) -> Html:
             ", ".join(f"2^{shift}" for shift in sorted({layer.exponent + arriving.shift for arriving in layer.inputs})),
             _range(layer.scale, "{:,.1f}"),
             _thresholds(layer),
-            "sigma-delta" if layer.graded else layer.reset if layer.fires else "readout",
+            _neuron(layer),
         ]
         for layer in summary.layers
     ]
@@ -89,7 +90,8 @@ def layers(summary: Summary) -> Html:
         note(
             "A float number f is f · scale · shift · 64 units of a neuron's membrane. Each row of weights (a neuron, "
             "or a channel) has a scale, which its threshold shares; thresholds are given before their shift by 6 bits. "
-            "Sigma-delta neurons have no such shift, neither of states nor of thresholds."
+            "Neurons that send numbers have no such shift, neither of states nor of thresholds; of those of a maximum, "
+            "each sends the largest of several sums."
         ),
     )
 
@@ -125,7 +127,7 @@ def activity(summary: Summary) -> Html:
             f"Counts are per sample, over {several(summary.costs.steps, 'step')}. Rates: spikes per neuron and step; "
             f"the input's is {summary.costs.input_rate:.4f}. Silent: neurons that fired in no sample. A synaptic "
             "operation is a spike that arrives at a non-zero synapse; dense is their number had neither spikes nor "
-            "weights a zero. What sigma-delta neurons send, a number, counts as one spike."
+            "weights a zero. A number that is sent counts as one spike."
         ),
     )
 
@@ -211,11 +213,19 @@ def losses(summary: Summary) -> Html:
     )
 
 
+def _neuron(layer: LayerFacts) -> str:
+    if layer.graded:
+        return "maximum" if layer.activation == MAXIMUM else "sigma-delta"
+    return layer.reset if layer.fires else "readout"
+
+
 def _sources(layer: LayerFacts, summary: Summary) -> str:
-    return ", ".join(
+    named = (
         "input" if a.source < 0 else "itself" if summary.layers[a.source] is layer else summary.layers[a.source].name
         for a in layer.inputs
     )
+    # The dendrites of a maximum hear the same.
+    return ", ".join(dict.fromkeys(named) if layer.activation == MAXIMUM else named)
 
 
 def _thresholds(layer: LayerFacts) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spikekit.errors import InputError
-from spikekit.export.cost.cores import place
+from spikekit.export.cost.cores import place, place_and_listen
 from spikekit.export.cost.packing import Wiring, exceeded
 from spikekit.export.cost.targets import LOIHI1, LOIHI2, Limit, Target
 from spikekit.export.synapses import Synapses
@@ -123,6 +123,18 @@ def test_feedback_is_heard_by_its_own_layer():
     pre = np.concatenate([inputs.connections[1], back.connections[1] + 4])
     (placement,) = place([wiring(inputs, post=post, pre=pre)], LOIHI1.edited({"neurons": 5}))
     assert [(core.neurons, core.in_axons, core.out_axons) for core in placement.cores] == [(5, 14, 10), (5, 14, 10)]
+
+
+def test_a_later_round_does_not_forget_who_listened():
+    """With feedback, cores that are cut anew hear other neurons: each neuron is counted with the most that it had."""
+    generator = np.random.default_rng(2574)
+    generator.integers(4, 9)
+    post, pre = np.nonzero(generator.random((5, 7)) < 0.5)
+    layer = wiring(dense(5, 2), post=post, pre=pre)
+    limits = LOIHI1.edited({"neurons": 2, "out_axons": 5, "in_axons": 7})
+    (placement,), heard = place_and_listen([layer], limits)
+    assert placement.fits
+    assert heard[2:].sum() <= sum(core.out_axons for core in placement.cores)
 
 
 def test_a_neuron_that_comes_twice_has_two_axons():

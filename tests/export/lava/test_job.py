@@ -222,7 +222,10 @@ def graded(layer):
 
 BAD_GRADED = {
     "another activation": ({"activation": "tanh"}, "activation: 'tanh'"),
-    "messages of spiking neurons": ({"activation": None}, "message_bits: given. Only sigma-delta neurons send numbers"),
+    "messages of spiking neurons": (
+        {"activation": None},
+        "message_bits: given. Only neurons with an activation send",
+    ),
     "no bits": ({"message_bits": 0}, r"message_bits: 0\. .* 2 to 24 bits"),
     "too many bits": ({"message_bits": 25}, "message_bits: 25"),
     "no shift": ({"message_shift": None}, "message_shift: is not there"),
@@ -239,6 +242,29 @@ def test_bad_sigma_delta_layers_are_refused_by_name(case, graded, inputs):
     LavaJob("fixed", (graded,), inputs)
     with pytest.raises(ExportError, match=f"'hidden': {message}"):
         LavaJob("fixed", (changed(graded, **changes),), inputs)
+
+
+BAD_MAXIMA = {
+    "no dendrites": ({"dendrites": 0}, "dendrites: 0. Neurons of the activation 'maximum' have 1 or more"),
+    "dendrites of others": ({"activation": "relu"}, "dendrites: 3. Neurons .* others 1"),
+    "a row behind the last dendrite": ({"rows": [0, 12]}, "rows: indices from 0 to 12. The matrix has 12"),
+    "no bits": ({"message_bits": 0}, r"message_bits: 0\. .* 2 to 24 bits"),
+    "no shift": ({"message_shift": None}, "message_shift: is not there"),
+    "sums beyond 32 bits": (
+        {"values": [2, 254], "weight_exp": 7}, "values: neuron 3 could receive .* in 32 bits"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_MAXIMA)
+def test_bad_layers_of_maxima_are_refused_by_name(case, graded):
+    changes, message = BAD_MAXIMA[case]
+    good = changed(graded, activation="maximum", dendrites=3, rows=[0, 11], values=[2, 4], threshold=[0] * 4)
+    frames = np.zeros((1, 1, 3), int)
+    frames[..., 1] = 2**17
+    LavaJob("fixed", (good,), frames, 18)
+    with pytest.raises(ExportError, match=f"'hidden': {message}"):
+        LavaJob("fixed", (changed(good, **changes),), frames, 18)
 
 
 def test_messages_may_be_large_but_not_their_sums(graded, make_layer, inputs):

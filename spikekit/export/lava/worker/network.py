@@ -13,6 +13,7 @@ from delay.process import DelayLine
 from lava.proc.dense.process import Dense
 from lava.proc.sparse.process import Sparse
 from lava.utils.weightutils import SignMode
+from maximum.process import MaximumLayer
 from memory import shared_zeros
 from scipy.sparse import csr_matrix
 from sigmadelta.process import SigmaDeltaLayer
@@ -25,6 +26,7 @@ from source.process import FrameSource
 DENSE_CELLS = 20_000
 DENSE_FILLED = 0.1
 INPUT, SELF = -1, -2
+MAXIMUM = "maximum"
 # Of float messages, which have none: Lava asks whether a message has any, or is a spike.
 SOME_BITS = 24
 
@@ -84,13 +86,15 @@ class _Builder:
         messages = np.int32 if self.fixed else np.float64
         self.spikes.append(shared_zeros((self.samples, self.period, n), messages if graded else bool))
         self.membranes.append(shared_zeros((self.samples, n), np.int64 if self.fixed else np.float64))
-        neurons = (self._sigma_delta if graded else self._soft_reset)(index, layer, lag)
+        maximum = layer["activation"] == MAXIMUM
+        make = self._maximum if maximum else self._sigma_delta if graded else self._soft_reset
+        neurons = make(index, layer, lag)
         self.described[neurons.name] = f"the neurons of layer {layer['name']!r}"
         for place, each in enumerate(layer["inputs"]):
             own, source = f"{key}_input{place}", each["source"]
             options: dict[str, Any] = {"name": own, "num_message_bits": self.bits[source]}
             options |= {"num_weight_bits": layer["weight_bits"]} if self.fixed else {}
-            synapses = _synapses(self.file, each, n, own, options)
+            synapses = _synapses(self.file, each, n * layer["dendrites"], own, options)
             self.described[synapses.name] = f"the weights of layer {layer['name']!r}"
             if source == SELF:
                 neurons.s_out.connect(synapses.s_in)
@@ -134,6 +138,20 @@ class _Builder:
             delay=lag,
             messages=self.spikes[index],
             sigmas=self.membranes[index],
+            progress=self.progress[index:],
+            name=f"layer{index}",
+        )
+
+    def _maximum(self, index: int, layer: Mapping[str, Any], lag: int) -> Any:
+        fields = self._fields(index, layer, "message_shift")
+        return MaximumLayer(
+            **{field: fields[field] for field in ("bias", "message_shift")},
+            dendrites=layer["dendrites"],
+            largest=2 ** (layer["message_bits"] - 1) - 1 if self.fixed else 0,
+            period=self.period,
+            delay=lag,
+            messages=self.spikes[index],
+            states=self.membranes[index],
             progress=self.progress[index:],
             name=f"layer{index}",
         )
