@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from spikekit.export.astrocyte import FloatAstrocyte
 from spikekit.export.layers import FloatLayer
 from spikekit.export.synapses import INPUT, SELF
 from spikekit.ops.alif.reference import alif_reference
+from spikekit.ops.astrocyte.reference import AstrocyteRule, astrocyte_reference, modulation, sense, spread
 from spikekit.ops.li.reference import li_reference
 from spikekit.ops.lif.reference import LIFRule, lif_reference
 from spikekit.ops.recurrent.reference import recurrent_reference
@@ -68,6 +70,15 @@ def run_layer(layer: FloatLayer, sent: Mapping[int, Tensor]) -> LayerTrace:
         if layer.rho is not None and layer.step is not None:
             rho, step = (torch.from_numpy(values).to(drive) for values in (layer.rho, layer.step))
             spikes, membranes, _, last, _ = alif_reference(current, None, None, *settings, rho, step, rule)
+        elif layer.astrocyte is not None:
+            own = (
+                None,
+                *settings,
+                *_numbers(layer.astrocyte, drive),
+                rule,
+                AstrocyteRule(layer.astrocyte.acts_on, 1.0),
+            )
+            spikes, membranes, _, last, _ = astrocyte_reference(current, None, None, *own)
         elif layer.period:
             spikes, membranes, _, last, _ = refractory_reference(current, None, None, *settings, layer.period, rule)
         elif weight is None:
@@ -88,7 +99,25 @@ def margins(layer: FloatLayer, trace: LayerTrace) -> Tensor:
     if layer.activation is not None:
         activity = _activity(layer, reached)
         reached = _changes(activity, trace.spikes).abs()
-    return (reached - torch.from_numpy(layer.threshold).to(reached)).abs()
+    threshold = torch.from_numpy(layer.threshold).to(reached)
+    if layer.astrocyte is not None and layer.astrocyte.acts_on == "threshold":
+        threshold = threshold * (2 - _modulation(layer.astrocyte, trace.spikes))
+    return (reached - threshold).abs()
+
+
+def _numbers(astrocyte: FloatAstrocyte, model: Tensor) -> tuple[Tensor, ...]:
+    arrays = (astrocyte.decay, astrocyte.weight, astrocyte.bias, astrocyte.strength)
+    return tuple(torch.from_numpy(values).to(model) for values in arrays)
+
+
+def _modulation(astrocyte: FloatAstrocyte, spikes: Tensor) -> Tensor:
+    """The g of every neuron and step [T, B, n], told from the spikes."""
+    decay, *others = _numbers(astrocyte, spikes)
+    c, found = torch.zeros(spikes.shape[1], *decay.shape).to(spikes), []
+    for s in spikes:
+        found.append(spread(modulation(c, *others), s))
+        c = decay * c + (1 - decay) * sense(s, len(decay), None, 1.0).unsqueeze(-1)
+    return torch.stack(found)
 
 
 def _run_sigma_delta(layer: FloatLayer, drive: Tensor) -> LayerTrace:

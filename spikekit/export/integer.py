@@ -19,6 +19,7 @@ from spikekit.export.inputs import largest
 from spikekit.export.integer_layer import DECAY_ONE, IntegerLayer
 from spikekit.export.synapses import INPUT, SELF, Projection
 from spikekit.ops.alif.integer import alif_integer
+from spikekit.ops.astrocyte.integer import Modulator, astrocyte_integer
 from spikekit.ops.integer import STATE_SHIFT, IntegerRule, integer_lif
 from spikekit.ops.refractory.integer import refractory_integer
 from spikekit.ops.sigma_delta import SigmaDeltaRule, sigma_delta_integer
@@ -127,6 +128,10 @@ def fire(layer: IntegerLayer, sums: Tensor, *, membranes: bool = True) -> tuple[
     if layer.period:
         period = torch.tensor(layer.period, device=sums.device)
         return refractory_integer(sums, bias, keep, threshold, quantum, period, rule)[:3]
+    if (own := layer.astrocyte) is not None:
+        arrays = (torch.from_numpy(each).to(sums.device) for each in (own.decay, own.weight, own.offset, own.table))
+        modulator = Modulator(own.acts_on, own.share, *arrays)
+        return astrocyte_integer(sums, bias, keep, threshold, quantum, modulator, rule)[:3]
     kept = None if layer.current_decay is None else shaped(DECAY_ONE - 1 - layer.current_decay)
     feedback = next((p for p in layer.inputs if p.source == SELF), None)
     return integer_lif(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from spikekit.errors import ExportError, InputError
+from spikekit.export.astrocyte import FloatAstrocyte
 from spikekit.export.signal import Floats, Signal
 from spikekit.export.synapses import SELF, Projection, Synapses
 from spikekit.folding import folded_thresholds
@@ -27,7 +28,8 @@ class FloatLayer:
     fire from rest. quantum: what soft reset subtracts; below 0 where a folded norm
     turned the neuron around. rho, step: decay of an adaptive threshold and what a spike adds to it, None without one.
     period: steps after a spike in which the neuron is refractory. activation: "relu" or "none" of sigma-delta neurons,
-    whose bias is that of the activation; None for others, whose bias is part of the drive.
+    whose bias is that of the activation; None for others, whose bias is part of the drive. astrocyte: what modulates
+    the neurons, None without one.
     """
 
     name: str
@@ -44,6 +46,7 @@ class FloatLayer:
     step: Floats | None = None
     period: int = 0
     activation: str | None = None
+    astrocyte: FloatAstrocyte | None = None
 
     @property
     def graded(self) -> bool:
@@ -92,8 +95,9 @@ def layer_of(name: str, neuron: Neuron, signal: Signal) -> FloatLayer:
     rho, step = (per_neuron(what, read_parameter(neuron, what)) if adapts else None for what in ("rho", "step"))
     period = neuron.period if isinstance(neuron, RefractoryLIF) else 0
     return FloatLayer(
-        name, inputs, bias, alpha, beta, level, quantum, reset, neuron.rule.inclusive, True, rho, step, period
-    )
+        name, inputs, bias, alpha, beta, level, quantum, reset, neuron.rule.inclusive, True, rho, step, period,
+        astrocyte=_astrocyte(name, neuron, shape),
+    )  # fmt: skip
 
 
 def _sigma_delta(
@@ -110,6 +114,23 @@ def _sigma_delta(
         name, signal.projections(), bias, None, nothing, threshold, nothing, "none", inclusive=True, fires=True,
         activation=neuron.activation,
     )  # fmt: skip
+
+
+def _astrocyte(name: str, neuron: Neuron, shape: tuple[int, ...]) -> FloatAstrocyte | None:
+    astrocyte = neuron.astrocyte if isinstance(neuron, LIF) else None
+    # What gates plasticity changes nothing that is computed forward.
+    if astrocyte is None or astrocyte.acts_on == "plasticity":
+        return None
+    if astrocyte.senses != "post":
+        raise ExportError(
+            f"layer {name}: its Astrocyte senses the spikes that arrive (senses={astrocyte.senses!r}), and a layer on "
+            "the chip is handed their weighed sums alone; use senses='post'"
+        )
+    if shape[0] % astrocyte.domains:
+        raise ExportError(f"layer {name}: the {astrocyte.domains} domains of its Astrocyte do not divide {shape[0]}")
+    names = ("timescales", "weight", "bias", "strength")
+    times, *others = (read_parameter(astrocyte, each).detach().cpu().double() for each in names)
+    return FloatAstrocyte(astrocyte.acts_on, torch.exp(-1 / times).numpy(), *(each.numpy() for each in others))
 
 
 def _recurrent(name: str, neuron: RecurrentLIF, signal: Signal) -> tuple[Projection, Floats]:

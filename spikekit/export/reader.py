@@ -19,8 +19,10 @@ from spikekit.export.functions import METHODS, call_function, trace
 from spikekit.export.signal import Signal, affine, convolution, every_channel, flattened, linear
 from spikekit.folding import affine_of
 from spikekit.neurons import ALIF, CUBALIF, IF, LI, LIF, FoldedLIF, Neuron, RecurrentLIF, RefractoryLIF, SigmaDelta
+from spikekit.neurons.astrocyte import Astrocyte
 from spikekit.norm import TDBN1d, TDBN2d
 from spikekit.sequential import FoldTime, Sequential, is_temporal
+from spikekit.tripartite import TripartiteSynapse
 
 # Ours before those they are derived from.
 _NORMS = (TDBN1d, TDBN2d, nn.BatchNorm1d, nn.BatchNorm2d)
@@ -37,7 +39,7 @@ _LAYERS = (nn.Conv2d, nn.Linear, *_NORMS, *_POOLS, nn.MaxPool2d, nn.Flatten, *_I
 # What a subclass may not redefine: the arithmetic that the plan takes from the base class.
 _CHANGED = ("forward", "_conv_forward", "integrate", "__call__")
 _WAYS_OUT = {
-    "Astrocyte": "its slow state has no place on the chip; use sk.LIF without an astrocyte",
+    "Astrocyte": "it is a part of a neuron; use sk.LIF(..., astrocyte=sk.Astrocyte(...))",
     "OptimizedModule": "export the network that torch.compile was given",
     "ReLU": "remove it: spikes are the non-linearity",
     "LayerNorm": "use BatchNorm, which folds into the weights",
@@ -87,6 +89,11 @@ class _Reader:
                 folds = chain is Sequential and not is_temporal(child)
                 signal = self.module(child, place, signal, 1 if folds else lead)
             return signal
+        if isinstance(module, TripartiteSynapse):
+            _check_plain(name, module, TripartiteSynapse)
+            # An astrocyte that would make use of what arrives, the neurons refuse.
+            signal = self.module(module.layer, f"{path}.layer".lstrip("."), signal, 1)
+            return self.module(module.neuron, f"{path}.neuron".lstrip("."), signal, lead)
         if layer := _kind(module, _LAYERS):
             _check_plain(name, module, layer)
             return self._layer(path or "0", module, signal, lead)
@@ -98,8 +105,8 @@ class _Reader:
         name = f"layer {path} ({type(module).__name__})"
         if isinstance(module, Neuron):
             for part in module.children():
-                if way := _WAYS_OUT.get(type(part).__name__):
-                    raise ExportError(f"{name}: its {type(part).__name__} cannot be exported: {way}.")
+                if isinstance(part, Astrocyte):
+                    _check_plain(f"{name}: its {type(part).__name__}", part, Astrocyte)
             return self.neurons.fire(path, module, signal)
         if isinstance(module, _IDLE):
             if module.training and not isinstance(module, nn.Identity):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from spikekit.export.astrocyte import misfit
 from spikekit.export.integer_layer import EXPONENT_MAX, WEIGHT_BITS, IntegerLayer
 from spikekit.export.layers import FloatLayer
 from spikekit.export.messages import MESSAGE_BITS_MAX, MESSAGE_SHIFT_MAX
@@ -45,6 +46,8 @@ def _chain(layers: Sequence[IntegerLayer | FloatLayer], in_shape: tuple[int, ...
         _fields(layer, sizes[SELF])
         _need(layer.reset in _RESETS and layer.period >= 0, "reset or period")
         _need(layer.activation in _ACTIVATIONS, "activation")
+        if layer.astrocyte is not None:
+            _need(misfit(layer.astrocyte, sizes[SELF]) is None, "the astrocyte")
         grains[number] = _grain(layer) if isinstance(layer, IntegerLayer) else None
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from spikekit.errors import ExportError
+from spikekit.export.astrocyte import FloatAstrocyte, IntegerAstrocyte
 from spikekit.export.integer_layer import IntegerLayer
 from spikekit.export.layers import FloatLayer
 from spikekit.export.sound import check_sound
@@ -71,6 +72,8 @@ def _pack(layer: FloatLayer | IntegerLayer, key: str, arrays: dict[str, Any]) ->
         value = getattr(layer, field.name)
         if field.name == "inputs":
             plain["inputs"] = [_pack_input(each, f"{key}.input{i}", arrays) for i, each in enumerate(value)]
+        elif field.name == "astrocyte" and value is not None:
+            plain["astrocyte"] = _pack_astrocyte(value, f"{key}.astrocyte", arrays)
         elif isinstance(value, np.ndarray):
             arrays[f"{key}.{field.name}"] = value
         else:
@@ -88,6 +91,13 @@ def _pack_input(projection: Projection, key: str, arrays: dict[str, Any]) -> dic
     return plain | {"synapses": geometry}
 
 
+def _pack_astrocyte(astrocyte: FloatAstrocyte | IntegerAstrocyte, key: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    values = {field.name: getattr(astrocyte, field.name) for field in fields(astrocyte)}
+    own = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+    arrays |= {f"{key}.{name}": value for name, value in own.items()}
+    return {name: value for name, value in values.items() if name not in own}
+
+
 def _unpack(kind: type[Layer], plain: dict[str, Any], key: str, arrays: dict[str, Any]) -> Layer:
     inputs = tuple(_unpack_input(each, f"{key}.input{i}", arrays) for i, each in enumerate(plain["inputs"]))
     values: dict[str, Any] = {
@@ -95,6 +105,10 @@ def _unpack(kind: type[Layer], plain: dict[str, Any], key: str, arrays: dict[str
         for field in fields(kind)
         if field.name != "inputs"
     }
+    if values["astrocyte"] is not None:
+        own = IntegerAstrocyte if kind is IntegerLayer else FloatAstrocyte
+        stored = {field.name: arrays.get(f"{key}.astrocyte.{field.name}") for field in fields(own)}
+        values["astrocyte"] = own(**stored | values["astrocyte"])
     return kind(inputs=inputs, **values)
 
 

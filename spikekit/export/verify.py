@@ -239,6 +239,7 @@ def _lava_layer(
         weight_bits=weight_bits,
         period=layer.period,
         activation=layer.activation,
+        astrocyte=layer.astrocyte,
         message_bits=message_bits,
         state_shift=state_shift,
         **extra,

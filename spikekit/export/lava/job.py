@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spikekit.errors import ExportError
+from spikekit.export.astrocyte import FloatAstrocyte, IntegerAstrocyte
 from spikekit.export.lava import validate
 from spikekit.export.lava.layer import ENDS, PLAIN, LavaInput, LavaLayer
 from spikekit.export.synapses import INPUT, SELF
@@ -75,7 +76,15 @@ class LavaJob:
                 inputs.append(plain | {"sign_mode": mode})
                 arrays |= {f"{key}_input{place}_{field}": getattr(each, field) for field in ENDS}
             plain = {field: getattr(layer, field) for field in PLAIN}
-            layers.append(plain | {"n": layer.n, "inputs": inputs, "fields": layer.per_neuron})
+            plain |= {"n": layer.n, "inputs": inputs, "fields": layer.per_neuron, "astrocyte": None}
+            if layer.astrocyte is not None:
+                values = vars(layer.astrocyte)
+                own = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+                arrays |= {f"{key}_astrocyte_{name}": value for name, value in own.items()}
+                plain["astrocyte"] = {name: value for name, value in values.items() if name not in own} | {
+                    "fields": [*own]
+                }
+            layers.append(plain)
             arrays |= {f"{key}_{field}": getattr(layer, field) for field in layer.per_neuron}
         _write(path, {"mode": self.mode, "input_bits": self.input_bits, "layers": layers}, arrays, compress)
 
@@ -93,6 +102,11 @@ class LavaJob:
                 arrays: dict[str, Any] = {field: file[f"{key}_{field}"] for field in plain["fields"]}
                 # Files from before there were sigma-delta layers do not say that a layer is none.
                 facts = {field: plain[field] for field in PLAIN if field in plain}
+                if own := plain.get("astrocyte"):
+                    # Only integers have a share.
+                    kind = IntegerAstrocyte if "share" in own else FloatAstrocyte
+                    parts = {name: file[f"{key}_astrocyte_{name}"] for name in own.pop("fields")}
+                    facts["astrocyte"] = kind(**own, **parts)
                 layers.append(LavaLayer(inputs=tuple(inputs), **facts, **arrays))
             return cls(meta["mode"], tuple(layers), file["inputs"], meta["input_bits"])
 

@@ -17,6 +17,11 @@ fixed: b in membrane units; v > (threshold << 6) + b, clipped to 2^23 - 1; b = (
 In the `period` steps after a spike the membrane is held, the drive and the bias are lost, and nothing fires.
 reset: soft v -= quantum, hard v = 0, none. Every state is zero at the start of each sample.
 
+With an astrocyte, f of each domain is told from its calcium c, which the spikes of the domain move after the step.
+float: as `spikekit.ops.astrocyte.reference`; f = g is multiplied by a + bias, or f = 2 - g by the threshold.
+fixed: as `spikekit.ops.astrocyte.integer`; u becomes sgn(u) (|u| f >> 12), or the threshold (threshold << 6) f >> 12,
+  clipped to 1..2^23 - 1.
+
 With an activation the neurons are sigma-delta ones, which send numbers.
 float: sigma += a; act = sigma + bias, and not below 0 for "relu"; delta = act - last act + residue; s = delta where
   |delta| >= threshold, else 0; residue = delta - s.
@@ -32,6 +37,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from spikekit.export.astrocyte import FloatAstrocyte, IntegerAstrocyte
 from spikekit.export.lava import validate
 
 Array = npt.NDArray[Any]
@@ -81,8 +87,9 @@ class LavaLayer:
     the weights to `weight_bits`, which must not change them. period: refractory steps after a spike. A layer with
     `fires=False` is a leaky readout: it never fires and never resets, and may have a state_shift of 0. activation:
     "relu" or "none" of sigma-delta neurons, with threshold and bias in units of sigma, message_shift [n] and
-    message_bits of what they send in fixed mode; decay, quantum, reset and comparison are not looked at then. Raises
-    ExportError naming the layer and the field.
+    message_bits of what they send in fixed mode; decay, quantum, reset and comparison are not looked at then.
+    astrocyte: what modulates neurons that keep no current, do not adapt and are not refractory. Raises ExportError
+    naming the layer and the field.
     """
 
     name: str
@@ -103,6 +110,7 @@ class LavaLayer:
     message_shift: Array | None = None
     message_bits: int = 0
     state_shift: int = 6
+    astrocyte: FloatAstrocyte | IntegerAstrocyte | None = None
 
     @property
     def largest(self) -> int:
@@ -140,6 +148,7 @@ class LavaLayer:
             raise validate.refuse(self.name, "state_shift", f"{self.state_shift!r}", "Give 6, or 0 for a readout.")
         if self.activation is None and (self.message_shift is not None or self.message_bits):
             raise validate.refuse(self.name, "message_bits", "given", "Only sigma-delta neurons send numbers.")
+        validate.check_astrocyte(self)
         if not self.inputs:
             raise validate.refuse(self.name, "inputs", "there are none", "Give at least one.")
         object.__setattr__(self, "inputs", tuple(map(self._checked, self.inputs)))

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spikekit.errors import ExportError
+from spikekit.export.astrocyte import FloatAstrocyte, misfit
 from spikekit.export.synapses import INPUT, SELF
 
 if TYPE_CHECKING:
@@ -85,6 +86,17 @@ def sign_mode(name: str, values: npt.NDArray[Any], bits: int = 8) -> str:
     )
 
 
+def check_astrocyte(layer: LavaLayer) -> None:
+    """Whether a layer's astrocyte fits its neurons, and these are such that know what to make of it."""
+    if layer.astrocyte is None:
+        return
+    plain = layer.current_decay is None and layer.adapt_decay is None and not layer.period and layer.activation is None
+    if not (plain and layer.fires):
+        raise refuse(layer.name, "astrocyte", "over neurons with states of their own", "Give it plain ones that fire.")
+    if wrong := misfit(layer.astrocyte, layer.n):
+        raise refuse(layer.name, "astrocyte", wrong, "Give it as spikekit.export.astrocyte says.")
+
+
 def check_fixed(layer: LavaLayer, largest: Mapping[int, int]) -> None:
     """Ranges of a fixed-point layer; `largest`: source -> the largest magnitude of one of its messages."""
     total = np.zeros(layer.n)
@@ -93,6 +105,8 @@ def check_fixed(layer: LavaLayer, largest: Mapping[int, int]) -> None:
         raise refuse(layer.name, "message_bits", f"{layer.message_bits}", fix)
     if layer.activation is not None and layer.message_shift is None:
         raise refuse(layer.name, "message_shift", "is not there", "Sigma-delta neurons need it in fixed mode.")
+    if isinstance(layer.astrocyte, FloatAstrocyte):
+        raise refuse(layer.name, "astrocyte", "floats in fixed mode", "Give an IntegerAstrocyte.")
     ranges = FIXED_RANGES if layer.activation is None else _GRADED_RANGES
     for each in layer.inputs:
         sign_mode(layer.name, each.values, layer.weight_bits)
@@ -127,6 +141,8 @@ def check_float(layer: LavaLayer) -> None:
         if each.weight_exp:
             found = f"{each.weight_exp} has no meaning in float mode"
             raise refuse(layer.name, "weight_exp", found, "Set it to 0 there.")
+    if layer.astrocyte is not None and not isinstance(layer.astrocyte, FloatAstrocyte):
+        raise refuse(layer.name, "astrocyte", "integers in float mode", "Give a FloatAstrocyte.")
     if layer.message_shift is not None or layer.message_bits:
         raise refuse(layer.name, "message_bits", "messages of float mode have none", "Leave it and message_shift out.")
     if layer.activation is not None and (layer.threshold <= 0).any():

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from astrocyte.process import Astrocytes
 from delay.process import DelayLine
 from lava.proc.dense.process import Dense
 from lava.proc.sparse.process import Sparse
@@ -98,6 +99,8 @@ class _Builder:
             else:
                 self._sender(source, lag - 1 - self.lags[source]).connect(synapses.s_in)
                 synapses.a_out.connect(neurons.a_in)
+        if layer["astrocyte"]:
+            self._astrocytes(index, layer, lag, neurons)
         self.lags[index] = lag
         self.ports[index] = (neurons.s_out, n)
         self.bits[index] = (layer["message_bits"] or SOME_BITS) if graded else 0
@@ -115,6 +118,7 @@ class _Builder:
             keeps_current="current_decay" in layer["fields"],
             adapts="adapt_decay" in layer["fields"],
             refractory=layer["period"],
+            modulated=(layer["astrocyte"] or {}).get("acts_on", ""),
             shift=layer["state_shift"],
             period=self.period,
             delay=lag,
@@ -137,6 +141,26 @@ class _Builder:
             progress=self.progress[index:],
             name=f"layer{index}",
         )
+
+    def _astrocytes(self, index: int, layer: Mapping[str, Any], lag: int, neurons: Any) -> None:
+        """What modulates a layer, connected with it directly both ways."""
+        own, (domains, scales) = layer["astrocyte"], self.file[f"layer{index}_astrocyte_decay"].shape
+        shapes = {"decay": (domains, scales), "weight": (domains, scales), "table": (domains, 257)}
+        shapes |= dict.fromkeys(("bias", "strength", "offset"), (domains,))
+        nothing = {field: np.zeros(shape, int if self.fixed else float) for field, shape in shapes.items()}
+        modulator = Astrocytes(
+            **nothing | {field: self.file[f"layer{index}_astrocyte_{field}"] for field in own["fields"]},
+            n=layer["n"],
+            acts_on=own["acts_on"],
+            share=own.get("share", 0),
+            samples=self.samples,
+            period=self.period,
+            delay=lag,
+            name=f"astrocyte{index}",
+        )
+        self.described[modulator.name] = f"the astrocytes of layer {layer['name']!r}"
+        neurons.s_out.connect(modulator.s_in)
+        modulator.m_out.connect(neurons.m_in)
 
     def _sender(self, source: int, wait: int) -> Any:
         """The port that sends the spikes of a source, `wait` steps late."""

@@ -1,0 +1,64 @@
+"""The astrocyte of a layer, in the plan and in integers; `astrocyte_rounding.py` makes the one of the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spikekit.ops.astrocyte.integer import CALCIUM_ONE, PARTS, SEGMENTS
+
+_ANY = float(np.finfo(np.float64).max)
+_REAL = {"decay": (0, 1), "weight": (-_ANY, _ANY), "bias": (-_ANY, _ANY), "strength": (-1, 1)}
+_WHOLE = {
+    "share": (1, CALCIUM_ONE),
+    "decay": (0, PARTS),
+    "weight": (-PARTS, PARTS),
+    "offset": (0, 2**31 - 1),
+    "table": (0, 2 * PARTS),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class FloatAstrocyte:
+    """Of a layer of the plan, whose own spikes it senses. acts_on: "gain" or "threshold". Float64: decay (λ), weight
+    [domains, K], bias, strength [domains].
+    """
+
+    acts_on: str
+    decay: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    strength: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerAstrocyte:
+    """Of an integer layer, as in `spikekit.ops.astrocyte.integer`. Int64: decay, weight [domains, K], offset [domains],
+    table [domains, 257].
+    """
+
+    acts_on: str
+    share: int
+    decay: NDArray[np.int64]
+    weight: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    table: NDArray[np.int64]
+
+
+def misfit(astrocyte: FloatAstrocyte | IntegerAstrocyte, neurons: int) -> str | None:
+    """What is wrong with an astrocyte over so many neurons, None where nothing is."""
+    if astrocyte.acts_on not in ("gain", "threshold"):
+        return f"acts_on {astrocyte.acts_on!r} is neither 'gain' nor 'threshold'"
+    shape, whole = np.shape(astrocyte.decay), isinstance(astrocyte, IntegerAstrocyte)
+    if len(shape) != 2 or 0 in shape or neurons % shape[0]:
+        return f"decay has the shape {shape}, which is not [domains, K] with domains that divide {neurons} neurons"
+    shapes = {"share": (), "decay": shape, "weight": shape, "table": (shape[0], SEGMENTS + 1)}
+    for name, (low, high) in (_WHOLE if whole else _REAL).items():
+        values, wanted = np.asarray(getattr(astrocyte, name)), shapes.get(name, shape[:1])
+        if values.shape != wanted or values.dtype != (np.int64 if whole else np.float64):
+            return f"{name} is {values.dtype} of the shape {values.shape}, not {'int64' if whole else 'float64'} of {wanted}"
+        if not ((low <= values) & (values <= high)).all():
+            return f"{name} is not between {low:g} and {high:g}"
+    return None
