@@ -1,9 +1,13 @@
-"""An astrocyte in integers. What is done with them is in `spikekit.ops.astrocyte.integer`.
+"""An astrocyte in integers; what is done with them is in `spikekit.ops.astrocyte.integer`.
 
-share  = round(2^22 / neurons of a domain)      what a spike counts; a mean of 1.0 is 2^22
-decay  = round((1 - λ)·4,096)                    0 for a time scale of 8,192 steps or more, which is refused
-weight = round(w / Σ|w|·4,096)                   z moves between bias - Σ|w < 0| and bias + Σ|w > 0|, in 4,096 parts
-table  = round(f(z)·4,096)                       at 257 places of that range; f is g, or 2 - g for a threshold
+In a layer whose astrocyte has domains of so many neurons,
+
+    share  = round(own·2^22 / neurons)       what a spike counts; heard_share that of a presynaptic one
+    decay  = round((1 - λ)·4,096)            0 for a time scale of 8,192 steps or more, which is refused
+    weight = round(w / Σ|w|·4,096)           z moves from bias - Σ|w < 0| to bias + Σ|w > 0| in 4,096 parts
+    table  = round(f(z)·4,096)               at 257 places of that range; f is g, or 2 - g for a threshold
+
+and the membrane of the neurons is that of `quantise.py`: g has no unit.
 """
 
 from __future__ import annotations
@@ -33,7 +37,8 @@ def quantise_astrocyte(name: str, astrocyte: FloatAstrocyte, neurons: int) -> In
     g = 1 + astrocyte.strength[:, None] * (z / (1 + np.abs(z)))
     return IntegerAstrocyte(
         acts_on=astrocyte.acts_on,
-        share=round(CALCIUM_ONE * len(decay) / neurons),
+        share=round(astrocyte.own * CALCIUM_ONE * len(decay) / neurons),
+        heard_share=round((1 - astrocyte.own) * CALCIUM_ONE / max(astrocyte.heard, 1)),
         decay=decay,
         weight=weight,
         # The weighed calcium is counted from the lowest that it can be.

@@ -34,19 +34,22 @@ _CLOSE = 1e-6
 
 @torch.no_grad()
 def check_drives(
-    net: nn.Module, signals: Sequence[tuple[str, Neuron | None, Signal]], found: Signal, shape: tuple[int, ...]
+    net: nn.Module,
+    signals: Sequence[tuple[str, Neuron | None, Signal, Signal | None]],
+    found: Signal,
+    shape: tuple[int, ...],
 ) -> None:
     """Raise ExportError, naming the layer, where a drive in `net` is not the signal that was read.
 
-    signals: name, neuron (None: max pooling) and drive of every layer in the order of the forward; found: the output;
-    shape: of a step of a sample.
+    signals: name, neuron (None: max pooling), drive and what is sensed beside it of every layer in the order of the
+    forward; found: the output; shape: of a step of a sample.
     """
     draw = torch.Generator().manual_seed(0)
-    seen: list[Tensor] = []
+    seen: list[tuple[Tensor, Tensor | None]] = []
     sent: list[Tensor] = []
 
-    def note(drive: Tensor, graded: bool) -> Tensor:
-        seen.append(drive)
+    def note(drive: Tensor, presynaptic: Tensor | None = None, *, graded: bool) -> Tensor:
+        seen.append((drive, presynaptic))
         sent.append((torch.rand(drive.shape, generator=draw) < 0.5).to(drive))
         if graded:
             sent[-1] *= torch.randn(drive.shape, generator=draw).to(drive)
@@ -59,13 +62,15 @@ def check_drives(
     x = (torch.rand(*_DRAWN, *shape, generator=draw) < 0.5).double()
     output = copy(x)
     spikes, calls = {INPUT: x.flatten(2)}, zip(seen, sent, strict=True)
-    for number, (name, neuron, signal) in enumerate(signals):
+    for number, (name, neuron, signal, presynaptic) in enumerate(signals):
         drive = _value(signal, spikes)
         if neuron is None:
             spikes[number] = (drive > 0.5).to(drive)
         else:
-            found_drive, answer = next(calls)
+            (found_drive, sensed), answer = next(calls)
             _compare(f"layer {name}: its drive", found_drive, drive)
+            if sensed is not None and presynaptic is not None:
+                _compare(f"layer {name}: what it senses", sensed, _value(presynaptic, spikes))
             spikes[number] = answer.flatten(2)
     _compare("the output", output, _value(found, spikes))
 

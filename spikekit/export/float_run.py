@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from spikekit.export.astrocyte import FloatAstrocyte
 from spikekit.export.layers import FloatLayer
-from spikekit.export.synapses import INPUT, SELF
+from spikekit.export.synapses import INPUT, SELF, counted
 from spikekit.ops.alif.reference import alif_reference
-from spikekit.ops.astrocyte.reference import AstrocyteRule, astrocyte_reference, modulation, sense, spread
+from spikekit.ops.astrocyte.reference import AstrocyteRule, astrocyte_reference, modulation, spread
 from spikekit.ops.li.reference import li_reference
 from spikekit.ops.lif.reference import LIFRule, lif_reference
 from spikekit.ops.recurrent.reference import recurrent_reference
@@ -35,6 +35,8 @@ class LayerTrace:
     last: Tensor
     peak_drive: Tensor
     """Largest |drive| or other state of each neuron over time and batch [n]."""
+    levels: Tensor | None = None
+    """Thresholds that astrocytes moved [T, B, n]; None where they stay."""
 
 
 @torch.no_grad()
@@ -64,21 +66,14 @@ def run_layer(layer: FloatLayer, sent: Mapping[int, Tensor]) -> LayerTrace:
         torch.from_numpy(values).to(drive) for values in (layer.beta, layer.threshold, layer.quantum)
     )
     current = drive if layer.alpha is None else li_reference(drive, None, torch.from_numpy(layer.alpha).to(drive))
+    if layer.astrocyte is not None:
+        return _run_modulated(layer, layer.astrocyte, drive, counted(layer.senses, sent, drive.dtype))
     if layer.fires:
         rule = LIFRule(layer.reset, layer.inclusive, detach_reset=True, surrogate=ATan())
         settings = (beta, threshold, quantum)
         if layer.rho is not None and layer.step is not None:
             rho, step = (torch.from_numpy(values).to(drive) for values in (layer.rho, layer.step))
             spikes, membranes, _, last, _ = alif_reference(current, None, None, *settings, rho, step, rule)
-        elif layer.astrocyte is not None:
-            own = (
-                None,
-                *settings,
-                *_numbers(layer.astrocyte, drive),
-                rule,
-                AstrocyteRule(layer.astrocyte.acts_on, 1.0),
-            )
-            spikes, membranes, _, last, _ = astrocyte_reference(current, None, None, *own)
         elif layer.period:
             spikes, membranes, _, last, _ = refractory_reference(current, None, None, *settings, layer.period, rule)
         elif weight is None:
@@ -99,25 +94,27 @@ def margins(layer: FloatLayer, trace: LayerTrace) -> Tensor:
     if layer.activation is not None:
         activity = _activity(layer, reached)
         reached = _changes(activity, trace.spikes).abs()
-    threshold = torch.from_numpy(layer.threshold).to(reached)
-    if layer.astrocyte is not None and layer.astrocyte.acts_on == "threshold":
-        threshold = threshold * (2 - _modulation(layer.astrocyte, trace.spikes))
-    return (reached - threshold).abs()
+    level = torch.from_numpy(layer.threshold).to(reached) if trace.levels is None else trace.levels
+    return (reached - level).abs()
 
 
-def _numbers(astrocyte: FloatAstrocyte, model: Tensor) -> tuple[Tensor, ...]:
-    arrays = (astrocyte.decay, astrocyte.weight, astrocyte.bias, astrocyte.strength)
-    return tuple(torch.from_numpy(values).to(model) for values in arrays)
-
-
-def _modulation(astrocyte: FloatAstrocyte, spikes: Tensor) -> Tensor:
-    """The g of every neuron and step [T, B, n], told from the spikes."""
-    decay, *others = _numbers(astrocyte, spikes)
-    c, found = torch.zeros(spikes.shape[1], *decay.shape).to(spikes), []
-    for s in spikes:
-        found.append(spread(modulation(c, *others), s))
-        c = decay * c + (1 - decay) * sense(s, len(decay), None, 1.0).unsqueeze(-1)
-    return torch.stack(found)
+def _run_modulated(layer: FloatLayer, own: FloatAstrocyte, drive: Tensor, heard: Tensor | None) -> LayerTrace:
+    settings = (layer.beta, layer.threshold, layer.quantum, own.decay, own.weight, own.bias, own.strength)
+    beta, threshold, quantum, decay, *others = (torch.from_numpy(values).to(drive) for values in settings)
+    rule = LIFRule(layer.reset, layer.inclusive, detach_reset=True, surrogate=ATan())
+    spikes, membranes, calcium, last, _ = astrocyte_reference(
+        drive,
+        None,
+        None,
+        # Sums of spikes are whole: the mean is rounded as in the neuron.
+        None if heard is None else heard * (1 / own.heard),
+        *(beta, threshold, quantum, decay, *others),
+        rule,
+        AstrocyteRule(own.acts_on, own.own),
+    )
+    g = torch.stack([spread(each, spikes[0]) for each in modulation(F.pad(calcium[:-1], (0,) * 6 + (1, 0)), *others)])
+    peak = torch.maximum(drive.abs(), (g * drive).abs() if own.acts_on == "gain" else drive.abs()).amax((0, 1))
+    return LayerTrace(spikes, membranes, last, peak, threshold * (2 - g) if own.acts_on == "threshold" else None)
 
 
 def _run_sigma_delta(layer: FloatLayer, drive: Tensor) -> LayerTrace:

@@ -38,7 +38,8 @@ class IntegerLayer:
     adapt_step: of an adaptive threshold, in parts of 4,096 and in units of membrane; None without one. period:
     refractory steps after a spike. activation: of sigma-delta neurons, whose threshold and bias are in units of sigma;
     None for others. message_shift: their messages are in units of 2^message_shift of sigma. message_bits: of a message,
-    its sign included. astrocyte: what modulates the neurons, None without one.
+    its sign included. astrocyte: what modulates the neurons, None without one; senses: the presynaptic spikes that it
+    counts, onto its domains.
     """
 
     name: str
@@ -62,6 +63,7 @@ class IntegerLayer:
     message_shift: Integers | None = None
     message_bits: int | None = None
     astrocyte: IntegerAstrocyte | None = None
+    senses: tuple[Projection, ...] = ()
 
     @property
     def graded(self) -> bool:

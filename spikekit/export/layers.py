@@ -11,6 +11,7 @@ from torch import Tensor
 
 from spikekit.errors import ExportError, InputError
 from spikekit.export.astrocyte import FloatAstrocyte
+from spikekit.export.astrocyte_reading import astrocyte_of
 from spikekit.export.signal import Floats, Signal
 from spikekit.export.synapses import SELF, Projection, Synapses
 from spikekit.folding import folded_thresholds
@@ -29,7 +30,7 @@ class FloatLayer:
     turned the neuron around. rho, step: decay of an adaptive threshold and what a spike adds to it, None without one.
     period: steps after a spike in which the neuron is refractory. activation: "relu" or "none" of sigma-delta neurons,
     whose bias is that of the activation; None for others, whose bias is part of the drive. astrocyte: what modulates
-    the neurons, None without one.
+    the neurons, None without one; senses: the presynaptic spikes that it counts, onto its domains.
     """
 
     name: str
@@ -47,6 +48,7 @@ class FloatLayer:
     period: int = 0
     activation: str | None = None
     astrocyte: FloatAstrocyte | None = None
+    senses: tuple[Projection, ...] = ()
 
     @property
     def graded(self) -> bool:
@@ -64,8 +66,11 @@ class FloatLayer:
         return int(np.gcd.reduce([projection.synapses.rows for projection in self.inputs]))
 
 
-def layer_of(name: str, neuron: Neuron, signal: Signal) -> FloatLayer:
-    """The layer of `neuron` driven by `signal`. Raises ExportError, naming it, for what no layer can be."""
+def layer_of(name: str, neuron: Neuron, signal: Signal, presynaptic: Signal | None = None) -> FloatLayer:
+    """The layer of `neuron` driven by `signal`; presynaptic: what its astrocyte is given to sense.
+
+    Raises ExportError, naming it, for what no layer can be.
+    """
     inputs, shape, bias = signal.projections(), signal.shape, signal.bias.flatten()
 
     def per_neuron(what: str, value: Tensor) -> Floats:
@@ -94,9 +99,10 @@ def layer_of(name: str, neuron: Neuron, signal: Signal) -> FloatLayer:
     adapts = isinstance(neuron, ALIF)
     rho, step = (per_neuron(what, read_parameter(neuron, what)) if adapts else None for what in ("rho", "step"))
     period = neuron.period if isinstance(neuron, RefractoryLIF) else 0
+    astrocyte, senses = astrocyte_of(name, neuron, shape, presynaptic)
     return FloatLayer(
         name, inputs, bias, alpha, beta, level, quantum, reset, neuron.rule.inclusive, True, rho, step, period,
-        astrocyte=_astrocyte(name, neuron, shape),
+        astrocyte=astrocyte, senses=senses,
     )  # fmt: skip
 
 
@@ -114,23 +120,6 @@ def _sigma_delta(
         name, signal.projections(), bias, None, nothing, threshold, nothing, "none", inclusive=True, fires=True,
         activation=neuron.activation,
     )  # fmt: skip
-
-
-def _astrocyte(name: str, neuron: Neuron, shape: tuple[int, ...]) -> FloatAstrocyte | None:
-    astrocyte = neuron.astrocyte if isinstance(neuron, LIF) else None
-    # What gates plasticity changes nothing that is computed forward.
-    if astrocyte is None or astrocyte.acts_on == "plasticity":
-        return None
-    if astrocyte.senses != "post":
-        raise ExportError(
-            f"layer {name}: its Astrocyte senses the spikes that arrive (senses={astrocyte.senses!r}), and a layer on "
-            "the chip is handed their weighed sums alone; use senses='post'"
-        )
-    if shape[0] % astrocyte.domains:
-        raise ExportError(f"layer {name}: the {astrocyte.domains} domains of its Astrocyte do not divide {shape[0]}")
-    names = ("timescales", "weight", "bias", "strength")
-    times, *others = (read_parameter(astrocyte, each).detach().cpu().double() for each in names)
-    return FloatAstrocyte(astrocyte.acts_on, torch.exp(-1 / times).numpy(), *(each.numpy() for each in others))
 
 
 def _recurrent(name: str, neuron: RecurrentLIF, signal: Signal) -> tuple[Projection, Floats]:

@@ -124,6 +124,8 @@ def _quantise(layer: FloatLayer, trace: LayerTrace, settings: Settings, largest:
         None if layer.step is None else np.rint(layer.step * unit).astype(np.int64),
         layer.period,
         astrocyte=None if own is None else quantise_astrocyte(layer.name, own, len(layer.bias)),
+        senses=tuple(replace(each, synapses=each.synapses.with_weight(each.synapses.weight.astype(np.int32)))
+                     for each in layer.senses),
     )  # fmt: skip
     least_bias_exponent = settings.bias_exponent if settings.netx else 0
     return filled(frame, [each.synapses.weight for each in layer.inputs], layer.bias, least_bias_exponent)

@@ -51,8 +51,8 @@ _WAYS_OUT = {
 class Neurons(Protocol):
     """What takes the signals that arrive at neurons, and gives what these send."""
 
-    def fire(self, name: str, neuron: Neuron, signal: Signal) -> Signal:
-        """A layer of `neuron` driven by `signal`."""
+    def fire(self, name: str, neuron: Neuron, signal: Signal, presynaptic: Signal | None = None) -> Signal:
+        """A layer of `neuron` driven by `signal`; presynaptic: what it is given to sense."""
 
     def maximum(self, name: str, pool: nn.MaxPool2d, signal: Signal) -> Signal:
         """The maximum of spikes."""
@@ -91,9 +91,8 @@ class _Reader:
             return signal
         if isinstance(module, TripartiteSynapse):
             _check_plain(name, module, TripartiteSynapse)
-            # An astrocyte that would make use of what arrives, the neurons refuse.
-            signal = self.module(module.layer, f"{path}.layer".lstrip("."), signal, 1)
-            return self.module(module.neuron, f"{path}.neuron".lstrip("."), signal, lead)
+            drive = self.module(module.layer, f"{path}.layer".lstrip("."), signal, 1)
+            return self._layer(f"{path}.neuron".lstrip("."), module.neuron, drive, lead, presynaptic=signal)
         if layer := _kind(module, _LAYERS):
             _check_plain(name, module, layer)
             return self._layer(path or "0", module, signal, lead)
@@ -101,13 +100,15 @@ class _Reader:
             raise ExportError(f"{name} cannot be exported: {way}.")
         return self._own_forward(name, module, path, signal, lead)
 
-    def _layer(self, path: str, module: nn.Module, signal: Signal, lead: int) -> Signal:
+    def _layer(
+        self, path: str, module: nn.Module, signal: Signal, lead: int, presynaptic: Signal | None = None
+    ) -> Signal:
         name = f"layer {path} ({type(module).__name__})"
         if isinstance(module, Neuron):
             for part in module.children():
                 if isinstance(part, Astrocyte):
                     _check_plain(f"{name}: its {type(part).__name__}", part, Astrocyte)
-            return self.neurons.fire(path, module, signal)
+            return self.neurons.fire(path, module, signal, presynaptic)
         if isinstance(module, _IDLE):
             if module.training and not isinstance(module, nn.Identity):
                 raise ExportError(f"{name} is in train mode; call net.eval() before exporting")

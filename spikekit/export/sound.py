@@ -47,7 +47,11 @@ def _chain(layers: Sequence[IntegerLayer | FloatLayer], in_shape: tuple[int, ...
         _need(layer.reset in _RESETS and layer.period >= 0, "reset or period")
         _need(layer.activation in _ACTIVATIONS, "activation")
         if layer.astrocyte is not None:
-            _need(misfit(layer.astrocyte, sizes[SELF]) is None, "the astrocyte")
+            _need(misfit(layer.astrocyte, sizes[SELF], bool(layer.senses)) is None, "the astrocyte")
+        for each in layer.senses:
+            _need(layer.astrocyte is not None and each.source != SELF and each.source in sizes, "what is sensed")
+            _need(each.source != number and grains[each.source] is None, "what is sensed")
+            _input(each, sizes[each.source], layer.astrocyte.decay.shape[:1], weights)
         grains[number] = _grain(layer) if isinstance(layer, IntegerLayer) else None
 
 

@@ -19,6 +19,7 @@ from spikekit.export.synapses import Projection, Synapses
 from spikekit.files import replacing
 
 FORMAT = "spikekit.LoihiNet/2"
+_PROJECTIONS = {"inputs": "input", "senses": "sense"}
 Layer = TypeVar("Layer", FloatLayer, IntegerLayer)
 Contents = tuple[tuple[IntegerLayer, ...], tuple[FloatLayer, ...], tuple[int, ...], Mapping[str, Any]]
 
@@ -70,8 +71,8 @@ def _pack(layer: FloatLayer | IntegerLayer, key: str, arrays: dict[str, Any]) ->
     plain: dict[str, Any] = {}
     for field in fields(layer):
         value = getattr(layer, field.name)
-        if field.name == "inputs":
-            plain["inputs"] = [_pack_input(each, f"{key}.input{i}", arrays) for i, each in enumerate(value)]
+        if what := _PROJECTIONS.get(field.name):
+            plain[field.name] = [_pack_input(each, f"{key}.{what}{i}", arrays) for i, each in enumerate(value)]
         elif field.name == "astrocyte" and value is not None:
             plain["astrocyte"] = _pack_astrocyte(value, f"{key}.astrocyte", arrays)
         elif isinstance(value, np.ndarray):
@@ -99,17 +100,21 @@ def _pack_astrocyte(astrocyte: FloatAstrocyte | IntegerAstrocyte, key: str, arra
 
 
 def _unpack(kind: type[Layer], plain: dict[str, Any], key: str, arrays: dict[str, Any]) -> Layer:
-    inputs = tuple(_unpack_input(each, f"{key}.input{i}", arrays) for i, each in enumerate(plain["inputs"]))
+    # Files from before there were astrocytes sense nothing.
+    projections = {
+        name: tuple(_unpack_input(each, f"{key}.{what}{i}", arrays) for i, each in enumerate(plain.get(name, ())))
+        for name, what in _PROJECTIONS.items()
+    }
     values: dict[str, Any] = {
         field.name: plain.get(field.name, arrays.get(f"{key}.{field.name}"))
         for field in fields(kind)
-        if field.name != "inputs"
+        if field.name not in projections
     }
     if values["astrocyte"] is not None:
         own = IntegerAstrocyte if kind is IntegerLayer else FloatAstrocyte
         stored = {field.name: arrays.get(f"{key}.astrocyte.{field.name}") for field in fields(own)}
         values["astrocyte"] = own(**stored | values["astrocyte"])
-    return kind(inputs=inputs, **values)
+    return kind(**projections, **values)
 
 
 def _unpack_input(plain: dict[str, Any], key: str, arrays: dict[str, Any]) -> Projection:

@@ -89,11 +89,13 @@ def sign_mode(name: str, values: npt.NDArray[Any], bits: int = 8) -> str:
 def check_astrocyte(layer: LavaLayer) -> None:
     """Whether a layer's astrocyte fits its neurons, and these are such that know what to make of it."""
     if layer.astrocyte is None:
+        if layer.senses:
+            raise refuse(layer.name, "senses", "there is no astrocyte", "Give one, or nothing to sense.")
         return
     plain = layer.current_decay is None and layer.adapt_decay is None and not layer.period and layer.activation is None
     if not (plain and layer.fires):
         raise refuse(layer.name, "astrocyte", "over neurons with states of their own", "Give it plain ones that fire.")
-    if wrong := misfit(layer.astrocyte, layer.n):
+    if wrong := misfit(layer.astrocyte, layer.n, bool(layer.senses)):
         raise refuse(layer.name, "astrocyte", wrong, "Give it as spikekit.export.astrocyte says.")
 
 
@@ -108,6 +110,12 @@ def check_fixed(layer: LavaLayer, largest: Mapping[int, int]) -> None:
     if isinstance(layer.astrocyte, FloatAstrocyte):
         raise refuse(layer.name, "astrocyte", "floats in fixed mode", "Give an IntegerAstrocyte.")
     ranges = FIXED_RANGES if layer.activation is None else _GRADED_RANGES
+    for each in layer.senses:
+        sign_mode(layer.name, each.values)
+        if each.weight_exp or largest[each.source] * len(each.rows) >= 2**31:
+            raise refuse(
+                layer.name, "senses", "more than 32 bits can count", "Leave weight_exp 0, or lower input_bits."
+            )
     for each in layer.inputs:
         sign_mode(layer.name, each.values, layer.weight_bits)
         if not 0 <= each.weight_exp <= WEIGHT_EXP_MAX:
@@ -137,7 +145,7 @@ def check_fixed(layer: LavaLayer, largest: Mapping[int, int]) -> None:
 
 def check_float(layer: LavaLayer) -> None:
     """Ranges of a floating-point layer."""
-    for each in layer.inputs:
+    for each in (*layer.inputs, *layer.senses):
         if each.weight_exp:
             found = f"{each.weight_exp} has no meaning in float mode"
             raise refuse(layer.name, "weight_exp", found, "Set it to 0 there.")
@@ -200,7 +208,10 @@ def check_graph(job: LavaJob) -> None:
         names.add(layer.name)
         if all(each.source == SELF for each in layer.inputs):
             raise refuse(layer.name, "inputs", "the layer's own spikes alone", "Connect it to another layer.")
-        for each in layer.inputs:
+        if any(each.source == SELF for each in layer.senses):
+            fix = "Its own spikes an astrocyte senses by its share."
+            raise refuse(layer.name, "senses", "the layer itself", fix)
+        for each in (*layer.inputs, *layer.senses):
             if not (each.source in (INPUT, SELF) or 0 <= each.source < index):
                 fix = "Order the layers as the data flows."
                 raise refuse(layer.name, "inputs", f"source {each.source} is no earlier layer", fix)

@@ -4,7 +4,8 @@ Calcium c counts 2^22 for 1.0; what is a part of 1.0, a decay or a factor, count
 
     z = (offset + weight_1·(c_1 >> 10) + ... + weight_K·(c_K >> 10)) >> 12       brought into 0..4,095
     f = (table[z >> 4]·(16 - (z & 15)) + table[(z >> 4) + 1]·(z & 15)) >> 4
-    c_k = (c_k·(4,096 - decay_k) + (share·Σ s)·decay_k) >> 12                    after the step
+    a = share·Σ s + heard_share·heard                                            at most 2^22, not below 0
+    c_k = (c_k·(4,096 - decay_k) + a·decay_k) >> 12                              after the step
 
 and in every neuron, with u = (a << exponent) << 6 wrapped once into (-2^23, 2^23], and then + bias:
 
@@ -15,9 +16,10 @@ and in every neuron, with u = (a << exponent) << 6 wrapped once into (-2^23, 2^2
 acts_on "gain": f is g, and sign(u)·(|u|·f >> 12) stands for u. "threshold": f is 2 - g, and θ = (threshold·f) >> 12,
 brought into 1..2^23 - 1. Where f is 4,096 the neuron is that of `spikekit.ops.integer.reference`, bit for bit.
 
-Every product is cut off, never rounded up: so calcium that nothing feeds falls to 0 however slow it is. share is 2^22
-over the neurons of a domain; one spike in a large domain of slow calcium may be less than one unit, and is lost. The
-table holds f at 257 equally distant places of z, with straight lines between: no processor divides a step.
+Every product is cut off, never rounded up: so calcium that nothing feeds falls to 0 however slow it is. heard: the
+number of presynaptic spikes of a domain; share and heard_share: what one of each counts, 2^22 over their neurons, or
+half of it. One spike in a large domain of slow calcium may be less than one unit, and is lost. The table holds f at 257
+equally distant places of z, with straight lines between, so that nothing is divided.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ class Modulator:
 
     acts_on: str
     share: int
+    heard_share: int
     decay: Tensor
     weight: Tensor
     offset: Tensor
@@ -58,10 +61,10 @@ class Modulator:
         between = place & (2**_BETWEEN_BITS - 1)
         return _mixed(self.table[domain, at], self.table[domain, at + 1], between, _BETWEEN_BITS)
 
-    def after(self, c: Tensor, spikes: Tensor) -> Tensor:
-        """Calcium behind a step with the spikes [B, C, ...]."""
-        sensed = spikes.reshape(len(spikes), len(self.offset), -1).sum(-1) * self.share
-        return _mixed(c, sensed.unsqueeze(-1), self.decay, _PART_BITS)
+    def after(self, c: Tensor, spikes: Tensor, heard: Tensor | int) -> Tensor:
+        """Calcium behind a step with the spikes [B, C, ...], where so many presynaptic ones were heard [B, domains]."""
+        sensed = self.share * spikes.reshape(len(spikes), len(self.offset), -1).sum(-1) + self.heard_share * heard
+        return _mixed(c, sensed.clamp(0, CALCIUM_ONE).unsqueeze(-1), self.decay, _PART_BITS)
 
 
 def astrocyte_integer(
@@ -72,10 +75,12 @@ def astrocyte_integer(
     quantum: Tensor,
     modulator: Modulator,
     rule: IntegerRule,
+    heard: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Run the equations above over the whole sequence.
 
-    Arguments as in `spikekit.ops.integer.integer_reference`; the neurons [C, ...] of a domain lie side by side. Returns
+    Arguments as in `spikekit.ops.integer.integer_reference`; the neurons [C, ...] of a domain lie side by side. heard:
+    [T, B, domains], whole numbers in any dtype, where heard_share is not 0. Returns
     spikes [T, B, C, ...] in the dtype of sums, membranes before the reset int32 of the same shape, the last v
     [B, C, ...] int32 and the last c [B, domains, K] int64.
     """
@@ -98,7 +103,7 @@ def astrocyte_integer(
             v = (v - quantum * s).clamp_(-STATE_MAX, STATE_MAX)
         elif rule.reset == "hard":
             v = v * ~s
-        c = modulator.after(c, s)
+        c = modulator.after(c, s, 0 if heard is None else heard[t].to(torch.int64))
     return spikes, membranes, v.to(torch.int32), c
 
 

@@ -2,7 +2,8 @@
 
 It hears the spikes of the layer in the step in which they are sent, and what it sends is of the calcium before that
 step: so it sends first and hears afterwards, or it and the layer would wait for each other. Synapses between the two
-would take a step each way; on a chip both live in one core. Lava executes every file of this folder when it looks for
+would take a step each way; on a chip both would live in one core. Presynaptic spikes arrive through synapses, as at the
+neurons. Lava executes every file of this folder when it looks for
 process models, so the folder holds nothing else.
 """
 
@@ -26,8 +27,9 @@ class Astrocytes(AbstractProcess):  # type: ignore[misc]
     """Over n neurons, in domains of neighbours; `calcium` [domains, K] is the slow state.
 
     acts_on: "gain", which sends g, or "threshold", which sends 2 - g, to every neuron. decay, weight: [domains, K].
-    bias, strength [domains]: in `floating_pt`, where decay is λ. share, offset [domains], table [domains, 257]: in
-    `fixed_pt`, where calcium of 1.0 is 2^22, and 1.0 of decay, weight and what is sent is 4,096.
+    shares: what one spike of the neurons and one that arrives count in the mean that calcium follows.
+    bias, strength [domains]: in `floating_pt`, where decay is λ. offset [domains], table [domains, 257]: in `fixed_pt`,
+    where calcium of 1.0 is 2^22, and 1.0 of decay, weight and what is sent is 4,096.
     period: steps of one sample of `samples`; calcium is cleared before each sample's first step.
     delay: steps between an input frame and the step at which it reaches this layer.
     """
@@ -41,7 +43,8 @@ class Astrocytes(AbstractProcess):  # type: ignore[misc]
         weight: np.ndarray,
         bias: np.ndarray,
         strength: np.ndarray,
-        share: int,
+        shares: tuple[float, float],
+        own: float,
         offset: np.ndarray,
         table: np.ndarray,
         samples: int,
@@ -49,8 +52,11 @@ class Astrocytes(AbstractProcess):  # type: ignore[misc]
         delay: int,
         name: str,
     ) -> None:
-        super().__init__(acts_on=acts_on, share=share, samples=samples, period=period, delay=delay, name=name)
+        super().__init__(
+            acts_on=acts_on, shares=shares, own=own, samples=samples, period=period, delay=delay, name=name
+        )
         self.s_in = InPort(shape=(n,))
+        self.p_in = InPort(shape=offset.shape)
         self.m_out = OutPort(shape=(n,))
         self.calcium = Var(shape=decay.shape, init=0)
         self.decay = Var(shape=decay.shape, init=decay)
@@ -67,7 +73,8 @@ class _AstrocytesModel(PyLoihiProcessModel):  # type: ignore[misc]
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self.acts_on: str = proc_params["acts_on"]
-        self.share: int = proc_params["share"]
+        self.shares: tuple[float, float] = proc_params["shares"]
+        self.own: float = proc_params["own"]
         self.samples: int = proc_params["samples"]
         self.period: int = proc_params["period"]
         self.delay: int = proc_params["delay"]
@@ -76,8 +83,8 @@ class _AstrocytesModel(PyLoihiProcessModel):  # type: ignore[misc]
         """What each domain does to its neurons."""
         raise NotImplementedError
 
-    def follow(self, spikes: np.ndarray) -> None:
-        """Let calcium follow the number of spikes of each domain."""
+    def follow(self, spikes: np.ndarray, heard: np.ndarray) -> None:
+        """Let calcium follow the numbers of spikes of each domain, of its neurons and presynaptic ones."""
         raise NotImplementedError
 
     def run_spk(self) -> None:
@@ -87,9 +94,9 @@ class _AstrocytesModel(PyLoihiProcessModel):  # type: ignore[misc]
         domains = len(self.calcium)
         neurons = self.s_in.shape[0] // domains
         self.m_out.send(np.repeat(self.factor(), neurons))
-        spikes = self.s_in.recv()
+        spikes, heard = self.s_in.recv(), self.p_in.recv()
         if 0 <= sample < self.samples:
-            self.follow(spikes.reshape(domains, neurons).sum(1))
+            self.follow(spikes.reshape(domains, neurons).sum(1), heard)
 
 
 @implements(proc=Astrocytes, protocol=LoihiProtocol)
@@ -99,6 +106,7 @@ class AstrocytesModelFloat(_AstrocytesModel):
     """In float64, in the order of `spikekit.ops.astrocyte.reference`."""
 
     s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, bool)
+    p_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, float)
     m_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, float)
     calcium: np.ndarray = LavaPyType(np.ndarray, float)
     decay: np.ndarray = LavaPyType(np.ndarray, float)
@@ -115,8 +123,9 @@ class AstrocytesModelFloat(_AstrocytesModel):
         g = 1 + self.strength * (z / (1 + np.abs(z)))
         return g if self.acts_on == "gain" else 2 - g
 
-    def follow(self, spikes: np.ndarray) -> None:
-        mean = spikes * (1 / (self.s_in.shape[0] // len(spikes)))
+    def follow(self, spikes: np.ndarray, heard: np.ndarray) -> None:
+        own, arrived = spikes * self.shares[0], heard * self.shares[1]
+        mean = arrived if self.own == 0 else own if self.own == 1 else self.own * own + (1 - self.own) * arrived
         self.calcium[:] = self.decay * self.calcium + (1 - self.decay) * mean[:, None]
 
 
@@ -127,6 +136,7 @@ class AstrocytesModelFixed(_AstrocytesModel):
     """In integers, as in `spikekit.ops.astrocyte.integer`: a table in place of the division, products cut off."""
 
     s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, bool)
+    p_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
     m_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=14)
     calcium: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
     decay: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=12)
@@ -144,6 +154,7 @@ class AstrocytesModelFixed(_AstrocytesModel):
         factor: np.ndarray = (low * (16 - between) + high * between) >> 4
         return factor
 
-    def follow(self, spikes: np.ndarray) -> None:
-        mean, decay = (self.share * spikes.astype(np.int64))[:, None], self.decay.astype(np.int64)
+    def follow(self, spikes: np.ndarray, heard: np.ndarray) -> None:
+        counts = self.shares[0] * spikes.astype(np.int64) + self.shares[1] * heard.astype(np.int64)
+        mean, decay = np.clip(counts, 0, 2**22)[:, None], self.decay.astype(np.int64)
         self.calcium[:] = (self.calcium * (4096 - decay) + mean * decay) >> 12
