@@ -10,8 +10,13 @@ from numpy.typing import NDArray
 from spikekit.ops.astrocyte.integer import CALCIUM_ONE, PARTS, SEGMENTS
 
 _ANY = float(np.finfo(np.float64).max)
-_REAL = {"decay": (0, 1), "weight": (-_ANY, _ANY), "bias": (-_ANY, _ANY), "strength": (-1, 1)}
-_WHOLE = {
+_REAL: dict[str, tuple[float, float]] = {
+    "decay": (0, 1),
+    "weight": (-_ANY, _ANY),
+    "bias": (-_ANY, _ANY),
+    "strength": (-1, 1),
+}
+_WHOLE: dict[str, tuple[float, float]] = {
     "decay": (0, PARTS),
     "weight": (-PARTS, PARTS),
     "offset": (0, 2**31 - 1),
@@ -54,16 +59,15 @@ def misfit(astrocyte: FloatAstrocyte | IntegerAstrocyte, neurons: int, senses: b
     """What is wrong with an astrocyte over so many neurons, None where nothing is. senses: presynaptic spikes."""
     if astrocyte.acts_on not in ("gain", "threshold"):
         return f"acts_on {astrocyte.acts_on!r} is neither 'gain' nor 'threshold'"
+    own: float
     if isinstance(astrocyte, IntegerAstrocyte):
-        shares, ranges, dtype = (astrocyte.share, astrocyte.heard_share), _WHOLE, np.dtype(np.int64)
-        sound = all(type(share) is int and 0 <= share <= CALCIUM_ONE for share in shares) and any(shares)
+        own, heard, ranges, dtype = astrocyte.share, astrocyte.heard_share, _WHOLE, "int64"
+        sound = all(type(share) is int and 0 <= share <= CALCIUM_ONE for share in (own, heard)) and own + heard > 0
     else:
-        shares, ranges, dtype = (astrocyte.own, astrocyte.heard), _REAL, np.dtype(np.float64)
-        sound = (
-            0 <= astrocyte.own <= 1 and type(astrocyte.heard) is int and (astrocyte.heard > 0) == (astrocyte.own < 1)
-        )
-    if not sound or (shares[1] > 0) != senses:
-        return f"shares of {shares} in what it senses do not go with {'some' if senses else 'no'} presynaptic spikes"
+        own, heard, ranges, dtype = astrocyte.own, astrocyte.heard, _REAL, "float64"
+        sound = 0 <= own <= 1 and type(heard) is int and (heard > 0) == (own < 1)
+    if not sound or (heard > 0) != senses:
+        return f"{own} and {heard} of what it senses do not go with {'some' if senses else 'no'} presynaptic spikes"
     shape = np.shape(astrocyte.decay)
     if len(shape) != 2 or 0 in shape or neurons % shape[0]:
         return f"decay has the shape {shape}, which is not [domains, K] with domains that divide {neurons} neurons"

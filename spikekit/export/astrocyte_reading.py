@@ -28,9 +28,7 @@ def astrocyte_of(
         return None, ()
     if shape[0] % own.domains:
         raise ExportError(f"layer {name}: the {own.domains} domains of its Astrocyte do not divide {shape[0]} channels")
-    heard, senses = 0, ()
-    if own.senses != "post":
-        heard, senses = _senses(name, own.domains, presynaptic)
+    heard, senses = (0, ()) if own.senses == "post" else _senses(name, own.domains, presynaptic)
     names = ("timescales", "weight", "bias", "strength")
     times, *others = (read_parameter(own, each).detach().cpu().double() for each in names)
     parts = (each.numpy() for each in (torch.exp(-1 / times), *others))

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from spikekit.export.astrocyte import FloatAstrocyte
 from spikekit.export.layers import FloatLayer
+from spikekit.export.signal import Floats
 from spikekit.export.synapses import INPUT, SELF, counted
 from spikekit.ops.alif.reference import alif_reference
 from spikekit.ops.astrocyte.reference import AstrocyteRule, astrocyte_reference, modulation, spread
@@ -99,22 +100,23 @@ def margins(layer: FloatLayer, trace: LayerTrace) -> Tensor:
 
 
 def _run_modulated(layer: FloatLayer, own: FloatAstrocyte, drive: Tensor, heard: Tensor | None) -> LayerTrace:
-    settings = (layer.beta, layer.threshold, layer.quantum, own.decay, own.weight, own.bias, own.strength)
-    beta, threshold, quantum, decay, *others = (torch.from_numpy(values).to(drive) for values in settings)
+    def tensors(*arrays: Floats) -> list[Tensor]:
+        return [torch.from_numpy(values).to(drive) for values in arrays]
+
+    beta, threshold, quantum = tensors(layer.beta, layer.threshold, layer.quantum)
+    decay, weight, bias, strength = tensors(own.decay, own.weight, own.bias, own.strength)
+    # A sum of spikes is whole: the mean is rounded as it is in the network.
+    sensed = None if heard is None else heard * (1 / own.heard)
+    neuron, astrocyte = (beta, threshold, quantum), (decay, weight, bias, strength)
     rule = LIFRule(layer.reset, layer.inclusive, detach_reset=True, surrogate=ATan())
     spikes, membranes, calcium, last, _ = astrocyte_reference(
-        drive,
-        None,
-        None,
-        # Sums of spikes are whole: the mean is rounded as in the neuron.
-        None if heard is None else heard * (1 / own.heard),
-        *(beta, threshold, quantum, decay, *others),
-        rule,
-        AstrocyteRule(own.acts_on, own.own),
+        drive, None, None, sensed, *neuron, *astrocyte, rule, AstrocyteRule(own.acts_on, own.own)
     )
-    g = torch.stack([spread(each, spikes[0]) for each in modulation(F.pad(calcium[:-1], (0,) * 6 + (1, 0)), *others)])
-    peak = torch.maximum(drive.abs(), (g * drive).abs() if own.acts_on == "gain" else drive.abs()).amax((0, 1))
-    return LayerTrace(spikes, membranes, last, peak, threshold * (2 - g) if own.acts_on == "threshold" else None)
+    before = torch.cat((torch.zeros_like(calcium[:1]), calcium[:-1]))
+    g = torch.stack([spread(each, spikes[0]) for each in modulation(before, weight, bias, strength)])
+    if own.acts_on == "threshold":
+        return LayerTrace(spikes, membranes, last, drive.abs().amax((0, 1)), threshold * (2 - g))
+    return LayerTrace(spikes, membranes, last, torch.maximum(drive.abs(), (g * drive).abs()).amax((0, 1)))
 
 
 def _run_sigma_delta(layer: FloatLayer, drive: Tensor) -> LayerTrace:

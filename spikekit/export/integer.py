@@ -105,11 +105,11 @@ def arriving(layer: IntegerLayer, sent: Mapping[int, Tensor], weights: Sequence[
 
 
 def fire(
-    layer: IntegerLayer, sums: Tensor, sent: Mapping[int, Tensor], *, membranes: bool = True
+    layer: IntegerLayer, sums: Tensor, sent: Mapping[int, Tensor] | None = None, *, membranes: bool = True
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes, membranes (empty unless asked for) and last membranes of the layer's neurons: see `integer_lif`.
 
-    sent: as for `arriving`, for astrocytes that sense it. Of sigma-delta neurons messages, and sigma in place of the
+    sent: as for `arriving`, where an astrocyte senses it. Of sigma-delta neurons messages, and sigma in place of the
     membrane: see `sigma_delta_integer`.
     """
 
@@ -134,7 +134,7 @@ def fire(
     if (own := layer.astrocyte) is not None:
         arrays = (torch.from_numpy(each).to(sums.device) for each in (own.decay, own.weight, own.offset, own.table))
         modulator = Modulator(own.acts_on, own.share, own.heard_share, *arrays)
-        heard = counted(layer.senses, sent, sums.dtype)
+        heard = counted(layer.senses, sent or {}, sums.dtype)
         return astrocyte_integer(sums, bias, keep, threshold, quantum, modulator, rule, heard)[:3]
     kept = None if layer.current_decay is None else shaped(DECAY_ONE - 1 - layer.current_decay)
     feedback = next((p for p in layer.inputs if p.source == SELF), None)

@@ -48,10 +48,11 @@ def _chain(layers: Sequence[IntegerLayer | FloatLayer], in_shape: tuple[int, ...
         _need(layer.activation in _ACTIVATIONS, "activation")
         if layer.astrocyte is not None:
             _need(misfit(layer.astrocyte, sizes[SELF], bool(layer.senses)) is None, "the astrocyte")
-        for each in layer.senses:
-            _need(layer.astrocyte is not None and each.source != SELF and each.source in sizes, "what is sensed")
-            _need(each.source != number and grains[each.source] is None, "what is sensed")
-            _input(each, sizes[each.source], layer.astrocyte.decay.shape[:1], weights)
+            for each in layer.senses:
+                known = each.source in sizes and each.source not in (number, SELF)
+                _need(known and grains[each.source] is None and each.synapses.kind == "sparse", "what is sensed")
+                _input(each, sizes[each.source], layer.astrocyte.decay.shape[:1], weights)
+        _need(layer.astrocyte is not None or not layer.senses, "what is sensed")
         grains[number] = _grain(layer) if isinstance(layer, IntegerLayer) else None
 
 

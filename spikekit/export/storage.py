@@ -101,7 +101,7 @@ def _pack_astrocyte(astrocyte: FloatAstrocyte | IntegerAstrocyte, key: str, arra
 
 def _unpack(kind: type[Layer], plain: dict[str, Any], key: str, arrays: dict[str, Any]) -> Layer:
     # Files from before there were astrocytes sense nothing.
-    projections = {
+    projections: dict[str, Any] = {
         name: tuple(_unpack_input(each, f"{key}.{what}{i}", arrays) for i, each in enumerate(plain.get(name, ())))
         for name, what in _PROJECTIONS.items()
     }

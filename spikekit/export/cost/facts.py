@@ -39,7 +39,8 @@ class Arriving:
 class LayerFacts:
     """One layer of neurons. thresholds, decays, scale: a value a neuron [n]; configs: equal where its decays are.
 
-    graded: its neurons send numbers in place of spikes.
+    graded: its neurons send numbers in place of spikes. calcium: slow states of astrocytes over them. No other count
+    holds these, nor what they hear and send: no chip whose limits and energies are known has any.
     """
 
     name: str
@@ -54,6 +55,7 @@ class LayerFacts:
     reset: str
     fires: bool
     graded: bool = False
+    calcium: int = 0
 
     @property
     def neurons(self) -> int:
@@ -92,6 +94,7 @@ def _layer(number: int, layer: IntegerLayer) -> LayerFacts:
         reset=layer.reset,
         fires=layer.fires,
         graded=layer.graded,
+        calcium=0 if layer.astrocyte is None else layer.astrocyte.decay.size,
     )
 
 

@@ -108,7 +108,7 @@ class LavaJob:
                 if own := plain.get("astrocyte"):
                     # Only integers have a share.
                     kind = IntegerAstrocyte if "share" in own else FloatAstrocyte
-                    parts = {name: file[f"{key}_astrocyte_{name}"] for name in own.pop("fields")}
+                    parts: dict[str, Any] = {name: file[f"{key}_astrocyte_{name}"] for name in own.pop("fields")}
                     facts["astrocyte"] = kind(**own, **parts)
                 layers.append(LavaLayer(**synapses, **facts, **arrays))
             return cls(meta["mode"], tuple(layers), file["inputs"], meta["input_bits"])

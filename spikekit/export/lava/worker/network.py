@@ -149,7 +149,11 @@ class _Builder:
     def _astrocytes(self, index: int, layer: Mapping[str, Any], lag: int, neurons: Any) -> None:
         """What modulates a layer, connected with it directly both ways."""
         own, (domains, scales) = layer["astrocyte"], self.file[f"layer{index}_astrocyte_decay"].shape
-        shapes = {"decay": (domains, scales), "weight": (domains, scales), "table": (domains, 257)}
+        shapes: dict[str, tuple[int, ...]] = {
+            "decay": (domains, scales),
+            "weight": (domains, scales),
+            "table": (domains, 257),
+        }
         shapes |= dict.fromkeys(("bias", "strength", "offset"), (domains,))
         if self.fixed:
             shares = (own["share"], own["heard_share"])

@@ -155,6 +155,7 @@ class AstrocytesModelFixed(_AstrocytesModel):
         return factor
 
     def follow(self, spikes: np.ndarray, heard: np.ndarray) -> None:
-        counts = self.shares[0] * spikes.astype(np.int64) + self.shares[1] * heard.astype(np.int64)
+        own, arrived = (int(share) for share in self.shares)
+        counts = own * spikes.astype(np.int64) + arrived * heard.astype(np.int64)
         mean, decay = np.clip(counts, 0, 2**22)[:, None], self.decay.astype(np.int64)
         self.calcium[:] = (self.calcium * (4096 - decay) + mean * decay) >> 12
