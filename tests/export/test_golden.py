@@ -20,13 +20,21 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def inputs(layer, job):
+    return projections(layer.inputs, layer.n, job)
+
+
+def senses(layer, job):
+    return projections(layer.senses, 0 if layer.astrocyte is None else len(layer.astrocyte.decay), job)
+
+
+def projections(given, n, job):
     """The same synapses, as matrices."""
     found = []
-    for each in layer.inputs:
-        matrix = np.zeros((layer.n, each.n_in), each.values.dtype)
+    for each in given:
+        matrix = np.zeros((n, each.n_in), each.values.dtype)
         matrix[each.rows, each.cols] = each.values
-        synapses = Synapses("dense", matrix, (each.n_in,), (layer.n,))
-        shift = each.weight_exp - min(e.weight_exp for e in layer.inputs)
+        synapses = Synapses("dense", matrix, (each.n_in,), (n,))
+        shift = each.weight_exp - min(e.weight_exp for e in given)
         numbers = each.source >= 0 and job.layers[each.source].activation is not None
         found.append(Projection(each.source, synapses, shift, 0 if numbers else None))
     return tuple(found)
@@ -53,6 +61,8 @@ def integer_layer(layer, job):
         activation=layer.activation,
         message_shift=copied(layer.message_shift),
         message_bits=layer.message_bits or None,
+        astrocyte=layer.astrocyte,
+        senses=senses(layer, job),
     )
 
 
@@ -66,6 +76,7 @@ def float_layer(layer, job):
         layer.name, inputs(layer, job), layer.bias.copy(), copied(layer.current_decay), layer.decay.copy(),
         layer.threshold.copy(), layer.quantum.copy(), layer.reset, layer.inclusive, layer.fires,
         copied(layer.adapt_decay), copied(layer.adapt_step), layer.period, layer.activation,
+        layer.astrocyte, senses(layer, job),
     )  # fmt: skip
 
 
