@@ -62,7 +62,7 @@ class Modulator:
         return _mixed(self.table[domain, at], self.table[domain, at + 1], between, _BETWEEN_BITS)
 
     def after(self, c: Tensor, spikes: Tensor, heard: Tensor | int) -> Tensor:
-        """Calcium behind a step with the spikes [B, C, ...], where so many presynaptic ones were heard [B, domains]."""
+        """Calcium behind a step with the spikes [B, C, ...], bool, and so many presynaptic ones [B, domains]."""
         sensed = self.share * spikes.reshape(len(spikes), len(self.offset), -1).sum(-1) + self.heard_share * heard
         return _mixed(c, sensed.clamp(0, CALCIUM_ONE).unsqueeze(-1), self.decay, _PART_BITS)
 
