@@ -55,7 +55,8 @@ class LavaJob:
         kind, wanted = ("i", "int64") if self.mode == "fixed" else ("f", "float64")
         for layer in self.layers:
             arrays = {field: getattr(layer, field) for field in layer.per_neuron}
-            for name, array in [*arrays.items(), *(("values", each.values) for each in layer.inputs)]:
+            weights = [("values", each.values) for each in (*layer.inputs, *layer.senses)]
+            for name, array in [*arrays.items(), *weights]:
                 if array.dtype.kind != kind:
                     raise validate.refuse(layer.name, name, f"{array.dtype} in {self.mode} mode", f"Give {wanted}.")
             if self.mode == "fixed":
