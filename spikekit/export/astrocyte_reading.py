@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from math import prod
 
 import numpy as np
@@ -21,7 +22,8 @@ def astrocyte_of(
     """The astrocyte over neurons of `shape`, None without one, and how presynaptic spikes reach its domains.
 
     One that acts on plasticity is none: nothing that is computed forward depends on it. Raises ExportError, naming the
-    layer, for domains that do not divide the channels, and where what is sensed is no spikes.
+    layer, for domains that do not divide the channels, numbers that are not finite, and where what is sensed is no
+    spikes.
     """
     own = neuron.astrocyte if isinstance(neuron, LIF) else None
     if own is None or own.acts_on == "plasticity":
@@ -29,9 +31,12 @@ def astrocyte_of(
     if shape[0] % own.domains:
         raise ExportError(f"layer {name}: the {own.domains} domains of its Astrocyte do not divide {shape[0]} channels")
     heard, senses = (0, ()) if own.senses == "post" else _senses(name, own.domains, presynaptic)
-    names = ("timescales", "weight", "bias", "strength")
-    times, *others = (read_parameter(own, each).detach().cpu().double() for each in names)
-    parts = (each.numpy() for each in (torch.exp(-1 / times), *others))
+    # What is learned is read in float64, as the network is when the plan is held against it.
+    exact, names = deepcopy(own).cpu().double(), ("timescales", "weight", "bias", "strength")
+    times, *others = (read_parameter(exact, each).detach() for each in names)
+    parts = [each.numpy() for each in (torch.exp(-1 / times), *others)]
+    if not all(np.isfinite(each).all() for each in parts):
+        raise ExportError(f"layer {name}: its Astrocyte holds NaN or Inf; was the training stable?")
     return FloatAstrocyte(own.acts_on, own.rule.own, heard, *parts), senses
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -44,8 +45,14 @@ def test_the_plan_fires_the_spikes_of_the_float64_network(seed):
     net, x = random_astrocytes(seed)
     layers = plan(net, x).layers
     trace = run_plan(layers, x)[-1]
-    expected = net.double()(x.double()).flatten(2)
+    expected = deepcopy(net).double()(x.double()).flatten(2)
     assert torch.equal(trace.spikes, expected) if layers[-1].fires else torch.allclose(trace.membranes, expected)
+    # The numbers of an astrocyte are those of the network in float64, to the last bit.
+    modules = [module for module in net.double().modules() if isinstance(module, sk.Astrocyte)]
+    modules = [module for module in modules if module.acts_on != "plasticity"]
+    for module, layer in zip(modules, (layer for layer in layers if layer.astrocyte is not None), strict=True):
+        assert torch.equal(torch.from_numpy(layer.astrocyte.decay), torch.exp(-1 / module.timescales))
+        assert torch.equal(torch.from_numpy(layer.astrocyte.strength), module.strength)
 
 
 @pytest.mark.parametrize("acts_on", ["gain", "threshold"])
@@ -171,6 +178,13 @@ def test_an_astrocyte_of_the_users_own_is_refused():
     net = sk.Sequential(nn.Linear(4, 4), sk.LIF(astrocyte=Own(2)))
     with pytest.raises(ExportError, match="its Own defines integrate itself"):
         to_loihi(net.eval(), torch.ones(4, 2, 4))
+
+
+def test_numbers_that_are_not_finite_are_refused():
+    own = astrocyte()
+    own.weight_raw.data[0, 0] = torch.nan
+    with pytest.raises(ExportError, match="layer 1: its Astrocyte holds NaN or Inf"):
+        plan(network(own), frames())
 
 
 def test_back_ends_without_a_place_for_it_say_so(tmp_path):
