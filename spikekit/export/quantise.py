@@ -115,6 +115,7 @@ def _quantise(layer: FloatLayer, trace: LayerTrace, settings: Settings, largest:
         np.rint(layer.quantum * unit).astype(np.int64),
     )
     nothing, own = np.zeros_like(whole), layer.astrocyte
+    ones = [each.synapses.with_weight(each.synapses.weight.astype(np.int32)) for each in layer.senses]
     frame = IntegerLayer(
         layer.name,
         tuple(replace(each, shift=shift) for each, shift in zip(layer.inputs, shifts, strict=True)),
@@ -124,8 +125,7 @@ def _quantise(layer: FloatLayer, trace: LayerTrace, settings: Settings, largest:
         None if layer.step is None else np.rint(layer.step * unit).astype(np.int64),
         layer.period,
         astrocyte=None if own is None else quantise_astrocyte(layer.name, own, len(layer.bias)),
-        senses=tuple(replace(each, synapses=each.synapses.with_weight(each.synapses.weight.astype(np.int32)))
-                     for each in layer.senses),
+        senses=tuple(replace(each, synapses=one) for each, one in zip(layer.senses, ones, strict=True)),
     )  # fmt: skip
     least_bias_exponent = settings.bias_exponent if settings.netx else 0
     return filled(frame, [each.synapses.weight for each in layer.inputs], layer.bias, least_bias_exponent)

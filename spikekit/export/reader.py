@@ -74,7 +74,10 @@ class _Reader:
         self.neurons = neurons
         self.inside: list[nn.Module] = []
 
-    def module(self, module: nn.Module, path: str, signal: Signal, lead: int) -> Signal:
+    def module(
+        self, module: nn.Module, path: str, signal: Signal, lead: int, presynaptic: Signal | None = None
+    ) -> Signal:
+        # presynaptic: what a neuron is given besides its drive.
         name = f"layer {path} ({type(module).__name__})" if path else type(module).__name__
         if isinstance(module, FoldTime):
             _check_plain(name, module, FoldTime)
@@ -92,17 +95,15 @@ class _Reader:
         if isinstance(module, TripartiteSynapse):
             _check_plain(name, module, TripartiteSynapse)
             drive = self.module(module.layer, f"{path}.layer".lstrip("."), signal, 1)
-            return self._layer(f"{path}.neuron".lstrip("."), module.neuron, drive, lead, presynaptic=signal)
+            return self.module(module.neuron, f"{path}.neuron".lstrip("."), drive, lead, presynaptic=signal)
         if layer := _kind(module, _LAYERS):
             _check_plain(name, module, layer)
-            return self._layer(path or "0", module, signal, lead)
+            return self._layer(path or "0", module, signal, lead, presynaptic)
         if way := _way_out(module):
             raise ExportError(f"{name} cannot be exported: {way}.")
         return self._own_forward(name, module, path, signal, lead)
 
-    def _layer(
-        self, path: str, module: nn.Module, signal: Signal, lead: int, presynaptic: Signal | None = None
-    ) -> Signal:
+    def _layer(self, path: str, module: nn.Module, signal: Signal, lead: int, presynaptic: Signal | None) -> Signal:
         name = f"layer {path} ({type(module).__name__})"
         if isinstance(module, Neuron):
             for part in module.children():

@@ -180,6 +180,16 @@ def test_an_astrocyte_of_the_users_own_is_refused():
         to_loihi(net.eval(), torch.ones(4, 2, 4))
 
 
+def test_a_neuron_of_the_users_own_is_refused_there_too():
+    class Own(sk.LIF):
+        def integrate(self, *given, **named):
+            return super().integrate(*given, **named)
+
+    synapse = sk.TripartiteSynapse(nn.Linear(4, 4), Own(astrocyte=astrocyte(senses="pre")))
+    with pytest.raises(ExportError, match=r"layer 0.neuron \(Own\) defines integrate itself"):
+        to_loihi(sk.Sequential(synapse).eval(), torch.ones(4, 2, 4))
+
+
 def test_numbers_that_are_not_finite_are_refused():
     own = astrocyte()
     own.weight_raw.data[0, 0] = torch.nan

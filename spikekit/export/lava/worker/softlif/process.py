@@ -37,8 +37,8 @@ class SoftResetLIF(AbstractProcess):  # type: ignore[misc]
     adapts: the threshold rises by b, which decays by adapt_decay and takes adapt_step (in `floating_pt` 1, times
     adapt_step in the threshold) at each spike. refractory: steps after a spike in which a membrane is held. shift: of
     what arrives, into units of membrane, in `fixed_pt`.
-    modulated: "gain" or "threshold": what arrives at m_in, parts of 4,096 in `fixed_pt`, is multiplied by the drive or
-    the threshold; "" for neurons without astrocytes.
+    modulated: "gain" or "threshold": what arrives at m_in, parts of 4,096 in `fixed_pt`, multiplies the drive or the
+    threshold; "" for neurons without astrocytes.
     period: steps of one sample; the membrane is cleared before each sample's first step.
     delay: steps between an input frame and the step at which it reaches this layer.
     spikes [N, T, n], membranes [N, n], progress [1]: shared arrays that the model writes.
