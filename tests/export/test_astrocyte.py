@@ -40,7 +40,7 @@ def network(own, other=None, **given):
     return sk.Sequential(*first, nn.Flatten(), nn.Linear(36, 6), sk.LIF(0.9, 0.2, astrocyte=other)).eval()
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_the_plan_fires_the_spikes_of_the_float64_network(seed):
     net, x = random_astrocytes(seed)
     layers = plan(net, x).layers
