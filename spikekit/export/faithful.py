@@ -32,8 +32,9 @@ _DRAWN = (3, 4)
 _COMPARED = 8
 _CLOSE = 1e-6
 
-Heard = tuple[str, Neuron | None, "Signal | tuple[Signal, ...]"]
-"""What a layer hears: its name; its neuron, None for max pooling; its drive, of which pooling may have several."""
+Heard = tuple[str, Neuron | None, "Signal | tuple[Signal, ...]", "Signal | None"]
+"""What a layer hears: its name; its neuron, None for max pooling; its drive, of which pooling may have several; what
+its astrocyte senses beside it."""
 
 
 @torch.no_grad()
@@ -43,11 +44,11 @@ def check_drives(net: nn.Module, signals: Sequence[Heard], found: Signal, shape:
     signals: of every layer in the order of the forward; found: the output; shape: of a step of a sample.
     """
     draw = torch.Generator().manual_seed(0)
-    seen: list[Tensor] = []
+    seen: list[tuple[Tensor, Tensor | None]] = []
     sent: list[Tensor] = []
 
-    def note(drive: Tensor, graded: bool) -> Tensor:
-        seen.append(drive)
+    def note(drive: Tensor, presynaptic: Tensor | None = None, *, graded: bool) -> Tensor:
+        seen.append((drive, presynaptic))
         sent.append((torch.rand(drive.shape, generator=draw) < 0.5).to(drive))
         if graded:
             sent[-1] *= torch.randn(drive.shape, generator=draw).to(drive)
@@ -60,7 +61,7 @@ def check_drives(net: nn.Module, signals: Sequence[Heard], found: Signal, shape:
     x = (torch.rand(*_DRAWN, *shape, generator=draw) < 0.5).double()
     output = copy(x)
     spikes, calls = {INPUT: x.flatten(2)}, zip(seen, sent, strict=True)
-    for number, (name, neuron, signal) in enumerate(signals):
+    for number, (name, neuron, signal, presynaptic) in enumerate(signals):
         if isinstance(signal, tuple):
             spikes[number] = largest_sum({place: _value(each, spikes) for place, each in enumerate(signal)})
             continue
@@ -68,8 +69,10 @@ def check_drives(net: nn.Module, signals: Sequence[Heard], found: Signal, shape:
         if neuron is None:
             spikes[number] = (drive > 0.5).to(drive)
         else:
-            found_drive, answer = next(calls)
+            (found_drive, sensed), answer = next(calls)
             _compare(f"layer {name}: its drive", found_drive, drive)
+            if sensed is not None and presynaptic is not None:
+                _compare(f"layer {name}: what it senses", sensed, _value(presynaptic, spikes))
             spikes[number] = answer.flatten(2)
     _compare("the output", output, _value(found, spikes))
 

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from spikekit.export.astrocyte import FloatAstrocyte
 from spikekit.export.layers import FloatLayer
 from spikekit.export.maximum import largest_sum
-from spikekit.export.synapses import INPUT, MAXIMUM, SELF
+from spikekit.export.signal import Floats
+from spikekit.export.synapses import INPUT, MAXIMUM, SELF, counted
 from spikekit.ops.alif.reference import alif_reference
+from spikekit.ops.astrocyte.reference import AstrocyteRule, astrocyte_reference, modulation, spread
 from spikekit.ops.li.reference import li_reference
 from spikekit.ops.lif.reference import LIFRule, lif_reference
 from spikekit.ops.recurrent.reference import recurrent_reference
@@ -35,6 +38,8 @@ class LayerTrace:
     last: Tensor
     peak_drive: Tensor
     """Largest |drive| or other state of each neuron over time and batch [n]."""
+    levels: Tensor | None = None
+    """Thresholds that astrocytes moved [T, B, n]; None where they stay."""
 
 
 @torch.no_grad()
@@ -66,6 +71,8 @@ def run_layer(layer: FloatLayer, sent: Mapping[int, Tensor]) -> LayerTrace:
         torch.from_numpy(values).to(drive) for values in (layer.beta, layer.threshold, layer.quantum)
     )
     current = drive if layer.alpha is None else li_reference(drive, None, torch.from_numpy(layer.alpha).to(drive))
+    if layer.astrocyte is not None:
+        return _run_modulated(layer, layer.astrocyte, drive, counted(layer.senses, sent, drive.dtype))
     if layer.fires:
         rule = LIFRule(layer.reset, layer.inclusive, detach_reset=True, surrogate=ATan())
         settings = (beta, threshold, quantum)
@@ -95,7 +102,28 @@ def margins(layer: FloatLayer, trace: LayerTrace) -> Tensor:
     if layer.activation is not None:
         activity = _activity(layer, reached)
         reached = _changes(activity, trace.spikes).abs()
-    return (reached - torch.from_numpy(layer.threshold).to(reached)).abs()
+    level = torch.from_numpy(layer.threshold).to(reached) if trace.levels is None else trace.levels
+    return (reached - level).abs()
+
+
+def _run_modulated(layer: FloatLayer, own: FloatAstrocyte, drive: Tensor, heard: Tensor | None) -> LayerTrace:
+    def tensors(*arrays: Floats) -> list[Tensor]:
+        return [torch.from_numpy(values).to(drive) for values in arrays]
+
+    beta, threshold, quantum = tensors(layer.beta, layer.threshold, layer.quantum)
+    decay, weight, bias, strength = tensors(own.decay, own.weight, own.bias, own.strength)
+    # A sum of spikes is whole: the mean is rounded as it is in the network.
+    sensed = None if heard is None else heard * (1 / own.heard)
+    neuron, astrocyte = (beta, threshold, quantum), (decay, weight, bias, strength)
+    rule = LIFRule(layer.reset, layer.inclusive, detach_reset=True, surrogate=ATan())
+    spikes, membranes, calcium, last, _ = astrocyte_reference(
+        drive, None, None, sensed, *neuron, *astrocyte, rule, AstrocyteRule(own.acts_on, own.own)
+    )
+    before = torch.cat((torch.zeros_like(calcium[:1]), calcium[:-1]))
+    g = torch.stack([spread(each, spikes[0]) for each in modulation(before, weight, bias, strength)])
+    if own.acts_on == "threshold":
+        return LayerTrace(spikes, membranes, last, drive.abs().amax((0, 1)), threshold * (2 - g))
+    return LayerTrace(spikes, membranes, last, torch.maximum(drive.abs(), (g * drive).abs()).amax((0, 1)))
 
 
 def _run_sigma_delta(layer: FloatLayer, drive: Tensor) -> LayerTrace:

@@ -18,8 +18,9 @@ from spikekit.export.float_run import LayerTrace
 from spikekit.export.inputs import largest
 from spikekit.export.integer_layer import DECAY_ONE, IntegerLayer
 from spikekit.export.maximum import largest_sum, maximum_integer
-from spikekit.export.synapses import INPUT, MAXIMUM, SELF, Projection
+from spikekit.export.synapses import INPUT, MAXIMUM, SELF, Projection, counted
 from spikekit.ops.alif.integer import alif_integer
+from spikekit.ops.astrocyte.integer import Modulator, astrocyte_integer
 from spikekit.ops.integer import STATE_SHIFT, IntegerRule, integer_lif
 from spikekit.ops.refractory.integer import refractory_integer
 from spikekit.ops.sigma_delta import SigmaDeltaRule, sigma_delta_integer
@@ -42,7 +43,7 @@ def run_integers(layers: Sequence[IntegerLayer], x: Tensor) -> list[LayerTrace]:
     sent, traces = {INPUT: x.flatten(2)}, []
     for number, layer in enumerate(layers):
         sums = arriving(layer, sent)
-        spikes, membranes, last = fire(layer, sums)
+        spikes, membranes, last = fire(layer, sums, sent)
         sent[number] = spikes.flatten(2)
         peak = sums.abs().amax((0, 1)).flatten().to(torch.int64) << (layer.exponent + layer.state_shift)
         given = sent[number].to(torch.int32 if layer.graded else torch.bool)
@@ -58,13 +59,13 @@ def run_last(layers: Sequence[IntegerLayer], x: Tensor) -> Tensor:
     """
     widest = max(max(p.synapses.n_in, p.synapses.n_out) for layer in layers for p in layer.inputs)
     samples = max(1, _PIECE // (4 * len(x) * widest)) if x.device.type == "cpu" else x.shape[1]
-    last_use = {p.source: number for number, layer in enumerate(layers) for p in layer.inputs}
+    last_use = {p.source: number for number, layer in enumerate(layers) for p in (*layer.inputs, *layer.senses)}
     outputs = []
     for piece in x.split(samples, dim=1):
         sent = {INPUT: piece.contiguous()}
         for number, layer in enumerate(layers):
             sums = arriving(layer, sent)
-            spikes, membranes, _ = fire(layer, sums, membranes=not layer.fires)
+            spikes, membranes, _ = fire(layer, sums, sent, membranes=not layer.fires)
             sent = {source: kept for source, kept in sent.items() if last_use.get(source, -1) > number}
             sent[number] = spikes if layer.fires else membranes
         outputs.append(sent[len(layers) - 1].flatten(2))
@@ -106,11 +107,13 @@ def arriving(layer: IntegerLayer, sent: Mapping[int, Tensor], weights: Sequence[
     return total
 
 
-def fire(layer: IntegerLayer, sums: Tensor, *, membranes: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+def fire(
+    layer: IntegerLayer, sums: Tensor, sent: Mapping[int, Tensor] | None = None, *, membranes: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes, membranes (empty unless asked for) and last membranes of the layer's neurons: see `integer_lif`.
 
-    Of sigma-delta neurons messages, and sigma in place of the membrane: see `sigma_delta_integer`; for those that send
-    a maximum, `maximum_integer`.
+    sent: as for `arriving`, where an astrocyte senses it. Of sigma-delta neurons messages, and sigma in place of the
+    membrane: see `sigma_delta_integer`; for those that send a maximum, `maximum_integer`.
     """
 
     def shaped(values: object) -> Tensor:
@@ -134,6 +137,11 @@ def fire(layer: IntegerLayer, sums: Tensor, *, membranes: bool = True) -> tuple[
     if layer.period:
         period = torch.tensor(layer.period, device=sums.device)
         return refractory_integer(sums, bias, keep, threshold, quantum, period, rule)[:3]
+    if (own := layer.astrocyte) is not None:
+        arrays = (torch.from_numpy(each).to(sums.device) for each in (own.decay, own.weight, own.offset, own.table))
+        modulator = Modulator(own.acts_on, own.share, own.heard_share, *arrays)
+        heard = counted(layer.senses, sent or {}, sums.dtype)
+        return astrocyte_integer(sums, bias, keep, threshold, quantum, modulator, rule, heard)[:3]
     kept = None if layer.current_decay is None else shaped(DECAY_ONE - 1 - layer.current_decay)
     feedback = next((p for p in layer.inputs if p.source == SELF), None)
     return integer_lif(

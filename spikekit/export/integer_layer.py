@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spikekit.export.astrocyte import IntegerAstrocyte
 from spikekit.export.signal import Floats
 from spikekit.export.synapses import Projection
 from spikekit.ops.integer import STATE_SHIFT
@@ -37,7 +38,8 @@ class IntegerLayer:
     adapt_step: of an adaptive threshold, in parts of 4,096 and in units of membrane; None without one. period:
     refractory steps after a spike. activation: of neurons that send numbers, whose threshold, where they have one, and
     bias are in units of their state; None for others. message_shift: their messages are in units of 2^message_shift of
-    that state. message_bits: of a message, its sign included.
+    that state. message_bits: of a message, its sign included. astrocyte: what modulates the neurons, None without one;
+    senses: the presynaptic spikes that it counts, onto its domains.
     """
 
     name: str
@@ -60,6 +62,8 @@ class IntegerLayer:
     activation: str | None = None
     message_shift: Integers | None = None
     message_bits: int | None = None
+    astrocyte: IntegerAstrocyte | None = None
+    senses: tuple[Projection, ...] = ()
 
     @property
     def graded(self) -> bool:

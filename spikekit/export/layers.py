@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from spikekit.errors import ExportError, InputError
+from spikekit.export.astrocyte import FloatAstrocyte
+from spikekit.export.astrocyte_reading import astrocyte_of
 from spikekit.export.signal import Floats, Signal
 from spikekit.export.synapses import SELF, Projection, Synapses
 from spikekit.folding import folded_thresholds
@@ -28,7 +30,8 @@ class FloatLayer:
     turned the neuron around. rho, step: decay of an adaptive threshold and what a spike adds to it, None without one.
     period: steps after a spike in which the neuron is refractory. activation: "relu" or "none" of sigma-delta neurons,
     whose bias is that of the activation; `MAXIMUM` of those that send the largest of their sums, to which the bias is
-    added; None for others, whose bias is part of the drive.
+    added; None for others, whose bias is part of the drive. astrocyte: what modulates the neurons, None without one;
+    senses: the presynaptic spikes that it counts, onto its domains.
     """
 
     name: str
@@ -45,6 +48,8 @@ class FloatLayer:
     step: Floats | None = None
     period: int = 0
     activation: str | None = None
+    astrocyte: FloatAstrocyte | None = None
+    senses: tuple[Projection, ...] = ()
 
     @property
     def graded(self) -> bool:
@@ -62,8 +67,11 @@ class FloatLayer:
         return int(np.gcd.reduce([projection.synapses.rows for projection in self.inputs]))
 
 
-def layer_of(name: str, neuron: Neuron, signal: Signal) -> FloatLayer:
-    """The layer of `neuron` driven by `signal`. Raises ExportError, naming it, for what no layer can be."""
+def layer_of(name: str, neuron: Neuron, signal: Signal, presynaptic: Signal | None = None) -> FloatLayer:
+    """The layer of `neuron` driven by `signal`; presynaptic: what its astrocyte is given to sense.
+
+    Raises ExportError, naming it, for what no layer can be.
+    """
     inputs, shape, bias = signal.projections(), signal.shape, signal.bias.flatten()
 
     def per_neuron(what: str, value: Tensor) -> Floats:
@@ -92,9 +100,11 @@ def layer_of(name: str, neuron: Neuron, signal: Signal) -> FloatLayer:
     adapts = isinstance(neuron, ALIF)
     rho, step = (per_neuron(what, read_parameter(neuron, what)) if adapts else None for what in ("rho", "step"))
     period = neuron.period if isinstance(neuron, RefractoryLIF) else 0
+    astrocyte, senses = astrocyte_of(name, neuron, shape, presynaptic)
     return FloatLayer(
-        name, inputs, bias, alpha, beta, level, quantum, reset, neuron.rule.inclusive, True, rho, step, period
-    )
+        name, inputs, bias, alpha, beta, level, quantum, reset, neuron.rule.inclusive, True, rho, step, period,
+        astrocyte=astrocyte, senses=senses,
+    )  # fmt: skip
 
 
 def _sigma_delta(

@@ -91,10 +91,10 @@ def quantisation_loss(chip: LoihiNet, x: Tensor) -> QuantisationLoss:
     rows, last = [], output
     for number, (layer, plan) in enumerate(zip(chip.layers, chip.plan, strict=True)):
         sums = arriving(layer, sent)
-        spikes, membranes, _ = fire(layer, sums)
+        spikes, membranes, _ = fire(layer, sums, sent)
         current = sums.to(torch.int64) << (layer.exponent + layer.state_shift)
         differs = (spikes.flatten(2).bool() != exact[number].spikes.bool()).any(2).any(1).nonzero()
-        alone_spikes, alone_membranes, _ = fire(layer, arriving(layer, given))
+        alone_spikes, alone_membranes, _ = fire(layer, arriving(layer, given), given)
         alone = _sent(layer, alone_spikes, alone_membranes)
         stopped = (membranes.abs() >= STATE_MAX) | (spikes.abs() >= layer.largest if layer.graded else False)
         final = alone

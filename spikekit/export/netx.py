@@ -104,6 +104,7 @@ def _reasons(number: int, layer: IntegerLayer, last: bool) -> Iterator[tuple[boo
     yield not (fires or last), "has readouts in the last place alone", "Put the LI last"
     more = layer.adapt_decay is not None or layer.period > 0
     yield more, "has neither adaptive thresholds nor refractory periods", "Run it on Lava"
+    yield layer.astrocyte is not None, "has no astrocytes over neurons", "Run it on Lava, where they are proven"
     shifted = layer.exponent != 0 or any(each.shift for each in layer.inputs)
     yield shifted, "has no exponent of weights", again
     odd = bool((layer.bias_exponent != NETX_BIAS_EXPONENT).any())

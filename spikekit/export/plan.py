@@ -37,9 +37,9 @@ def plan(net: nn.Module, sample: Tensor) -> Plan:
 
     net: `sk.Sequential` and modules with a forward of their own, nested as they like, in eval mode, or what `sk.fold`
     made of them: Conv2d, Linear, BatchNorm, pooling by averages, max pooling, Upsample by repeating, Flatten,
-    Dropout, sums, concatenation, and our LIF, IF, LI, CUBALIF, RecurrentLIF, ALIF, RefractoryLIF, SigmaDelta. An LIF's
-    norm becomes thresholds; a neuron that fires below its threshold gets the opposite of its weights, bias, threshold
-    and soft reset's quantum.
+    Dropout, sums, concatenation, TripartiteSynapse, and our LIF, IF, LI, CUBALIF, RecurrentLIF, ALIF, RefractoryLIF,
+    SigmaDelta. An LIF's norm becomes thresholds; a neuron that fires below its threshold gets the opposite of its
+    weights, bias, threshold and soft reset's quantum.
     sample: any valid input [T, B, ...], for its shape. Raises ExportError with the reason and the way out
     for anything else, before anything is written; also where the plan turns out not to repeat the network.
     """
@@ -68,10 +68,14 @@ def _needed(planner: _Planner, output: int) -> Plan:
         at = pending.pop()
         if at not in wanted and at >= 0:
             wanted.add(at)
-            pending += [projection.source for projection in planner.layers[at].inputs]
+            pending += [each.source for each in (*planner.layers[at].inputs, *planner.layers[at].senses)]
     number = {old: new for new, old in enumerate(sorted(wanted))} | {INPUT: INPUT, SELF: SELF}
     layers = tuple(
-        replace(layer, inputs=tuple(replace(p, source=number[p.source]) for p in layer.inputs))
+        replace(
+            layer,
+            inputs=tuple(replace(each, source=number[each.source]) for each in layer.inputs),
+            senses=tuple(replace(each, source=number[each.source]) for each in layer.senses),
+        )
         for at, layer in enumerate(planner.layers)
         if at in wanted
     )
@@ -87,13 +91,19 @@ class _Planner:
         self.neurons: dict[str, Neuron] = {}
         self.signals: list[Heard] = []
 
-    def fire(self, name: str, neuron: Neuron, signal: Signal) -> Signal:
-        """A layer of `neuron` driven by `signal`."""
+    def fire(self, name: str, neuron: Neuron, signal: Signal, presynaptic: Signal | None = None) -> Signal:
+        """A layer of `neuron` driven by `signal`; presynaptic: what it is given to sense."""
         self.refuse_silent(signal)
         name = self._free(name)
         self.neurons[name] = neuron
-        self.signals.append((name, neuron, signal))
-        return self._append(layer_of(name, neuron, signal), signal.shape)
+        self.signals.append((name, neuron, signal, presynaptic))
+        layer = layer_of(name, neuron, signal, presynaptic)
+        if any(each.source >= 0 and self.layers[each.source].graded for each in layer.senses):
+            raise ExportError(
+                f"layer {name}: its Astrocyte counts the spikes that arrive, and these are numbers, of sigma-delta "
+                "neurons or a maximum; use senses='post'"
+            )
+        return self._append(layer, signal.shape)
 
     def maximum(self, name: str, pool: nn.MaxPool2d, signal: Signal) -> Signal:
         """Max pooling: of spikes, a neuron that fires in every step in which any of its window does; else `maximum`."""
@@ -107,12 +117,12 @@ class _Planner:
             )
         if not signal.bare() or any(source is None or source.graded for source in sources):
             found = places(where, pool, signal)
-            self.signals.append((name, None, found))
+            self.signals.append((name, None, found, None))
             return self._append(maximum_layer(name, found), found[0].shape)
         terms = [term.behind(where, maximum_pool(where, pool, term.shape), term.offset) for term in signal.terms]
         shape = (signal.shape[0], *terms[0].shape[1:])
         pooled = Signal(shape, tuple(terms), np.zeros(shape), f"layer {name}")
-        self.signals.append((name, None, pooled))
+        self.signals.append((name, None, pooled, None))
         n = prod(shape)
         layer = FloatLayer(
             name, pooled.projections(), np.zeros(n), None, np.zeros(n), np.full(n, 0.5), np.full(n, 0.5), "hard",

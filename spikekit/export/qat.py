@@ -182,7 +182,7 @@ def qat(
     them, and weights that grow beyond them clip. What was several layers between two neurons, such as a pooling and a
     convolution, learns as the synapses that it has become. surrogate: None keeps each neuron's own. Raises what
     `to_loihi` raises, and ExportError for what it does not train: recurrent weights, synaptic currents, neurons that
-    adapt, are refractory or send numbers.
+    adapt, are refractory, send numbers or are modulated by astrocytes.
     """
     check_network(net, "qat")
     if isinstance(net, QATNetwork):
@@ -193,10 +193,11 @@ def qat(
     exact = found.layers
     for layer in exact:
         more = layer.alpha is not None or layer.rho is not None or layer.period > 0 or layer.graded
-        if more or any(each.source == SELF for each in layer.inputs):
+        if more or layer.astrocyte is not None or any(each.source == SELF for each in layer.inputs):
             raise ExportError(
-                f"qat: layer {layer.name} keeps a current, adapts, is refractory, sends numbers or receives its own "
-                "spikes, which qat does not train; export it as it is with to_loihi(net, calibration, weight_bits=...)"
+                f"qat: layer {layer.name} keeps a current, adapts, is refractory, sends numbers, has an astrocyte or "
+                "receives its own spikes, which qat does not train; export it as it is with to_loihi(net, "
+                "calibration, weight_bits=...)"
             )
     traces = run_plan(exact, calibration)
     check_output(net, exact, traces, calibration)

@@ -15,7 +15,8 @@ channel) takes the scale that fills its bits, or a smaller one that brings its t
 
 A layer of several inputs has one scale a row for all of them. Where the weights of one are much larger, as those of an
 identity shortcut beside a convolution, they are divided by 2^shift, and their exponent is higher by so much.
-Layers that send numbers, which must have one unit for all that hear them, are in `messages.py`.
+Layers that send numbers, which must have one unit for all that hear them, are in `messages.py`, astrocytes in
+`astrocyte_rounding.py`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from dataclasses import replace
 import numpy as np
 
 from spikekit.errors import ExportError, InputError
+from spikekit.export.astrocyte_rounding import quantise_astrocyte
 from spikekit.export.float_run import LayerTrace
 from spikekit.export.integer_layer import WEIGHT_BITS, IntegerLayer
 from spikekit.export.layers import FloatLayer
@@ -112,7 +114,8 @@ def _quantise(layer: FloatLayer, trace: LayerTrace, settings: Settings, largest:
         whole << STATE_SHIFT,
         np.rint(layer.quantum * unit).astype(np.int64),
     )
-    nothing = np.zeros_like(whole)
+    nothing, own = np.zeros_like(whole), layer.astrocyte
+    ones = [each.synapses.with_weight(each.synapses.weight.astype(np.int32)) for each in layer.senses]
     frame = IntegerLayer(
         layer.name,
         tuple(replace(each, shift=shift) for each, shift in zip(layer.inputs, shifts, strict=True)),
@@ -121,6 +124,8 @@ def _quantise(layer: FloatLayer, trace: LayerTrace, settings: Settings, largest:
         None if layer.rho is None else decay_parts(layer.rho),
         None if layer.step is None else np.rint(layer.step * unit).astype(np.int64),
         layer.period,
+        astrocyte=None if own is None else quantise_astrocyte(layer.name, own, len(layer.bias)),
+        senses=tuple(replace(each, synapses=one) for each, one in zip(layer.senses, ones, strict=True)),
     )  # fmt: skip
     least_bias_exponent = settings.bias_exponent if settings.netx else 0
     return filled(frame, [each.synapses.weight for each in layer.inputs], layer.bias, least_bias_exponent)

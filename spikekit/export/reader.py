@@ -20,8 +20,10 @@ from spikekit.export.signal import Signal, affine, convolution, every_channel, f
 from spikekit.export.time_axes import refold
 from spikekit.folding import affine_of
 from spikekit.neurons import ALIF, CUBALIF, IF, LI, LIF, FoldedLIF, Neuron, RecurrentLIF, RefractoryLIF, SigmaDelta
+from spikekit.neurons.astrocyte import Astrocyte
 from spikekit.norm import TDBN1d, TDBN2d
 from spikekit.sequential import FoldTime, Sequential, is_temporal
+from spikekit.tripartite import TripartiteSynapse
 
 # Ours before those they are derived from.
 _NORMS = (TDBN1d, TDBN2d, nn.BatchNorm1d, nn.BatchNorm2d)
@@ -38,7 +40,7 @@ _LAYERS = (nn.Conv2d, nn.Linear, *_NORMS, *_POOLS, nn.MaxPool2d, nn.Flatten, *_I
 # What a subclass may not redefine: the arithmetic that the plan takes from the base class.
 _CHANGED = ("forward", "_conv_forward", "integrate", "__call__")
 _WAYS_OUT = {
-    "Astrocyte": "its slow state has no place on the chip; use sk.LIF without an astrocyte",
+    "Astrocyte": "it is a part of a neuron; use sk.LIF(..., astrocyte=sk.Astrocyte(...))",
     "OptimizedModule": "export the network that torch.compile was given",
     "ReLU": "remove it: spikes are the non-linearity",
     "LayerNorm": "use BatchNorm, which folds into the weights",
@@ -50,8 +52,8 @@ _WAYS_OUT = {
 class Neurons(Protocol):
     """What takes the signals that arrive at neurons, and gives what these send."""
 
-    def fire(self, name: str, neuron: Neuron, signal: Signal) -> Signal:
-        """A layer of `neuron` driven by `signal`."""
+    def fire(self, name: str, neuron: Neuron, signal: Signal, presynaptic: Signal | None = None) -> Signal:
+        """A layer of `neuron` driven by `signal`; presynaptic: what it is given to sense."""
 
     def maximum(self, name: str, pool: nn.MaxPool2d, signal: Signal) -> Signal:
         """The maximum of spikes."""
@@ -73,7 +75,10 @@ class _Reader:
         self.neurons = neurons
         self.inside: list[nn.Module] = []
 
-    def module(self, module: nn.Module, path: str, signal: Signal, lead: int) -> Signal:
+    def module(
+        self, module: nn.Module, path: str, signal: Signal, lead: int, presynaptic: Signal | None = None
+    ) -> Signal:
+        # presynaptic: what a neuron is given besides its drive.
         name = f"layer {path} ({type(module).__name__})" if path else type(module).__name__
         if isinstance(module, FoldTime):
             _check_plain(name, module, FoldTime)
@@ -88,20 +93,24 @@ class _Reader:
                 folds = chain is Sequential and not is_temporal(child)
                 signal = self.module(child, place, signal, 1 if folds else lead)
             return signal
+        if isinstance(module, TripartiteSynapse):
+            _check_plain(name, module, TripartiteSynapse)
+            drive = self.module(module.layer, f"{path}.layer".lstrip("."), signal, 1)
+            return self.module(module.neuron, f"{path}.neuron".lstrip("."), drive, lead, presynaptic=signal)
         if layer := _kind(module, _LAYERS):
             _check_plain(name, module, layer)
-            return self._layer(path or "0", module, signal, lead)
+            return self._layer(path or "0", module, signal, lead, presynaptic)
         if way := _way_out(module):
             raise ExportError(f"{name} cannot be exported: {way}.")
         return self._own_forward(name, module, path, signal, lead)
 
-    def _layer(self, path: str, module: nn.Module, signal: Signal, lead: int) -> Signal:
+    def _layer(self, path: str, module: nn.Module, signal: Signal, lead: int, presynaptic: Signal | None) -> Signal:
         name = f"layer {path} ({type(module).__name__})"
         if isinstance(module, Neuron):
             for part in module.children():
-                if way := _WAYS_OUT.get(type(part).__name__):
-                    raise ExportError(f"{name}: its {type(part).__name__} cannot be exported: {way}.")
-            return self.neurons.fire(path, module, signal)
+                if isinstance(part, Astrocyte):
+                    _check_plain(f"{name}: its {type(part).__name__}", part, Astrocyte)
+            return self.neurons.fire(path, module, signal, presynaptic)
         if isinstance(module, _IDLE):
             if module.training and not isinstance(module, nn.Identity):
                 raise ExportError(f"{name} is in train mode; call net.eval() before exporting")

@@ -59,6 +59,10 @@ def limits_of(layer: FloatLayer, trace: LayerTrace, settings: Settings) -> Float
     else:
         sizes.append((BIAS_MANTISSA_MAX << settings.bias_exponent, np.abs(layer.bias)))
         sizes.append((THRESHOLD_MAX << STATE_SHIFT, np.abs(layer.threshold)))
+    if layer.astrocyte is not None and layer.astrocyte.acts_on == "threshold":
+        # As high as astrocytes can lift it.
+        lift = 1 + np.repeat(np.abs(layer.astrocyte.strength), len(layer.bias) // len(layer.astrocyte.strength))
+        sizes.append((STATE_MAX, layer.threshold * lift))
     with np.errstate(divide="ignore"):
         # For the neediest neuron of each row.
         least: Floats = np.minimum.reduce([(most / size).reshape(layer.rows, -1).min(1) for most, size in sizes])

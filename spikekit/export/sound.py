@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from spikekit.export.astrocyte import misfit
 from spikekit.export.integer_layer import EXPONENT_MAX, WEIGHT_BITS, IntegerLayer
 from spikekit.export.layers import FloatLayer
 from spikekit.export.messages import MESSAGE_BITS_MAX, MESSAGE_SHIFT_MAX
@@ -47,6 +48,13 @@ def _chain(layers: Sequence[IntegerLayer | FloatLayer], in_shape: tuple[int, ...
         _fields(layer, sizes[SELF])
         _need(layer.reset in _RESETS and layer.period >= 0, "reset or period")
         _need(layer.activation in _ACTIVATIONS, "activation")
+        if layer.astrocyte is not None:
+            _need(misfit(layer.astrocyte, sizes[SELF], bool(layer.senses)) is None, "the astrocyte")
+            for each in layer.senses:
+                known = each.source in sizes and each.source not in (number, SELF)
+                _need(known and grains[each.source] is None and each.synapses.kind == "sparse", "what is sensed")
+                _input(each, sizes[each.source], layer.astrocyte.decay.shape[:1], weights)
+        _need(layer.astrocyte is not None or not layer.senses, "what is sensed")
         grains[number] = _grain(layer) if isinstance(layer, IntegerLayer) else None
 
 

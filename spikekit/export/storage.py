@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from spikekit.errors import ExportError
+from spikekit.export.astrocyte import FloatAstrocyte, IntegerAstrocyte
 from spikekit.export.integer_layer import IntegerLayer
 from spikekit.export.layers import FloatLayer
 from spikekit.export.sound import check_sound
@@ -18,6 +19,7 @@ from spikekit.export.synapses import Projection, Synapses
 from spikekit.files import replacing
 
 FORMAT = "spikekit.LoihiNet/2"
+_PROJECTIONS = {"inputs": "input", "senses": "sense"}
 Layer = TypeVar("Layer", FloatLayer, IntegerLayer)
 Contents = tuple[tuple[IntegerLayer, ...], tuple[FloatLayer, ...], tuple[int, ...], Mapping[str, Any]]
 
@@ -69,8 +71,10 @@ def _pack(layer: FloatLayer | IntegerLayer, key: str, arrays: dict[str, Any]) ->
     plain: dict[str, Any] = {}
     for field in fields(layer):
         value = getattr(layer, field.name)
-        if field.name == "inputs":
-            plain["inputs"] = [_pack_input(each, f"{key}.input{i}", arrays) for i, each in enumerate(value)]
+        if what := _PROJECTIONS.get(field.name):
+            plain[field.name] = [_pack_input(each, f"{key}.{what}{i}", arrays) for i, each in enumerate(value)]
+        elif field.name == "astrocyte" and value is not None:
+            plain["astrocyte"] = _pack_astrocyte(value, f"{key}.astrocyte", arrays)
         elif isinstance(value, np.ndarray):
             arrays[f"{key}.{field.name}"] = value
         else:
@@ -88,14 +92,29 @@ def _pack_input(projection: Projection, key: str, arrays: dict[str, Any]) -> dic
     return plain | {"synapses": geometry}
 
 
+def _pack_astrocyte(astrocyte: FloatAstrocyte | IntegerAstrocyte, key: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    values = {field.name: getattr(astrocyte, field.name) for field in fields(astrocyte)}
+    own = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+    arrays |= {f"{key}.{name}": value for name, value in own.items()}
+    return {name: value for name, value in values.items() if name not in own}
+
+
 def _unpack(kind: type[Layer], plain: dict[str, Any], key: str, arrays: dict[str, Any]) -> Layer:
-    inputs = tuple(_unpack_input(each, f"{key}.input{i}", arrays) for i, each in enumerate(plain["inputs"]))
+    # Files from before there were astrocytes sense nothing.
+    projections: dict[str, Any] = {
+        name: tuple(_unpack_input(each, f"{key}.{what}{i}", arrays) for i, each in enumerate(plain.get(name, ())))
+        for name, what in _PROJECTIONS.items()
+    }
     values: dict[str, Any] = {
         field.name: plain.get(field.name, arrays.get(f"{key}.{field.name}"))
         for field in fields(kind)
-        if field.name != "inputs"
+        if field.name not in projections
     }
-    return kind(inputs=inputs, **values)
+    if values["astrocyte"] is not None:
+        own = IntegerAstrocyte if kind is IntegerLayer else FloatAstrocyte
+        stored = {field.name: arrays.get(f"{key}.astrocyte.{field.name}") for field in fields(own)}
+        values["astrocyte"] = own(**stored | values["astrocyte"])
+    return kind(**projections, **values)
 
 
 def _unpack_input(plain: dict[str, Any], key: str, arrays: dict[str, Any]) -> Projection:

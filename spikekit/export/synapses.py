@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -236,3 +237,13 @@ class Projection:
     shift: int = 0
     grain: int | None = None
     dendrite: int = 0
+
+
+def counted(senses: Sequence[Projection], sent: Mapping[int, Tensor], dtype: torch.dtype) -> Tensor | None:
+    """What arrives through them in all, [T, B, n]; None without any. sent: source -> [T, B, ...]."""
+    total = None
+    for each in senses:
+        activity = sent[each.source].to(dtype)
+        heard = each.synapses.apply(activity.flatten(2).flatten(0, 1)).unflatten(0, activity.shape[:2])
+        total = heard if total is None else total + heard
+    return total

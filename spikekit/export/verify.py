@@ -200,13 +200,15 @@ def fixed_layer(layer: IntegerLayer) -> LavaLayer:
         "message_shift": layer.message_shift,
     }
     shift = STATE_SHIFT if layer.graded else layer.state_shift
-    return _lava_layer(layer, inputs, layer.decay, extra, layer.weight_bits, layer.message_bits or 0, shift)
+    senses = _inputs(layer.senses, [0] * len(layer.senses), np.int64)
+    return _lava_layer(layer, inputs, senses, layer.decay, extra, layer.weight_bits, layer.message_bits or 0, shift)
 
 
 def _float_layer(layer: FloatLayer) -> LavaLayer:
     inputs = _inputs(layer.inputs, [0] * len(layer.inputs), np.float64)
     extra = {"current_decay": layer.alpha, "adapt_decay": layer.rho, "adapt_step": layer.step}
-    return _lava_layer(layer, inputs, layer.beta, extra, 8)
+    senses = _inputs(layer.senses, [0] * len(layer.senses), np.float64)
+    return _lava_layer(layer, inputs, senses, layer.beta, extra, 8)
 
 
 def _inputs(projections: Sequence[Projection], exponents: Sequence[int], dtype: type) -> tuple[LavaInput, ...]:
@@ -229,6 +231,7 @@ def _inputs(projections: Sequence[Projection], exponents: Sequence[int], dtype: 
 def _lava_layer(
     layer: IntegerLayer | FloatLayer,
     inputs: tuple[LavaInput, ...],
+    senses: tuple[LavaInput, ...],
     decay: NDArray[Any],
     extra: dict[str, NDArray[Any] | None],
     weight_bits: int,
@@ -238,6 +241,7 @@ def _lava_layer(
     return LavaLayer(
         name=layer.name,
         inputs=inputs,
+        senses=senses,
         decay=decay,
         bias=layer.bias,
         threshold=layer.threshold,
@@ -248,6 +252,7 @@ def _lava_layer(
         weight_bits=weight_bits,
         period=layer.period,
         activation=layer.activation,
+        astrocyte=layer.astrocyte,
         message_bits=message_bits,
         state_shift=state_shift,
         dendrites=1 + max(each.dendrite for each in layer.inputs),

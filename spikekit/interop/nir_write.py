@@ -166,6 +166,10 @@ class _Writer:
             raise ExportError(
                 f"layer {layer.name}: NIR has no neuron with an adaptive threshold or a refractory period; use sk.LIF"
             )
+        if layer.astrocyte is not None:
+            raise ExportError(
+                f"layer {layer.name}: NIR has no neuron that an astrocyte modulates; use sk.LIF without one"
+            )
         beta, threshold, quantum = (values.reshape(shape) for values in (layer.beta, layer.threshold, layer.quantum))
         notes: dict[str, Any] = {"spikekit": "1", "dt": dt, "beta": beta}
         tau, gain, leaky = self._constants(layer, beta)

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from pages import DOCS, execute, sections
 
 BLOCKS = {
-    "astrocyte.md": 1,
+    "astrocyte.md": 2,
     "continual.md": 1,
     "detection.md": 3,
     "export.md": 3,

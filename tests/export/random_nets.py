@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 import spikekit as sk
+from spikekit.export import LoihiNet, to_loihi
+from spikekit.export.integer_layer import EXPONENT_MAX
 
 
 class Residual(nn.Module):
@@ -47,7 +50,7 @@ class Maker:
         if self.draw.random() < 0.75:
             self.layers.append(nn.Flatten())
             features, n = self.draw.randint(3, 12), int(torch.tensor(self.shape).prod())
-            self.layers += [nn.Linear(n, features), self.neuron(features)]
+            self.dense(n, features)
             if self.draw.random() < 0.4:
                 self.layers.append(sk.RecurrentLIF(features, self.beta(), 0.4, self.reset()))
             if self.draw.random() < 0.5:
@@ -105,6 +108,9 @@ class Maker:
         norm = [nn.BatchNorm2d(channels)] if self.draw.random() < 0.5 else []
         return [layer, *norm]
 
+    def dense(self, inputs: int, features: int) -> None:
+        self.layers += [nn.Linear(inputs, features), self.neuron(features)]
+
     def plain(self) -> None:
         if min(self.shape[1:]) < 3:
             return
@@ -150,6 +156,19 @@ class Maker:
         self.layers.append(nn.Upsample(scale_factor=2))
         self.shape = (self.shape[0], 2 * self.shape[1], 2 * self.shape[2])
         self.bare = False
+
+
+def chips(net: nn.Module, x: Tensor, seed: int) -> tuple[LoihiNet, LoihiNet]:
+    """An export, and the same with sums shifted until currents wrap and membranes saturate."""
+    bits, thresholds = 8 - seed % 5, ("neuron", "group", "layer")[seed % 3]
+    chip = to_loihi(net, x, weight_bits=bits, thresholds=thresholds, headroom=1.0)
+    shifted = []
+    for layer in chip.layers:
+        most = EXPONENT_MAX - max(each.shift for each in layer.inputs)
+        # A kept current takes one bit more, and Lava's shift of 32 bits is not to be lost.
+        reach = max(sum(each.synapses.most << each.shift for each in layer.inputs), 1)
+        shifted.append(replace(layer, exponent=min(most, max(layer.exponent, (2**24 // reach).bit_length() - 2))))
+    return chip, LoihiNet(tuple(shifted), chip.plan, chip.in_shape)
 
 
 def random_net(seed: int) -> tuple[sk.Sequential, Tensor]:

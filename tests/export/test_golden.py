@@ -20,15 +20,23 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def inputs(layer, job):
+    return projections(layer.inputs, layer.n, job, layer.dendrites)
+
+
+def senses(layer, job):
+    return projections(layer.senses, 0 if layer.astrocyte is None else len(layer.astrocyte.decay), job)
+
+
+def projections(given, n, job, dendrites=1):
     """The same synapses, as matrices."""
     found = []
-    for each in layer.inputs:
-        matrix = np.zeros((layer.n * layer.dendrites, each.n_in), each.values.dtype)
+    for each in given:
+        matrix = np.zeros((n * dendrites, each.n_in), each.values.dtype)
         matrix[each.rows, each.cols] = each.values
-        shift = each.weight_exp - min(e.weight_exp for e in layer.inputs)
+        shift = each.weight_exp - min(e.weight_exp for e in given)
         numbers = each.source >= 0 and job.layers[each.source].activation is not None
-        for dendrite, part in enumerate(np.split(matrix, layer.dendrites)):
-            synapses = Synapses("dense", part, (each.n_in,), (layer.n,))
+        for dendrite, part in enumerate(np.split(matrix, dendrites)):
+            synapses = Synapses("dense", part, (each.n_in,), (n,))
             found.append(Projection(each.source, synapses, shift, 0 if numbers else None, dendrite))
     return tuple(found)
 
@@ -54,6 +62,8 @@ def integer_layer(layer, job):
         activation=layer.activation,
         message_shift=copied(layer.message_shift),
         message_bits=layer.message_bits or None,
+        astrocyte=layer.astrocyte,
+        senses=senses(layer, job),
     )
 
 
@@ -67,6 +77,7 @@ def float_layer(layer, job):
         layer.name, inputs(layer, job), layer.bias.copy(), copied(layer.current_decay), layer.decay.copy(),
         layer.threshold.copy(), layer.quantum.copy(), layer.reset, layer.inclusive, layer.fires,
         copied(layer.adapt_decay), copied(layer.adapt_step), layer.period, layer.activation,
+        layer.astrocyte, senses(layer, job),
     )  # fmt: skip
 
 

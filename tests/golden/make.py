@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from spikekit.export.astrocyte import FloatAstrocyte, IntegerAstrocyte
 from spikekit.export.lava import LavaInput, LavaJob, LavaLayer, run_job
 
 HERE = Path(__file__).parent
@@ -94,6 +95,44 @@ def branching(mode: str, rng: np.random.Generator) -> LavaJob:
         ),
     )  # fmt: skip
     return LavaJob(mode, parts, rng.random((4, 12, 10)) < 0.4)
+
+
+def astrocytes(mode: str, rng: np.random.Generator) -> LavaJob:
+    """Every form of an astrocyte, over neurons in domains; two of them hear what arrives, one from two sources."""
+
+    def over(n: int, domains: int, scales: int, acts_on: str, own: float, heard: int) -> dict[str, Any]:
+        shape = (domains, scales)
+        if mode == "float":
+            # Calcium is a sum of many roundings: the order of its sums is part of what is recorded.
+            numbers = {"decay": rng.choice([0.5, 0.9, 0.99], shape), "weight": rng.integers(-9, 10, shape) / 2}
+            numbers |= {"bias": rng.integers(-3, 4, domains) / 4, "strength": rng.integers(-7, 8, domains) / 8}
+            return {"astrocyte": FloatAstrocyte(acts_on, own, heard, **numbers)}
+        shares = (round(own * 2**22 * domains / n), round((1 - own) * 2**22 / max(heard, 1)))
+        decay, weight = rng.choice([40, 400, 2000, 4096], shape), rng.integers(-4096, 4097, shape)
+        places = (rng.integers(0, 2**24, domains), rng.integers(0, 8193, (domains, 257)))
+        return {"astrocyte": IntegerAstrocyte(acts_on, *shares, decay, weight, *places)}
+
+    def ones(source: int, n_in: int, first: int, heard: int, domains: int) -> LavaInput:
+        pre = np.arange(n_in)
+        return LavaInput(source, (pre + first) // heard, pre, np.ones(n_in, int if mode == "fixed" else float), n_in)
+
+    parts = (
+        layer(mode, "gain", (into(-1, dense(mode, rng, 12, 10)),), 12, rng, **over(12, 3, 2, "gain", 1.0, 0)),
+        layer(
+            mode, "threshold", (into(0, dense(mode, rng, 10, 12)),), 10, rng,
+            reset="hard", inclusive=False, **over(10, 2, 3, "threshold", 1.0, 0),
+        ),
+        layer(
+            mode, "hears", (into(1, dense(mode, rng, 12, 10)),), 12, rng,
+            senses=(ones(1, 10, 0, 5, 2),), **over(12, 2, 1, "threshold", 0.0, 5),
+        ),
+        layer(
+            mode, "both", (into(2, dense(mode, rng, 8, 12)), into(0, dense(mode, rng, 8, 12))), 8, rng,
+            senses=(ones(2, 12, 0, 6, 4), ones(0, 12, 12, 6, 4)), **over(8, 4, 2, "gain", 0.5, 6),
+        ),
+        layer(mode, "readout", (into(3, dense(mode, rng, 3, 8)),), 3, rng, fires=False, reset="none"),
+    )  # fmt: skip
+    return LavaJob(mode, parts, rng.random((4, 40, 10)) < 0.4)
 
 
 def sigma_delta(mode: str, rng: np.random.Generator) -> LavaJob:
@@ -194,6 +233,7 @@ def jobs() -> dict[str, LavaJob]:
         )
         made[f"{mode}_graded"] = LavaJob(mode, graded, rng.integers(-2, 4, (3, 10, 8)), input_bits=4)
         made[f"{mode}_branching"] = branching(mode, rng)
+        made[f"{mode}_astrocytes"] = astrocytes(mode, np.random.default_rng(24))
         made[f"{mode}_sigma_delta"] = sigma_delta(mode, np.random.default_rng(22))
         made[f"{mode}_maximum"] = maximum(mode, np.random.default_rng(24))
     made["fixed_sigma_delta_limits"] = sigma_delta_limits(np.random.default_rng(23))

@@ -40,7 +40,8 @@ class Arriving:
 class LayerFacts:
     """One layer of neurons. thresholds, decays, scale: a value a neuron [n]; configs: equal where its decays are.
 
-    activation: of neurons that send numbers in place of spikes, None of others.
+    activation: of neurons that send numbers in place of spikes, None of others. calcium: slow states of astrocytes over
+    them. No other count holds these, nor what they hear and send: no chip whose limits and energies are known has any.
     """
 
     name: str
@@ -55,6 +56,7 @@ class LayerFacts:
     reset: str
     fires: bool
     activation: str | None = None
+    calcium: int = 0
 
     @property
     def graded(self) -> bool:
@@ -98,6 +100,7 @@ def _layer(number: int, layer: IntegerLayer) -> LayerFacts:
         reset=layer.reset,
         fires=layer.fires,
         activation=layer.activation,
+        calcium=0 if layer.astrocyte is None else layer.astrocyte.decay.size,
     )
 
 

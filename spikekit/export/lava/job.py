@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spikekit.errors import ExportError
+from spikekit.export.astrocyte import FloatAstrocyte, IntegerAstrocyte
 from spikekit.export.lava import validate
 from spikekit.export.lava.layer import ENDS, PLAIN, LavaInput, LavaLayer
 from spikekit.export.synapses import INPUT, SELF
@@ -54,7 +55,8 @@ class LavaJob:
         kind, wanted = ("i", "int64") if self.mode == "fixed" else ("f", "float64")
         for layer in self.layers:
             arrays = {field: getattr(layer, field) for field in layer.per_neuron}
-            for name, array in [*arrays.items(), *(("values", each.values) for each in layer.inputs)]:
+            weights = [("values", each.values) for each in (*layer.inputs, *layer.senses)]
+            for name, array in [*arrays.items(), *weights]:
                 if array.dtype.kind != kind:
                     raise validate.refuse(layer.name, name, f"{array.dtype} in {self.mode} mode", f"Give {wanted}.")
             if self.mode == "fixed":
@@ -67,15 +69,23 @@ class LavaJob:
         layers = []
         arrays: dict[str, Array] = {"inputs": self.inputs}
         for index, layer in enumerate(self.layers):
-            key, inputs = f"layer{index}", []
-            for place, each in enumerate(layer.inputs):
-                fixed = self.mode == "fixed"
-                mode = validate.sign_mode(layer.name, each.values, layer.weight_bits) if fixed else "MIXED"
-                plain = {field: getattr(each, field) for field in ("source", "n_in", "weight_exp")}
-                inputs.append(plain | {"sign_mode": mode})
-                arrays |= {f"{key}_input{place}_{field}": getattr(each, field) for field in ENDS}
+            key = f"layer{index}"
             plain = {field: getattr(layer, field) for field in PLAIN}
-            layers.append(plain | {"n": layer.n, "inputs": inputs, "fields": layer.per_neuron})
+            plain |= {"n": layer.n, "fields": layer.per_neuron, "astrocyte": None}
+            for what, part, bits in (("inputs", "input", layer.weight_bits), ("senses", "sense", 8)):
+                plain[what] = []
+                for place, each in enumerate(getattr(layer, what)):
+                    fixed = self.mode == "fixed"
+                    mode = validate.sign_mode(layer.name, each.values, bits) if fixed else "MIXED"
+                    facts = {field: getattr(each, field) for field in ("source", "n_in", "weight_exp")}
+                    plain[what].append(facts | {"sign_mode": mode})
+                    arrays |= {f"{key}_{part}{place}_{field}": getattr(each, field) for field in ENDS}
+            if layer.astrocyte is not None:
+                values = vars(layer.astrocyte)
+                own = [name for name, value in values.items() if isinstance(value, np.ndarray)]
+                arrays |= {f"{key}_astrocyte_{name}": values[name] for name in own}
+                plain["astrocyte"] = {name: values[name] for name in values if name not in own} | {"fields": own}
+            layers.append(plain)
             arrays |= {f"{key}_{field}": getattr(layer, field) for field in layer.per_neuron}
         _write(path, {"mode": self.mode, "input_bits": self.input_bits, "layers": layers}, arrays, compress)
 
@@ -86,14 +96,22 @@ class LavaJob:
             layers = []
             for index, plain in enumerate(meta["layers"]):
                 key = f"layer{index}"
-                inputs = []
-                for place, each in enumerate(plain["inputs"]):
-                    rows, cols, values = (file[f"{key}_input{place}_{field}"] for field in ENDS)
-                    inputs.append(LavaInput(each["source"], rows, cols, values, each["n_in"], each["weight_exp"]))
+                synapses: dict[str, Any] = {"inputs": [], "senses": []}
+                for what, part in (("inputs", "input"), ("senses", "sense")):
+                    # Files from before there were astrocytes sense nothing.
+                    for place, each in enumerate(plain.get(what, ())):
+                        rows, cols, values = (file[f"{key}_{part}{place}_{field}"] for field in ENDS)
+                        found = LavaInput(each["source"], rows, cols, values, each["n_in"], each["weight_exp"])
+                        synapses[what].append(found)
                 arrays: dict[str, Any] = {field: file[f"{key}_{field}"] for field in plain["fields"]}
                 # Files from before there were sigma-delta layers do not say that a layer is none.
                 facts = {field: plain[field] for field in PLAIN if field in plain}
-                layers.append(LavaLayer(inputs=tuple(inputs), **facts, **arrays))
+                if own := plain.get("astrocyte"):
+                    # Only integers have a share.
+                    kind = IntegerAstrocyte if "share" in own else FloatAstrocyte
+                    parts: dict[str, Any] = {name: file[f"{key}_astrocyte_{name}"] for name in own.pop("fields")}
+                    facts["astrocyte"] = kind(**own, **parts)
+                layers.append(LavaLayer(**synapses, **facts, **arrays))
             return cls(meta["mode"], tuple(layers), file["inputs"], meta["input_bits"])
 
 

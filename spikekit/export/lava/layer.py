@@ -17,6 +17,11 @@ fixed: b in membrane units; v > (threshold << 6) + b, clipped to 2^23 - 1; b = (
 In the `period` steps after a spike the membrane is held, the drive and the bias are lost, and nothing fires.
 reset: soft v -= quantum, hard v = 0, none. Every state is zero at the start of each sample.
 
+With an astrocyte, f of each domain is told from its calcium c, which the spikes of the domain move after the step.
+float: as `spikekit.ops.astrocyte.reference`; f = g multiplies a + bias, or f = 2 - g the threshold.
+fixed: as `spikekit.ops.astrocyte.integer`; u becomes sgn(u) (|u| f >> 12), or the threshold (threshold << 6) f >> 12,
+  clipped to 1..2^23 - 1.
+
 With an activation the neurons are sigma-delta ones, which send numbers.
 float: sigma += a; act = sigma + bias, and not below 0 for "relu"; delta = act - last act + residue; s = delta where
   |delta| >= threshold, else 0; residue = delta - s.
@@ -35,6 +40,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from spikekit.export.astrocyte import FloatAstrocyte, IntegerAstrocyte
 from spikekit.export.lava import validate
 from spikekit.export.synapses import MAXIMUM
 
@@ -90,8 +96,9 @@ class LavaLayer:
     `fires=False` is a leaky readout: it never fires and never resets, and may have a state_shift of 0. activation:
     "relu" or "none" of sigma-delta neurons, with threshold and bias in units of sigma, message_shift [n] and
     message_bits of what they send in fixed mode; decay, quantum, reset and comparison are not looked at then.
-    "maximum": of neurons with so many dendrites, whose threshold is not looked at either. Raises ExportError naming the
-    layer and the field.
+    "maximum": of neurons with so many dendrites, whose threshold is not looked at either. astrocyte: what modulates
+    neurons that keep no current, do not adapt and are not refractory; senses: how presynaptic spikes reach its domains.
+    Raises ExportError naming the layer and the field.
     """
 
     name: str
@@ -113,6 +120,8 @@ class LavaLayer:
     message_bits: int = 0
     state_shift: int = 6
     dendrites: int = 1
+    astrocyte: FloatAstrocyte | IntegerAstrocyte | None = None
+    senses: tuple[LavaInput, ...] = ()
 
     @property
     def largest(self) -> int:
@@ -154,11 +163,14 @@ class LavaLayer:
             raise validate.refuse(self.name, "state_shift", f"{self.state_shift!r}", "Give 6, or 0 for a readout.")
         if self.activation is None and (self.message_shift is not None or self.message_bits):
             raise validate.refuse(self.name, "message_bits", "given", "Only neurons with an activation send numbers.")
+        validate.check_astrocyte(self)
         if not self.inputs:
             raise validate.refuse(self.name, "inputs", "there are none", "Give at least one.")
-        object.__setattr__(self, "inputs", tuple(map(self._checked, self.inputs)))
+        object.__setattr__(self, "inputs", tuple(self._checked(each, self.n * self.dendrites) for each in self.inputs))
+        domains = 0 if self.astrocyte is None else len(self.astrocyte.decay)
+        object.__setattr__(self, "senses", tuple(self._checked(each, domains) for each in self.senses))
 
-    def _checked(self, given: LavaInput) -> LavaInput:
+    def _checked(self, given: LavaInput, n: int) -> LavaInput:
         arrays = {
             field: _array(self.name, field, getattr(given, field), "iuf" if field == "values" else "iu")
             for field in ENDS
@@ -167,7 +179,7 @@ class LavaLayer:
         if rows.ndim != 1 or not rows.shape == cols.shape == values.shape:
             found = f"shapes {rows.shape}, {cols.shape}, {values.shape}"
             raise validate.refuse(self.name, "rows, cols, values", found, "Give three vectors of one length.")
-        for field, size in (("rows", self.n * self.dendrites), ("cols", given.n_in)):
+        for field, size in (("rows", n), ("cols", given.n_in)):
             index = arrays[field]
             if index.size and not 0 <= index.min() <= index.max() < size:
                 found = f"indices from {index.min()} to {index.max()}"

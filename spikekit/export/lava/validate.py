@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spikekit.errors import ExportError
+from spikekit.export.astrocyte import FloatAstrocyte, misfit
 from spikekit.export.synapses import INPUT, MAXIMUM, SELF
 
 if TYPE_CHECKING:
@@ -85,6 +86,19 @@ def sign_mode(name: str, values: npt.NDArray[Any], bits: int = 8) -> str:
     )
 
 
+def check_astrocyte(layer: LavaLayer) -> None:
+    """Whether a layer's astrocyte fits its neurons, and these are such that know what to make of it."""
+    if layer.astrocyte is None:
+        if layer.senses:
+            raise refuse(layer.name, "senses", "there is no astrocyte", "Give one, or nothing to sense.")
+        return
+    plain = layer.current_decay is None and layer.adapt_decay is None and not layer.period and layer.activation is None
+    if not (plain and layer.fires):
+        raise refuse(layer.name, "astrocyte", "over neurons with states of their own", "Give it plain ones that fire.")
+    if wrong := misfit(layer.astrocyte, layer.n, bool(layer.senses)):
+        raise refuse(layer.name, "astrocyte", wrong, "Give it as spikekit.export.astrocyte says.")
+
+
 def check_fixed(layer: LavaLayer, largest: Mapping[int, int]) -> None:
     """Ranges of a fixed-point layer; `largest`: source -> the largest magnitude of one of its messages."""
     total = np.zeros(layer.n * layer.dendrites)
@@ -93,7 +107,15 @@ def check_fixed(layer: LavaLayer, largest: Mapping[int, int]) -> None:
         raise refuse(layer.name, "message_bits", f"{layer.message_bits}", fix)
     if layer.activation is not None and layer.message_shift is None:
         raise refuse(layer.name, "message_shift", "is not there", "What sends numbers needs it in fixed mode.")
+    if isinstance(layer.astrocyte, FloatAstrocyte):
+        raise refuse(layer.name, "astrocyte", "floats in fixed mode", "Give an IntegerAstrocyte.")
     ranges = FIXED_RANGES if layer.activation in (None, MAXIMUM) else _GRADED_RANGES
+    for each in layer.senses:
+        sign_mode(layer.name, each.values)
+        if each.weight_exp or largest[each.source] * len(each.rows) >= 2**31:
+            raise refuse(
+                layer.name, "senses", "more than 32 bits can count", "Leave weight_exp 0, or lower input_bits."
+            )
     for each in layer.inputs:
         sign_mode(layer.name, each.values, layer.weight_bits)
         if not 0 <= each.weight_exp <= WEIGHT_EXP_MAX:
@@ -124,10 +146,12 @@ def check_fixed(layer: LavaLayer, largest: Mapping[int, int]) -> None:
 
 def check_float(layer: LavaLayer) -> None:
     """Ranges of a floating-point layer."""
-    for each in layer.inputs:
+    for each in (*layer.inputs, *layer.senses):
         if each.weight_exp:
             found = f"{each.weight_exp} has no meaning in float mode"
             raise refuse(layer.name, "weight_exp", found, "Set it to 0 there.")
+    if layer.astrocyte is not None and not isinstance(layer.astrocyte, FloatAstrocyte):
+        raise refuse(layer.name, "astrocyte", "integers in float mode", "Give a FloatAstrocyte.")
     if layer.message_shift is not None or layer.message_bits:
         raise refuse(layer.name, "message_bits", "messages of float mode have none", "Leave it and message_shift out.")
     if layer.activation not in (None, MAXIMUM) and (layer.threshold <= 0).any():
@@ -185,7 +209,10 @@ def check_graph(job: LavaJob) -> None:
         names.add(layer.name)
         if all(each.source == SELF for each in layer.inputs):
             raise refuse(layer.name, "inputs", "the layer's own spikes alone", "Connect it to another layer.")
-        for each in layer.inputs:
+        if any(each.source == SELF for each in layer.senses):
+            fix = "Its own spikes an astrocyte senses by its share."
+            raise refuse(layer.name, "senses", "the layer itself", fix)
+        for each in (*layer.inputs, *layer.senses):
             if not (each.source in (INPUT, SELF) or 0 <= each.source < index):
                 fix = "Order the layers as the data flows."
                 raise refuse(layer.name, "inputs", f"source {each.source} is no earlier layer", fix)

@@ -77,6 +77,13 @@ def cores(summary: Summary) -> Html:
             )
         if target.name == LOIHI1.name and any(layer.graded for layer in summary.layers):
             parts.append(note("Size only: Loihi 1 sends spikes, and this network sends numbers, as Loihi 2 can."))
+    if calcium := sum(layer.calcium for layer in summary.layers):
+        parts.append(
+            note(
+                f"Counted neither here nor below: astrocytes, of {several(calcium, 'calcium state')}. A neuron and the "
+                "astrocyte over it hear each other in the same step, so both would have to be in one core."
+            )
+        )
     parts.append(
         note(
             "Each layer has cores of its own, filled in the order of its neurons that takes fewest: by channels, by "

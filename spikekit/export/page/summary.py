@@ -176,6 +176,7 @@ def _layer(facts: LayerFacts, cost: Any, float_rate: float) -> dict[str, Any]:
         "reset": facts.reset,
         "fires": facts.fires,
         "graded": facts.graded,
+        "calcium": facts.calcium,
         "float_rate": float_rate,
         **asdict(cost),
     }

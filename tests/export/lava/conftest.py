@@ -14,6 +14,7 @@ import pytest
 
 from spikekit.export.lava import LavaInput, LavaJob, LavaLayer, LavaResult, client
 from spikekit.export.synapses import INPUT, MAXIMUM, SELF
+from tests.export.lava.astrocytes import factors, followed
 from tests.export.lava.processes import LONG, processes
 
 Array = np.ndarray
@@ -128,22 +129,29 @@ def _wrapped(current: Array) -> Array:
 
 
 def _step(layer: LavaLayer, fixed: bool, states: dict[str, Array], a: Array) -> Array:
-    """One step of one layer on its states v, u, b and wait, given its input a: the spikes."""
+    """One step of one layer on its states v, u, b, wait and c, given its input a: the spikes."""
     held, u, b = states["v"], states["u"], states["b"]
     v, live = held, states["wait"] == 0
+    acts_on, factor = None, None
+    if layer.astrocyte is not None:
+        acts_on, factor = layer.astrocyte.acts_on, factors(layer, states["c"])
     if fixed:
         if layer.current_decay is None:
             u = _wrapped(a * 2**layer.state_shift) + layer.bias
+            u = _lost(u, factor) if acts_on == "gain" else u
         else:
             u = _wrapped(_lost(u, 4095 - layer.current_decay) + a * 2**layer.state_shift + layer.bias)
         v = np.clip(_lost(v, 4096 - layer.decay) + u, 1 - 2**23, 2**23 - 1)
         level = layer.threshold * 64
     else:
-        u = (0 if layer.current_decay is None else layer.current_decay * u) + (a + layer.bias)
+        drive = factor * (a + layer.bias) if acts_on == "gain" else a + layer.bias
+        u = (0 if layer.current_decay is None else layer.current_decay * u) + drive
         v = layer.decay * v + u
         level = layer.threshold
     if layer.adapt_decay is not None:
         level = np.minimum(level + b, 2**23 - 1) if fixed else level + layer.adapt_step * b
+    if acts_on == "threshold":
+        level = np.clip(level * factor // 4096, 1, 2**23 - 1) if fixed else level * factor
     v = np.where(live, v, held)
     states |= {"v": v, "u": u}
     if not layer.fires:
@@ -208,22 +216,32 @@ def _largest(layer: LavaLayer, fixed: bool, states: dict[str, Array], a: Array) 
     return out
 
 
+def _matrices(inputs: tuple[LavaInput, ...], n: int) -> list[tuple[int, Array]]:
+    """Source and weights of each input."""
+    matrices = []
+    for each in inputs:
+        weights = np.zeros((n, each.n_in), each.values.dtype)
+        weights[each.rows, each.cols] = each.values
+        matrices.append((each.source, weights if weights.dtype == np.float64 else weights * 2**each.weight_exp))
+    return matrices
+
+
 def _simulate(job: LavaJob) -> tuple[list[Array], list[Array]]:
     """Spikes [N, T, n] and final membranes [N, n] of every layer, one sample and one step at a time."""
     samples, steps, _ = job.inputs.shape
     sent = {INPUT: job.inputs.astype(np.float64 if job.mode == "float" else np.int64)}
     spikes, membranes = [], []
     for number, layer in enumerate(job.layers):
-        matrices = []
-        for each in layer.inputs:
-            weights = np.zeros((layer.n * layer.dendrites, each.n_in), each.values.dtype)
-            weights[each.rows, each.cols] = each.values
-            matrices.append((each.source, weights * 2**each.weight_exp if job.mode == "fixed" else weights))
+        domains = 0 if layer.astrocyte is None else len(layer.astrocyte.decay)
+        matrices = _matrices(layer.inputs, layer.n * layer.dendrites)
+        senses = _matrices(layer.senses, domains)
         fixed, graded = job.mode == "fixed", layer.activation is not None
         out = np.zeros((samples, steps, layer.n), (np.int64 if fixed else np.float64) if graded else bool)
         left = np.zeros((samples, layer.n), layer.bias.dtype)
         for sample in range(samples):
             states = {name: left[sample].copy() for name in ("v", "u", "b", "wait", "act", "residue")}
+            if layer.astrocyte is not None:
+                states["c"] = np.zeros_like(layer.astrocyte.decay)
             for step in range(steps):
                 a = np.zeros(layer.n * layer.dendrites, layer.bias.dtype)
                 for source, weights in matrices:
@@ -233,6 +251,9 @@ def _simulate(job: LavaJob) -> tuple[list[Array], list[Array]]:
                         a = a + weights @ out[sample, step - 1].astype(weights.dtype)
                 run = _largest if layer.activation == MAXIMUM else _sent if graded else _step
                 out[sample, step] = run(layer, fixed, states, a)
+                if layer.astrocyte is not None:
+                    heard = sum((w @ sent[source][sample, step] for source, w in senses), np.zeros(domains))
+                    states["c"] = followed(layer, states["c"], out[sample, step], heard)
             left[sample] = states["v"]
         sent[number] = out.astype(np.float64 if job.mode == "float" else np.int64)
         spikes.append(out)

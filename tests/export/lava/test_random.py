@@ -5,36 +5,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
-from spikekit.export import LoihiNet, to_loihi
-from spikekit.export.integer_layer import EXPONENT_MAX
 from spikekit.ops.integer import STATE_MAX
-from tests.export.random_nets import random_net
+from tests.export.random_nets import chips, random_net
 
 FULL, FAST, EACH = 240, 12, 20
 
 
-def chips(seed):
-    """An export, the same with sums shifted until currents wrap and membranes saturate, and input for both."""
-    net, x = random_net(seed)
-    bits, thresholds = 8 - seed % 5, ("neuron", "group", "layer")[seed % 3]
-    chip = to_loihi(net, x, weight_bits=bits, thresholds=thresholds, headroom=1.0)
-    shifted = []
-    for layer in chip.layers:
-        most = EXPONENT_MAX - max(each.shift for each in layer.inputs)
-        # A kept current takes one bit more, and Lava's shift of 32 bits is not to be lost.
-        reach = max(sum(each.synapses.most << each.shift for each in layer.inputs), 1)
-        shifted.append(replace(layer, exponent=min(most, max(layer.exponent, (2**24 // reach).bit_length() - 2))))
-    return chip, LoihiNet(tuple(shifted), chip.plan, chip.in_shape), x
-
-
 def prove(seed, worker):
     """Both networks beside Lava; returns which of wrap and saturation were seen."""
-    chip, loud, x = chips(seed)
+    net, x = random_net(seed)
+    chip, loud = chips(net, x, seed)
     for each in (chip, loud):
         proof = each.verify(x, python=worker)
         assert proof.identical, f"seed {seed}: {proof}"
@@ -59,12 +42,9 @@ def test_many_random_networks_are_equal_in_lava(first, worker):
 
 
 def test_the_draw_covers_every_part():
-    kinds = {
-        (each.synapses.kind, each.source == -2) for seed in range(60) for layer in chips(seed)[0].layers
-        for each in layer.inputs
-    }  # fmt: skip
+    layers = [layer for seed in range(60) for layer in chips(*random_net(seed), seed)[0].layers]
+    kinds = {(each.synapses.kind, each.source == -2) for layer in layers for each in layer.inputs}
     assert kinds == {("conv", False), ("dense", False), ("sparse", False), ("dense", True)}
-    layers = [layer for seed in range(60) for layer in chips(seed)[0].layers]
     assert {layer.reset for layer in layers} == {"soft", "hard", "none"}
     assert any(len(layer.inputs) > 1 and layer.inputs[1].shift for layer in layers)
     assert any(layer.current_decay is not None for layer in layers)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from astrocyte.process import Astrocytes
 from delay.process import DelayLine
 from lava.proc.dense.process import Dense
 from lava.proc.sparse.process import Sparse
@@ -82,7 +83,8 @@ class _Builder:
     def layer(self, index: int, layer: Mapping[str, Any]) -> None:
         """The neurons of a layer, behind all its inputs."""
         n, key, graded = layer["n"], f"layer{index}", layer["activation"] is not None
-        lag = 1 + max(self.lags[each["source"]] for each in layer["inputs"] if each["source"] != SELF)
+        heard = [each["source"] for each in (*layer["inputs"], *layer["senses"])]
+        lag = 1 + max(self.lags[source] for source in heard if source != SELF)
         messages = np.int32 if self.fixed else np.float64
         self.spikes.append(shared_zeros((self.samples, self.period, n), messages if graded else bool))
         self.membranes.append(shared_zeros((self.samples, n), np.int64 if self.fixed else np.float64))
@@ -91,20 +93,26 @@ class _Builder:
         neurons = make(index, layer, lag)
         self.described[neurons.name] = f"the neurons of layer {layer['name']!r}"
         for place, each in enumerate(layer["inputs"]):
-            own, source = f"{key}_input{place}", each["source"]
-            options: dict[str, Any] = {"name": own, "num_message_bits": self.bits[source]}
-            options |= {"num_weight_bits": layer["weight_bits"]} if self.fixed else {}
-            synapses = _synapses(self.file, each, n * layer["dendrites"], own, options)
-            self.described[synapses.name] = f"the weights of layer {layer['name']!r}"
-            if source == SELF:
+            dendrites = n * layer["dendrites"]
+            synapses = self._connection(f"{key}_input{place}", each, dendrites, layer["weight_bits"], layer["name"])
+            if each["source"] == SELF:
                 neurons.s_out.connect(synapses.s_in)
                 synapses.a_out.connect(neurons.r_in)
             else:
-                self._sender(source, lag - 1 - self.lags[source]).connect(synapses.s_in)
+                self._sender(each["source"], lag).connect(synapses.s_in)
                 synapses.a_out.connect(neurons.a_in)
+        if layer["astrocyte"]:
+            self._astrocytes(index, layer, lag, neurons)
         self.lags[index] = lag
         self.ports[index] = (neurons.s_out, n)
         self.bits[index] = (layer["message_bits"] or SOME_BITS) if graded else 0
+
+    def _connection(self, key: str, each: Mapping[str, Any], n: int, bits: int, name: str) -> Any:
+        options: dict[str, Any] = {"name": key, "num_message_bits": self.bits[each["source"]]}
+        options |= {"num_weight_bits": bits} if self.fixed else {}
+        synapses = _synapses(self.file, each, n, key, options)
+        self.described[synapses.name] = f"the weights of layer {name!r}"
+        return synapses
 
     def _fields(self, index: int, layer: Mapping[str, Any], *optional: str) -> dict[str, np.ndarray]:
         """What the neurons of a layer have one of each, with zeros for the optional ones that are missing."""
@@ -119,6 +127,7 @@ class _Builder:
             keeps_current="current_decay" in layer["fields"],
             adapts="adapt_decay" in layer["fields"],
             refractory=layer["period"],
+            modulated=(layer["astrocyte"] or {}).get("acts_on", ""),
             shift=layer["state_shift"],
             period=self.period,
             delay=lag,
@@ -156,9 +165,42 @@ class _Builder:
             name=f"layer{index}",
         )
 
-    def _sender(self, source: int, wait: int) -> Any:
-        """The port that sends the spikes of a source, `wait` steps late."""
-        port, n = self.ports[source]
+    def _astrocytes(self, index: int, layer: Mapping[str, Any], lag: int, neurons: Any) -> None:
+        """What modulates a layer, connected with it directly both ways."""
+        own, (domains, scales) = layer["astrocyte"], self.file[f"layer{index}_astrocyte_decay"].shape
+        shapes: dict[str, tuple[int, ...]] = {
+            "decay": (domains, scales),
+            "weight": (domains, scales),
+            "table": (domains, 257),
+        }
+        shapes |= dict.fromkeys(("bias", "strength", "offset"), (domains,))
+        if self.fixed:
+            shares = (own["share"], own["heard_share"])
+        else:
+            shares = (1 / (layer["n"] // domains), 1 / max(own["heard"], 1))
+        nothing = {field: np.zeros(shape, int if self.fixed else float) for field, shape in shapes.items()}
+        modulator = Astrocytes(
+            **nothing | {field: self.file[f"layer{index}_astrocyte_{field}"] for field in own["fields"]},
+            n=layer["n"],
+            acts_on=own["acts_on"],
+            shares=shares,
+            own=own.get("own", 0.0),
+            samples=self.samples,
+            period=self.period,
+            delay=lag,
+            name=f"astrocyte{index}",
+        )
+        self.described[modulator.name] = f"the astrocytes of layer {layer['name']!r}"
+        neurons.s_out.connect(modulator.s_in)
+        modulator.m_out.connect(neurons.m_in)
+        for place, each in enumerate(layer["senses"]):
+            synapses = self._connection(f"layer{index}_sense{place}", each, domains, 8, layer["name"])
+            self._sender(each["source"], lag).connect(synapses.s_in)
+            synapses.a_out.connect(modulator.p_in)
+
+    def _sender(self, source: int, lag: int) -> Any:
+        """The port that sends the spikes of a source, in time for what is behind a synapse with this lag."""
+        (port, n), wait = self.ports[source], lag - 1 - self.lags[source]
         if not wait:
             return port
         if (source, wait) not in self.delayed:

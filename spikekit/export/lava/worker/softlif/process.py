@@ -2,8 +2,9 @@
 
 Lava's own LIF resets to zero only and compares strictly. This process keeps its arithmetic (lava-nc 0.10.0,
 `lava.proc.lif.models`) and adds: a threshold, decays, bias and reset quantum per neuron, three resets, an inclusive
-comparison, an adaptive threshold, a refractory period, a readout that never fires, and a port for the neurons' own
-spikes. Lava executes every file of this folder when it looks for process models, so the folder holds nothing else.
+comparison, an adaptive threshold, a refractory period, a readout that never fires, and ports for the neurons' own
+spikes and for what astrocytes make of the neurons. Lava executes every file of this folder when it looks for process
+models, so the folder holds nothing else.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ class SoftResetLIF(AbstractProcess):  # type: ignore[misc]
     adapts: the threshold rises by b, which decays by adapt_decay and takes adapt_step (in `floating_pt` 1, times
     adapt_step in the threshold) at each spike. refractory: steps after a spike in which a membrane is held. shift: of
     what arrives, into units of membrane, in `fixed_pt`.
+    modulated: "gain" or "threshold": what arrives at m_in, parts of 4,096 in `fixed_pt`, multiplies the drive or the
+    threshold; "" for neurons without astrocytes.
     period: steps of one sample; the membrane is cleared before each sample's first step.
     delay: steps between an input frame and the step at which it reaches this layer.
     spikes [N, T, n], membranes [N, n], progress [1]: shared arrays that the model writes.
@@ -54,6 +57,7 @@ class SoftResetLIF(AbstractProcess):  # type: ignore[misc]
         keeps_current: bool,
         adapts: bool,
         refractory: int,
+        modulated: str,
         shift: int,
         reset: str,
         inclusive: bool,
@@ -69,6 +73,7 @@ class SoftResetLIF(AbstractProcess):  # type: ignore[misc]
             keeps_current=keeps_current,
             adapts=adapts,
             refractory=refractory,
+            modulated=modulated,
             shift=shift,
             reset=reset,
             inclusive=inclusive,
@@ -84,6 +89,7 @@ class SoftResetLIF(AbstractProcess):  # type: ignore[misc]
         self.a_in = InPort(shape=shape)
         # From the layer itself, one step late: nothing of the sample before may arrive in the first step of the next.
         self.r_in = InPort(shape=shape)
+        self.m_in = InPort(shape=shape)
         self.s_out = OutPort(shape=shape)
         self.u = Var(shape=shape, init=0)
         self.v = Var(shape=shape, init=0)
@@ -106,6 +112,7 @@ class _SoftResetModel(PyLoihiProcessModel):  # type: ignore[misc]
         self.keeps_current: bool = proc_params["keeps_current"]
         self.adapts: bool = proc_params["adapts"]
         self.refractory: int = proc_params["refractory"]
+        self.modulated: str = proc_params["modulated"]
         self.shift: int = proc_params["shift"]
         self.reset: str = proc_params["reset"]
         self.inclusive: bool = proc_params["inclusive"]
@@ -130,7 +137,7 @@ class _SoftResetModel(PyLoihiProcessModel):  # type: ignore[misc]
 
     def run_spk(self) -> None:
         step = self.time_step - 1 - self.delay
-        current, own = self.a_in.recv(), self.r_in.recv()
+        current, own, self.factor = self.a_in.recv(), self.r_in.recv(), self.m_in.recv()
         fired = np.zeros(self.v.shape, bool)
         sample, within = divmod(step, self.period)
         # Before its first frame arrives, and after the last one, a layer is silent: a bias would make it
@@ -174,6 +181,7 @@ class SoftResetModelFloat(_SoftResetModel):
 
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, float)
     r_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, float)
+    m_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, float)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, bool)
     u: np.ndarray = LavaPyType(np.ndarray, float)
     v: np.ndarray = LavaPyType(np.ndarray, float)
@@ -189,10 +197,14 @@ class SoftResetModelFloat(_SoftResetModel):
 
     def integrate(self, current: np.ndarray) -> None:
         # A torch layer adds its bias to its own output before the neuron sees it: the same order here.
-        self.u[:] = (self.current_decay * self.u if self.keeps_current else 0) + (current + self.bias)
+        drive = current + self.bias
+        drive = self.factor * drive if self.modulated == "gain" else drive
+        self.u[:] = (self.current_decay * self.u if self.keeps_current else 0) + drive
         self.v[:] = self.decay * self.v + self.u
 
     def level(self) -> np.ndarray:
+        if self.modulated == "threshold":
+            return self.threshold * self.factor
         return self.threshold + self.adapt_step * self.b if self.adapts else self.threshold
 
     def adapt(self, fired: np.ndarray) -> None:
@@ -207,6 +219,7 @@ class SoftResetModelFixed(_SoftResetModel):
 
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
     r_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
+    m_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=14)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, bool)
     u: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
     v: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
@@ -232,10 +245,15 @@ class SoftResetModelFixed(_SoftResetModel):
             self.u[:] = _wrapped(_decayed(self.u, 4095 - self.current_decay) + (current << self.shift) + self.bias)
         else:
             self.u[:] = _wrapped(current << self.shift) + self.bias
+        if self.modulated == "gain":
+            self.u[:] = _decayed(self.u, self.factor)
         self.v[:] = np.clip(_decayed(self.v, 4096 - self.decay) + self.u, 1 - STATE_LIMIT, STATE_LIMIT - 1)
 
     def level(self) -> np.ndarray:
         level = self.threshold << 6
+        if self.modulated == "threshold":
+            # Above 0, as in floating point, where it never gets there.
+            return np.clip((level.astype(np.int64) * self.factor) >> 12, 1, STATE_LIMIT - 1)
         return np.minimum(level + self.b, STATE_LIMIT - 1) if self.adapts else level
 
     def adapt(self, fired: np.ndarray) -> None:
