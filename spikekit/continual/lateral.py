@@ -49,9 +49,10 @@ class Hebbian:
 
     lr: η, > 0; relative: η is lr divided by the mean squared norm of the inputs of a batch, so that one number suits
     layers of any width and rate; up to 1 is stable. A direction with the part p of the power is learned in some
-    1/(lr·p) changes: with few batches and many weak directions a larger lr pays, while it is stable. momentum: in [0, 1); the change is the mean over past ones with
-    weights (1 - momentum)·momentumⁱ. clamp: bound of each entry of ΔH, > 0. iterations: changes of H a batch.
-    spiking: `Spiking`, or None for real-valued units. All but lr and relative are the authors' numbers.
+    1/(lr·p) changes: with few batches and many weak directions a larger lr pays, while it is stable.
+    momentum: in [0, 1); the change is the mean over past ones with weights (1 - momentum)·momentumⁱ. clamp: bound of
+    each entry of ΔH, > 0. iterations: changes of H a batch. spiking: `Spiking`, or None for real-valued units. All but
+    lr and relative are the authors' numbers.
     """
 
     lr: float = 1.0
