@@ -10,6 +10,7 @@ from torch import Tensor
 from spikekit.datasets.tokens import Tokenizer
 from spikekit.errors import InputError
 from spikekit.models import AstroLM
+from spikekit.models.glia import Glia
 from spikekit.state import record
 from spikekit.viz import calcium
 
@@ -28,7 +29,7 @@ def calcium_picture(net: AstroLM, tokens: Tensor, tokenizer: Tokenizer, *, block
         raise InputError(f"calcium_picture: block must be between {-count} and {count - 1}, got {block}")
     at = block % count
     glia = net.blocks[at].glia
-    if glia is None:
+    if not isinstance(glia, Glia):
         raise InputError("calcium_picture: this network has no astrocytes (astrocytes=None)")
     if tokens.ndim != 1 or not len(tokens) or last < 1:
         raise InputError(
