@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import spikekit
 from spikekit.errors import SpikekitError
 
 # Listed, not imported, so that --help loads none of what the commands need; a test holds them to the originals.
@@ -29,7 +30,7 @@ _DESCRIPTION = """Spiking networks from event data to a Loihi-style chip, proven
   spikekit train RECIPE --out runs/second  train what a YAML file says
   spikekit generate runs/text --stats      go on with a text, token by token, with a trained language model
   spikekit evaluate runs/first             accuracy and firing rates of the trained network
-  spikekit detect runs/ems picture.jpg --out found   boxes as JSON, and drawn
+  spikekit detect runs/ems a.jpg --out out boxes in pictures and event recordings, as JSON and drawn
   spikekit export runs/first               quantise to 8-bit integers: runs/first/net.npz
   spikekit verify runs/first/net.npz       run it on Intel Lava and compare every spike
   spikekit report runs/first/net.npz       sizes, rates, loss, cores, energy and the proof on one page: report.html
@@ -76,13 +77,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "spikekit", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {spikekit.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     doctor = commands.add_parser("doctor", help="what is installed, what runs, what to type if it does not")
     doctor.add_argument("--no-lava", action="store_true", help="do not run the trial network in Lava")
 
     train = commands.add_parser("train", help="train a network on event recordings, or what a recipe says")
-    train.add_argument("recipe", nargs="?", help="YAML file, or the name of one that comes with spikekit")
+    train.add_argument("recipe", nargs="?", help="YAML file, or a name, such as nmnist_conv, of one that is included")
     train.add_argument("--out", type=Path, required=True, help="run folder for checkpoints, metrics.csv, TensorBoard")
     train.add_argument(
         "--data",
@@ -99,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--precision", choices=PRECISIONS, help="(default: 32-true, or the recipe's)")
     train.add_argument("--fresh", action="store_true", help="start again instead of resuming from --out")
 
-    evaluate = commands.add_parser("evaluate", help="accuracy and firing rates of a trained network")
+    evaluate = commands.add_parser("evaluate", help="accuracy and firing rates of a trained network, mAP of a detector")
     evaluate.add_argument("run", type=Path, help="run folder, or a .safetensors file of it")
 
     generate = commands.add_parser("generate", help="go on with a text, token by token, in constant memory")
@@ -126,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     detect.add_argument(
         "--overlap", type=_amount, default=0.45, help="largest of two of a class (default: %(default)s)"
     )
-    detect.add_argument("--window", type=_amount, default=300.0, help="of events, milliseconds (default: %(default)s)")
+    detect.add_argument("--window", type=_amount, default=300.0, help="milliseconds of events (default: %(default)s)")
     detect.add_argument("--samples", type=_count, default=8, help="windows, or samples of test (default: %(default)s)")
     detect.add_argument("--stream", action="store_true", help="carry the neurons' state from one window to the next")
 
@@ -145,7 +147,12 @@ def _parser() -> argparse.ArgumentParser:
 
     verify = commands.add_parser("verify", help="run an exported network on Intel Lava, compare every spike")
     _network(verify)
-    verify.add_argument("--backend", choices=("lava-fixed", "lava-float", "both"), default="both")
+    verify.add_argument(
+        "--backend",
+        choices=("lava-fixed", "lava-float", "both"),
+        default="both",
+        help="arithmetic of the chip, or floating point (default: %(default)s)",
+    )
     verify.add_argument("--samples", type=_count, default=10, help="recordings (default: %(default)s)")
     verify.add_argument("--timeout", type=_amount, default=600.0, help="seconds (default: %(default)s)")
 
@@ -163,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--timeout", type=_amount, default=600.0, help="of the proof, seconds (default: %(default)s)")
 
     lava = commands.add_parser("lava", help="the worker interpreter that runs Intel Lava")
-    lava.add_argument("action", choices=("install", "check"))
+    lava.add_argument("action", choices=("install", "check"), help="set it up, or run a small network in it")
     lava.add_argument("--python", help="interpreter to build on (default: python3.10 on PATH, else this one)")
     lava.add_argument("--force", action="store_true", help="build it anew even if it is there")
     return parser

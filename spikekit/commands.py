@@ -236,7 +236,8 @@ def _trained(run: Path) -> tuple[Task, Sequential, dict[str, Any]]:
 
     path = run / "last.safetensors" if run.is_dir() else run
     if not path.exists():
-        raise CheckpointError(f"{path}: no such checkpoint; train one with: spikekit train --out {_folder(run)}")
+        folder = run.parent if run.suffix == ".safetensors" else run
+        raise CheckpointError(f"{path}: no such checkpoint; train one with: spikekit train --out {folder}")
     config = read_config(path)
     task = Task.from_config(config, path)
     net = task.build()

@@ -33,6 +33,7 @@ EXTRAS = {
     "images": ("pillow",),
     "detect": ("faster-coco-eval", "pillow", "scikit-learn"),
     "viz": ("matplotlib",),
+    "text": ("tokenizers",),
     "nir": ("nir", "nirtorch", "h5py"),
 }
 

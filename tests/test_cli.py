@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+import spikekit
 from spikekit import cli, models, task
 from spikekit.cli import main
 from spikekit.datasets import SaccadeDigits
@@ -205,14 +207,22 @@ def test_help_names_every_command(capsys):
         main(["--help"])
     assert stopped.value.code == 0
     out = capsys.readouterr().out
-    for command in ("doctor", "train", "evaluate", "export", "verify", "report", "lava"):
-        assert f"spikekit {command}" in out
+    listed = re.findall(r"^    (\w+)  ", out, re.MULTILINE)
+    assert set(re.findall(r"^  spikekit (\w+)", out, re.MULTILINE)) == set(listed) >= {"doctor", "train", "lava"}
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"spikekit {spikekit.__version__}\n"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["evaluate", "nowhere"], "no such checkpoint"),
+        (["evaluate", "nowhere"], "no such checkpoint; train one with: spikekit train --out nowhere"),
+        (["evaluate", "here/best.safetensors"], "no such checkpoint; train one with: spikekit train --out here"),
         (["verify", "nowhere.npz"], "nowhere.npz: no such file"),
         (["report", "."], "net.npz: no such file; write it with `spikekit export`"),
     ],
