@@ -123,7 +123,7 @@ def _pointwise(inputs: int, outputs: int, activation: Activation) -> list[nn.Mod
 def checkpoint_blocks(net: Net) -> Net:
     """Have every block of `net` forget its activations and compute them again when their gradient is due.
 
-    In place; returns `net`. Kept are the inputs of the blocks, for EMS-Res10 a sixth of the memory; the price is one
+    In place; returns `net`. Kept are the inputs of the blocks, for EMS-Res10 a quarter of the memory; the price is one
     more forward pass of the blocks. A block sees all time steps at once, so batch statistics and gradients are those of
     `net` as it was, gradients to rounding; `sk.checkpoint_time(net)` cuts time into pieces, and each is normalised by
     itself. Blocks become `sk.checkpoint_time` of themselves: the names of their parameters get "module." in between.
