@@ -121,8 +121,8 @@ def compile_astrocyte(dtype, n, acts_on, own, learn):
     astrocyte.forward(x, v, c, sensed, values, glia, *rule, acts_on, own, False)
     ends = (traces[1], v, c) if learn else (None, None, None)
     curve = surrogate.ATan().encode()
-    rest = (*traces, v, c, values, glia, *rule, False, *curve, acts_on, own, learn)
-    astrocyte.backward(x, *ends, x if acts_on == "gain" else None, *rest)
+    rest = (v, c, values, glia, *rule, False, *curve, acts_on, own, learn)
+    astrocyte.backward(x, *ends, *traces, x if acts_on == "gain" else None, *rest)
 
 
 compile_all(torch.float32, 1, surrogate.ATan(), "soft", "one")
