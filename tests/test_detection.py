@@ -115,7 +115,7 @@ def test_what_cannot_be_looked_at_is_named(run, tmp_path, capsys):
     for name, message in (
         ("picture.png", "this detector takes events"),
         ("empty", "no picture"),
-        ("none.dat", "no picture"),
+        ("none.dat", "no such file or folder"),
     ):
         assert main(["detect", str(run), str(tmp_path / name), "--out", str(tmp_path / "out")]) == 1
         assert message in capsys.readouterr().err
