@@ -26,6 +26,8 @@ class BoxDataset(Dataset[BoxSample]):
 
     name: as a figure's caption should say it. classes: names of the classes, by number. boxes: [n_i, 5] of each sample.
     steps: with T = 1, how often the one frame is shown; else T. scale: what a byte is divided by, 255 for images.
+    Raises InputError, naming the set, for frames of another shape or dtype, for another number of sets of boxes than of
+    frames, steps that are not T of frames with T > 1, and boxes that `check_boxes` refuses or whose class has no name.
     """
 
     def __init__(
@@ -83,7 +85,8 @@ class BoxDataset(Dataset[BoxSample]):
         """Batches x float32 [T, B, C, H, W] and y float32 [B, M, 5], padded as `pad_boxes` does it.
 
         mosaic: probability that a sample is made of parts of four; transform: applied after that. indices: of the
-        samples to take, all of them without. `seed` alone decides the order of every epoch.
+        samples to take, all of them without. `seed` alone decides the order of every epoch. workers: processes that
+        make the batches, 0 for none but this one. A batch of frames of unequal shapes is an InputError.
         """
         part: Dataset[BoxSample] = self if indices is None else Subset(self, np.asarray(indices).tolist())
         if mosaic or transform is not None:

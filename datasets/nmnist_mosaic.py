@@ -55,9 +55,9 @@ class Scenes:
 class NMNISTMosaic(BoxDataset):
     """One split, "train", "val" or "test": a `BoxDataset` of binary frames [steps, 2, side, side], of ten digits.
 
-    root: as in `NMNIST`. count: number of scenes; see `COUNTS`. steps: frames a scene. A box
-    is the smallest around the pixels of its digit: those that fired twice or more, with 6 such among the 3 × 3 around.
-    Built on first use and kept; cache: see `load_or_build`.
+    root: as in `NMNIST`. count: number of scenes; see `COUNTS`. steps: frames a scene. A box is the smallest
+    around the pixels of its digit: those that fired twice or more, with 6 such among the 3 × 3 around. Built on first
+    use and kept; cache: see `load_or_build`. Raises InputError for an unknown split, and for a count or steps below 1.
     """
 
     title = "N-MNIST mosaic"
@@ -76,8 +76,9 @@ class NMNISTMosaic(BoxDataset):
             raise InputError(f"{self.title}: split must be one of {_SPLITS}, got {split!r}")
         scenes = Scenes() if scenes is None else scenes
         count = COUNTS[split] if count is None else count
-        if count < 1:
-            raise InputError(f"{self.title}: count must be 1 or more, got {count}")
+        for name, value in (("count", count), ("steps", steps)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise InputError(f"{self.title}: {name} must be a whole number, 1 or more, got {value!r}")
         source = NMNIST("test" if split == "test" else "train", root)
         key: dict[str, object] = {"dataset": self.title, "version": _VERSION, "split": split, "count": count}
         key |= {"steps": steps, "scenes": asdict(scenes), "source": source.fingerprint() if cache is not False else ""}

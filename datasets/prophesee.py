@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from spikekit.errors import EventError, InputError
 from spikekit.events import EventStream, frames_by_time
 
 _EVENT: Final = np.dtype([("t", "<u4"), ("place", "<u4")])
+_SPLITS: Final = ("train", "val", "test")
 _BOX_FIELDS: Final = ("x", "y", "w", "h", "class_id")
 
 
@@ -31,19 +32,30 @@ class DatFile:
     """A `.dat` file of events, mapped into memory: only what is asked for is read.
 
     sensor: (width, height); None: as the header says, 304 × 240 (Gen1) where it says nothing. Raises EventError naming
-    the file for one that is empty, cut short or something else.
+    the file for one that is not there, empty, cut short or something else.
     """
 
     def __init__(self, path: str | os.PathLike[str], sensor: tuple[int, int] | None = None) -> None:
         self.path = Path(path)
-        header, start = _header(self.path)
-        self.sensor = sensor or (int(header.get("width", 304)), int(header.get("height", 240)))
+        try:
+            header, start = _header(self.path)
+        except OSError as error:
+            raise EventError(f"{self.path}: cannot be read ({error.strerror})") from error
+        self.sensor = sensor or (self._side(header, "width", 304), self._side(header, "height", 240))
         size = self.path.stat().st_size - start
         if size % _EVENT.itemsize:
             raise EventError(f"{self.path} is truncated: {size} bytes of events are no multiple of 8. Fetch it again.")
         count = size // _EVENT.itemsize
         # An empty file cannot be mapped.
         self._events = np.memmap(self.path, _EVENT, "r", start, (count,)) if count else np.zeros(0, _EVENT)
+
+    def _side(self, header: dict[str, str], name: str, default: int) -> int:
+        text = header.get(name, str(default))
+        if not (text.isascii() and text.isdigit() and int(text)):
+            raise EventError(
+                f"{self.path}: the {name} in its header must be a whole number above 0, got {text!r}; give sensor="
+            )
+        return int(text)
 
     def __len__(self) -> int:
         """Return the number of events."""
@@ -92,7 +104,8 @@ class Gen1(Dataset[BoxSample]):
     they are the sensor's 304 × 240 pixels, with zeros right and below up to multiples of 32.
     As the set's own evaluation does, labels in the first `skip` microseconds of a recording are left out, and boxes
     with a side below `least_side` or a diagonal below `least_diagonal` pixels; boxes are cut at the sensor's edge
-    first. Classes: car, pedestrian.
+    first. Classes: car, pedestrian. Raises InputError for another split, a window or bins below 1, and files that are
+    not there; EventError for files that cannot be read.
     """
 
     name = "Gen1"
@@ -109,6 +122,11 @@ class Gen1(Dataset[BoxSample]):
         least_side: float = 10,
         least_diagonal: float = 30,
     ) -> None:
+        if split not in _SPLITS:
+            raise InputError(f"Gen1: split must be one of {_SPLITS}, got {split!r}")
+        for name, value in (("window", window), ("bins", bins)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise InputError(f"Gen1: {name} must be a whole number, 1 or more, got {value!r}")
         home = (data_home() if root is None else Path(root).expanduser().absolute()) / self.name / split
         found = sorted(home.rglob("*_td.dat"))
         if not found:
@@ -164,9 +182,9 @@ def _beside(events: Path) -> Path:
     return path
 
 
-def _header(path: Path) -> tuple[dict[str, Any], int]:
+def _header(path: Path) -> tuple[dict[str, str], int]:
     """The words of the header, in lower case, and where the events begin."""
-    words: dict[str, Any] = {}
+    words: dict[str, str] = {}
     with path.open("rb") as file:
         while (line := file.peek(1)[:1]) == b"%":
             parts = file.readline(1024).decode("latin-1")[1:].split()

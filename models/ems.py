@@ -62,8 +62,6 @@ class EMSYOLO(nn.Module):
         anchors: Anchors,
     ) -> None:
         super().__init__()
-        if classes < 1:
-            raise InputError(f"EMSYOLO: classes must be 1 or more, got {classes}")
         self.classes, self.strides = classes, STRIDES
         self.stem, self.middle, self.deep = stem, middle, deep
         self.neck, self.large, self.lateral, self.medium = neck, large, lateral, medium
@@ -126,11 +124,16 @@ def ems_yolo(
 ) -> EMSYOLO:
     """The detector of backbone EMS-Res`depth`, 10, 18 or 34.
 
-    width: factor of all numbers of channels. neuron: see `neuron_factory`; None is `sk.presets.ems()`. shortcut: "ems",
-    or "ms" for shortcuts with real input. ann: nn.ReLU in place of every neuron: the conventional network of equal
-    shape. strict: every convolution in the blocks looks at its input and refuses what is not 0 or 1; the stem and the
-    detection layers are excepted. anchors: [2, 3, 2] pixels, smaller ones first.
+    in_channels: of the input. classes: their number. width: factor of all other numbers of channels. neuron: see
+    `neuron_factory`; None is `sk.presets.ems()`. shortcut: "ems", or "ms" for shortcuts with real input. ann: nn.ReLU
+    in place of every neuron: the conventional network of equal shape. strict: every convolution in the blocks looks at
+    its input and refuses what is not 0 or 1; the stem and the detection layers are excepted. anchors: [2, 3, 2] pixels,
+    smaller ones first. Raises InputError for an unknown depth or shortcut, in_channels or classes that are no whole
+    number from 1, a width that is not above 0, anchors of another shape or not above 0, and a neuron beside ann=True.
     """
+    for name, value in (("in_channels", in_channels), ("classes", classes)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InputError(f"ems_yolo: {name} must be a whole number of 1 or more, got {value!r}")
     choose(shortcut, SHORTCUTS, f"ems_res{depth}: shortcut")
     if depth not in _BLOCKS:
         raise InputError(f"ems_yolo: depth must be one of {sorted(_BLOCKS)}, got {depth}")

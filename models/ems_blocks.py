@@ -12,6 +12,7 @@ from typing import ClassVar, Final, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from spikekit.errors import InputError
 from spikekit.rematerialise import CheckpointTime, checkpoint_time
@@ -146,14 +147,13 @@ def convolutions(net: nn.Module) -> dict[str, nn.Conv2d]:
     }
 
 
-def verify_binary(net: nn.Module) -> None:
+def verify_binary(net: nn.Module) -> list[RemovableHandle]:
     """Have every convolution inside the blocks of `net` refuse, by InputError naming it, input that is not 0 or 1.
 
     A look at every input and a layer with a hook, which runs by torch's own kernels: for tests and for proof, not for
-    speed.
+    speed. Returns the handles of the hooks: `handle.remove()` of each ends it; a second call looks a second time.
     """
-    for name, layer in convolutions(net).items():
-        layer.register_forward_pre_hook(_checker(name))
+    return [layer.register_forward_pre_hook(_checker(name)) for name, layer in convolutions(net).items()]
 
 
 def _checker(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:

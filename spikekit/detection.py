@@ -30,9 +30,9 @@ _AUGMENT: Final = {"flip": (BoxFlip, "p"), "scale": (BoxScale, "scale"), "colour
 class DetectionRecipe:
     """What a run of a detector is made of, in plain values.
 
-    data: "nmnist-mosaic" or "bccd". steps: T. scenes: of N-MNIST mosaic, how many to train on. size: of BCCD, (width,
-    height) of the frame, multiples of 32. model: {"name": ...} of `spikekit.models.DETECTORS` with its arguments, but
-    channels, classes and anchors. anchors: "fit" to the training boxes, or [2, 3, 2] pixels.
+    data: "nmnist-mosaic" or "bccd". steps: T. scenes: of N-MNIST mosaic alone, how many to train on. size: of BCCD
+    alone, (width, height) of the frame, multiples of 32. model: {"name": ...} of `spikekit.models.DETECTORS` with its
+    arguments, but channels, classes and anchors. anchors: "fit" to the training boxes, or [2, 3, 2] pixels.
     loss: weights "box", "obj" and "cls" of `DetectionLoss`, the authors' without.
     epochs, batch, optimizer, warmup, clip_norm, seed, precision: as in `Recipe`. ema: decay of the average of the
     weights that is judged, None for none. checkpoint: less memory for more time, see `checkpoint_blocks`.
@@ -73,6 +73,10 @@ class DetectionRecipe:
         object.__setattr__(self, "size", tuple(self.size))
         if len(self.size) != 2 or any(not isinstance(side, int) or side < 32 or side % 32 for side in self.size):
             raise InputError(f"size must be [width, height], multiples of 32, got {list(self.size)}")
+        unused = "scenes" if self.data == "bccd" else "size"
+        (default,) = (entry.default for entry in fields(self) if entry.name == unused)
+        if getattr(self, unused) != default:
+            raise InputError(f"{unused} is not a setting of the data {self.data!r}; leave it out")
         named = dict(check_keys(self.model, ("name", *_model_keys(self.model)), "model"))
         for taken in ("in_channels", "classes", "anchors"):
             if taken in named:
@@ -188,7 +192,7 @@ class DetectionRecipe:
             return cls(**config["detection"])
         except (KeyError, TypeError, InputError) as error:
             raise CheckpointError(
-                f"{where}: describes no detector ({error}); train one with: spikekit train"
+                f"{where}: describes no detector ({error}); train one with: spikekit train ems_mosaic --out RUN"
             ) from error
 
     @classmethod

@@ -163,10 +163,14 @@ def holds_detector(run: Path) -> bool:
 
 
 def _checkpoint(run: Path) -> Path:
-    if not run.is_dir():
-        return run
-    best = run / "best.safetensors"
-    return best if best.exists() else run / "last.safetensors"
+    path = run
+    if run.is_dir():
+        best = run / "best.safetensors"
+        path = best if best.exists() else run / "last.safetensors"
+    if not path.exists():
+        folder = run.parent if run.suffix == ".safetensors" else run
+        raise CheckpointError(f"{path}: no such checkpoint; train one with: spikekit train ems_mosaic --out {folder}")
+    return path
 
 
 @dataclass(frozen=True)

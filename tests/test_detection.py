@@ -123,8 +123,16 @@ def test_what_cannot_be_looked_at_is_named(run, tmp_path, capsys):
 
 def test_a_run_of_another_kind_is_refused(tmp_path):
     sk.train.save(torch.nn.Linear(1, 1), tmp_path / "best.safetensors", {"task": {}})
-    with pytest.raises(CheckpointError, match="describes no detector"):
+    with pytest.raises(CheckpointError, match=r"describes no detector .* spikekit train ems_mosaic --out RUN"):
         trained_detector(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "nowhere/best.safetensors"])
+def test_a_run_that_is_not_there_is_named(name, tmp_path, capsys):
+    assert main(["detect", str(tmp_path / name), "test", "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert f"{tmp_path / name}: no such checkpoint" in error
+    assert f"train one with: spikekit train ems_mosaic --out {tmp_path / 'nowhere'}" in error
 
 
 def test_the_recipe_that_comes_with_spikekit():
@@ -158,6 +166,8 @@ def test_the_recipe_that_comes_with_spikekit():
         ({"loss": {"cls": -1}}, "loss: cls must be 0 or more"),
         ({"loss": {"iou": 1}}, "unknown key 'iou'"),
         ({"ema": 2}, "ema must be between"),
+        ({"size": [128, 128]}, "size is not a setting of the data 'nmnist-mosaic'; leave it out"),
+        ({"data": "bccd"}, "scenes is not a setting of the data 'bccd'; leave it out"),
         ({"checkpoint": 4}, "checkpoint must be true or false"),
     ],
 )

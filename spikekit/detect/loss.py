@@ -41,6 +41,7 @@ class DetectionLoss:
 
     grid: `Grid.of(net, (width, height))`. box, obj, cls: weights of the three terms. ratio: largest factor between an
     anchor and a box. confidence, overlap: of the boxes that `score` counts, see `detect`. A `Trainer` takes it as loss.
+    Raises InputError for a grid of more than five scales.
     """
 
     grid: Grid
@@ -51,6 +52,13 @@ class DetectionLoss:
     confidence: float = 0.25
     overlap: float = 0.45
 
+    def __post_init__(self) -> None:
+        if len(self.grid.scales) > len(_BALANCE):
+            raise InputError(
+                f"DetectionLoss: its weights are for {len(_BALANCE)} scales at most, the grid has "
+                f"{len(self.grid.scales)}; make a detector of fewer"
+            )
+
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         return torch.stack(list(self.parts(output, target).values())).sum()
 
@@ -59,7 +67,7 @@ class DetectionLoss:
         raw = self.grid.check(output, "DetectionLoss")
         corners = decode_corners(raw, self.grid)
         total = {name: raw.new_zeros(()) for name in ("box", "obj", "cls")}
-        for scale, balance in zip(self.grid.scales, _BALANCE, strict=False):
+        for scale, balance in zip(self.grid.scales, _BALANCE[: len(self.grid.scales)], strict=True):
             found = match(target, scale, self.ratio)
             count = found.real.sum().clamp(min=1)
             wanted = target[:, found.box]
@@ -79,11 +87,13 @@ class DetectionLoss:
         return {name: getattr(self, name) * value for name, value in total.items()}
 
     def check_target(self, target: Tensor, where: str) -> Tensor:
-        """The target as it is; InputError, naming `where`, for what are no boxes [B, M, 5] of the classes there are."""
+        """The target as it is; InputError, naming `where`, unless it is finite boxes [B, M, 5] of known classes."""
         if target.ndim != 3 or target.shape[2] != 5 or not target.is_floating_point():
             raise InputError(
                 f"{where}: y must be boxes, floating point [B, M, 5], got {target.dtype} {list(target.shape)}"
             )
+        if not torch.isfinite(target).all():
+            raise InputError(f"{where}: y holds NaN or Inf")
         if target.numel() and int(target[..., 0].max()) >= self.grid.classes:
             raise InputError(
                 f"{where}: y holds the class {int(target[..., 0].max())}, the detector has 0 to {self.grid.classes - 1}"

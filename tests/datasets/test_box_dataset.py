@@ -60,6 +60,9 @@ def test_the_order_is_the_seeds():
         (lambda: collate_boxes([(torch.zeros(1, 2, 4, 4), None), (torch.zeros(1, 2, 4, 5), None)]), "sample 1"),
         (lambda: BCCD("validation"), "split must be one of"),
         (lambda: NMNISTMosaic("all"), "split must be one of"),
+        (lambda: NMNISTMosaic("train", root="none", count=0), "count must be a whole number, 1 or more, got 0"),
+        (lambda: NMNISTMosaic("train", root="none", steps=0), "steps must be a whole number, 1 or more, got 0"),
+        (lambda: NMNISTMosaic("train", root="none", steps=2.5), "steps must be a whole number, 1 or more, got 2.5"),
         (lambda: Scenes(side=20), "side must be 34"),
     ],
 )

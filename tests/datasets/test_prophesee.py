@@ -70,6 +70,13 @@ def test_damaged_files_are_named(tmp_path):
     with pytest.raises(EventError, match=r"x\[0\] = 500 is outside the sensor"):
         DatFile(path).read()
     np.save(tmp_path / "b.npy", np.zeros(3))
+    with pytest.raises(EventError, match=r"none\.dat: cannot be read \(No such file"):
+        DatFile(tmp_path / "none.dat")
+    for text in ("x", "0", "-3"):
+        write_dat(path, [1], [5], [4], [0], f"% Width {text}\n")
+        with pytest.raises(EventError, match=rf"a\.dat: the width in its header .* got '{text}'"):
+            DatFile(path)
+        assert DatFile(path, (304, 240)).sensor == (304, 240)
     with pytest.raises(EventError, match="need the fields ts"):
         read_boxes(tmp_path / "b.npy")
     with pytest.raises(EventError, match=r"not a readable \.npy"):
@@ -115,6 +122,20 @@ def test_gen1_settings(gen1):
     frames, _ = every[0]
     assert frames.shape[0] == 2
     assert frames[:, 0, 7].nonzero().tolist() == [[0, 0], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"split": "x"}, "Gen1: split must be one of"),
+        ({"window": 0}, "Gen1: window must be a whole number, 1 or more, got 0"),
+        ({"bins": 0}, "Gen1: bins must be a whole number, 1 or more, got 0"),
+        ({"bins": 2.5}, "Gen1: bins must be a whole number, 1 or more, got 2.5"),
+    ],
+)
+def test_wrong_gen1_settings_are_named(gen1, settings, message):
+    with pytest.raises(InputError, match=message):
+        Gen1(**{"split": "train", "root": gen1} | settings)
 
 
 def test_gen1_that_is_not_there(tmp_path, gen1):

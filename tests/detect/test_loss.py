@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -142,5 +143,13 @@ def test_wrong_targets_are_named(grid):
         loss.check_target(torch.zeros(3, dtype=torch.int64), "here")
     with pytest.raises(InputError, match="the class 7, the detector has 0 to 2"):
         loss.check_target(torch.tensor([[[7.0, 0, 0, 1, 1]]]), "here")
+    for value in (math.nan, math.inf):
+        with pytest.raises(InputError, match="here: y holds NaN or Inf"):
+            loss.check_target(torch.tensor([[[value, 0, 0, 1, 1]]]), "here")
     with pytest.raises(InputError, match="here: the detector must return"):
         loss.check_output(torch.zeros(1, 1, 3), "here")
+
+
+def test_more_scales_than_there_are_weights_are_refused(grid):
+    with pytest.raises(InputError, match="for 5 scales at most, the grid has 6"):
+        DetectionLoss(replace(grid, scales=grid.scales * 3))

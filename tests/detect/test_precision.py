@@ -74,3 +74,17 @@ def test_anchors_find_the_sizes_there_are():
     assert recall([[10, 20], [10, 81]], [[[10, 20]]]) == 0.5
     with pytest.raises(InputError, match="6 anchors need 6 or more"):
         fit_anchors(sizes[:3])
+
+
+@pytest.mark.parametrize("value", [0, -1, np.nan, np.inf])
+@pytest.mark.parametrize("call", [fit_anchors, lambda sizes: recall(sizes, [[[10, 20]]])])
+def test_sizes_that_are_none_are_named_by_their_row(call, value):
+    sizes = np.full((6, 2), 10.0)
+    sizes[4, 1] = value
+    with pytest.raises(InputError, match=r"finite sizes above 0, but row 4 is \[10\.0, "):
+        call(sizes)
+
+
+def test_of_no_boxes_there_is_no_recall():
+    with pytest.raises(InputError, match=r"recall: needs 1 or more sizes \[n, 2\], got \[0, 2\]"):
+        recall(np.zeros((0, 2)), [[[10, 20]]])
