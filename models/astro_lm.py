@@ -3,8 +3,8 @@
 Model card. Input: tokens int64 [T, B]. Output: logits [T, B, V] of the token after each. Cost a token and the state
 that `sk.run` carries do not depend on how many went before. The whole text at once, in pieces or token by token gives
 the same bits in eval mode (float32, `models.exact`). The unit is after the abstract of Shen et al., "Astrocyte-
-Enabled Advancements in Spiking Neural Networks for Large Language Modeling", arXiv 2312.07625, whose equations are not
-public: equations and network are ours. Block: x += mix(x), x += feed(x), where
+Enabled Advancements in Spiking Neural Networks for Large Language Modeling", arXiv 2312.07625, and
+not after its equations: equations and network are ours. Block: x += mix(x), x += feed(x), where
 
     mix:  spikes = LIF(shift(norm(x)));  value, gate, sensed = three parts of W·spikes
           x += W_o (LIF(glia(value, sensed)) · LIF(gate))

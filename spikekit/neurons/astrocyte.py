@@ -52,7 +52,7 @@ class Astrocyte(nn.Module):
     senses a learned weighted sum of the presynaptic spikes, and whose level goes through a norm before it scales the
     drive and adds to it. This one needs no weights, senses means and keeps g within bounds; it fits any network.
 
-    After the abstract of Shen et al. 2023, arXiv 2312.07625, whose equations are not public: the equations are ours,
+    After the abstract of Shen et al. 2023, arXiv 2312.07625, and not after its equations: these are ours,
     from published biology. Calcium of astrocytes rises with the activity of synapses, and what they release in turn
     changes these, "tripartite", synapses: reviewed by Araque et al. 1999, Trends in Neurosciences 22:208, and by
     Bazargani and Attwell 2016, Nature Neuroscience 19:182. More transmitter is then released at synapses of the

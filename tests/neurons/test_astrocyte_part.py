@@ -131,7 +131,5 @@ def test_bad_input():
 
 def test_what_would_leave_it_out_refuses():
     net = sk.Sequential(nn.Linear(6, 6), sk.LIF(0.9, 0.6, astrocyte=sk.Astrocyte(3))).eval()
-    with pytest.raises(ExportError, match="its Astrocyte cannot be exported"):
-        sk.export.to_loihi(net, (drive() > 0.5).float())
     with pytest.raises(InputError, match="cannot be folded"):
         sk.fold(net, threshold="common")
