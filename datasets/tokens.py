@@ -111,15 +111,20 @@ class BytePair:
 
 def make_tokenizer(kind: str, text: str, size: int | None = None) -> Tokenizer:
     """The tokeniser "char" or "bpe" for `text`; size: tokens of a byte-pair code. Raises InputError otherwise."""
-    if kind == "char":
-        if size is not None:
-            raise InputError("tokens: a character tokeniser takes as many as the text has; leave size out")
-        return CharTokenizer(text)
-    if kind != "bpe":
+    check_kind(kind, size)
+    return CharTokenizer(text) if size is None else BytePair.train(text, size)
+
+
+def check_kind(kind: str, size: Any) -> None:
+    """Raise InputError for what `make_tokenizer` could not make of any text."""
+    if kind not in ("char", "bpe"):
         raise InputError(f"tokens: unknown kind {kind!r}; choose 'char' or 'bpe'")
-    if size is None:
-        raise InputError("tokens: a byte-pair code needs its size, such as 2048")
-    return BytePair.train(text, size)
+    if kind == "char" and size is not None:
+        raise InputError("tokens: a character tokeniser takes as many as the text has; leave size out")
+    if kind == "bpe" and (not isinstance(size, int) or isinstance(size, bool) or size < 256):
+        raise InputError(
+            f"tokens: a byte-pair code needs its size, a whole number of 256 or more, such as 2048; got {size!r}"
+        )
 
 
 def tokenizer_from_config(config: Mapping[str, Any]) -> Tokenizer:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, ClassVar, Final, TypeVar
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 import spikekit.state as sessions
 from spikekit.errors import InputError, StateError
 from spikekit.models.exact import ExactReadout, SpikeLinear
-from spikekit.models.glia import Glia
+from spikekit.models.glia import Glia, check_finite, check_rising
 from spikekit.neurons import LIF
 from spikekit.surrogate import Triangle
 
@@ -62,15 +63,15 @@ class AstroLMConfig:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise InputError(f"AstroLMConfig: {name} must be a whole number above 0, got {value!r}")
-        if not 0 < self.decays[0] < self.decays[1] < 1:
-            raise InputError(f"AstroLMConfig: decays must be two rising numbers between 0 and 1, got {self.decays}")
-        if not 0 < self.timescales[0] < self.timescales[1]:
-            raise InputError(f"AstroLMConfig: timescales must be two rising numbers above 0, got {self.timescales}")
+        check_rising("AstroLMConfig: decays", self.decays, below=1)
+        check_rising("AstroLMConfig: timescales", self.timescales)
+        check_finite("AstroLMConfig: strength", self.strength)
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> AstroLMConfig:
-        """The configuration of plain values, whose tuples JSON and YAML made lists."""
-        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        """The configuration of plain values: JSON and YAML make lists of its tuples, and YAML a text of 1e-2."""
+        numbers = ("decays", "timescales", "strength")
+        given: dict[str, Any] = {name: _read(value) if name in numbers else value for name, value in values.items()}
         return cls(**given)
 
     def glia(self, neurons: int) -> Glia | None:
@@ -237,6 +238,15 @@ def _placed(make: Callable[[], Made]) -> Made:
     with torch.device("cpu"):
         made = make()
     return made.to(device)
+
+
+def _read(value: Any) -> Any:
+    """The number a text stands for, a tuple for a list; all else as it is, for the checks to name."""
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_read, value))
+    with suppress(ValueError):
+        return float(value) if isinstance(value, str) else value
+    return value
 
 
 def _spread(low: float, high: float, count: int) -> Tensor:

@@ -79,7 +79,9 @@ class ExactReadout(nn.Module):
     """The last layer, from real numbers x [..., C] to logits [..., V], without bias.
 
     In training it is a linear layer. In eval mode x is rounded to 2^-16 and the weights to 2^-24, and the sums are
-    exact in float64, rounded once: the same bits whatever the shape of x.
+    exact in float64, rounded once: the same bits whatever the shape of x. That holds while the magnitudes of a row's
+    products add up to less than 2^13, far above what activations of unit variance reach; nothing looks, and beyond it
+    the last bits may depend on the shape.
     """
 
     rows: ClassVar[int] = 1 << 22
@@ -112,7 +114,10 @@ class ExactReadout(nn.Module):
 
 @contextmanager
 def weights_held(net: nn.Module) -> Iterator[None]:
-    """Inside, the weights of `net` do not change: their grids are computed once and not at every token."""
+    """Inside, the weights of `net` do not change: their grids are computed once and not at every token.
+
+    Nested, the end of the inner one ends it for the outer one too: the same bits, but slower.
+    """
     layers = [layer for layer in net.modules() if isinstance(layer, (SpikeLinear, ExactReadout))]
     try:
         with torch.no_grad():

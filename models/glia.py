@@ -24,11 +24,12 @@ symbol; and as it does not depend on what its neuron fires, it is a linear recur
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from spikekit.errors import InputError
 from spikekit.neurons import LI
 
 
@@ -36,7 +37,8 @@ class Glia(nn.Module):
     """The equations above for `neurons`; with strength 0 the drive comes out as it was, bit for bit.
 
     timescales: shortest and longest time constant, spread over the neurons at random. strength: of κ and κ' at the
-    start. The state is that of `calcium`, {"v": [B, neurons]}.
+    start. The state is that of `calcium`, {"v": [B, neurons]}. Raises InputError for timescales that are not two finite
+    numbers above 0, the larger one last, and for a strength that is no finite number.
     """
 
     temporal: ClassVar[bool] = True
@@ -47,14 +49,17 @@ class Glia(nn.Module):
 
     def __init__(self, neurons: int, timescales: tuple[float, float], strength: float) -> None:
         super().__init__()
+        check_rising("Glia: timescales", timescales)
+        check_finite("Glia: strength", strength)
         low, high = (math.log(time) for time in timescales)
         times = torch.linspace(low, high, neurons)[torch.randperm(neurons)].exp()
         self.calcium = LI(torch.exp(-1 / times), learn=("beta",))
         self.register_buffer("usual", torch.zeros(neurons))
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
         self.norm = nn.LayerNorm(neurons)
-        self.gain = nn.Parameter(torch.full((neurons,), strength))
-        self.current = nn.Parameter(torch.full((neurons,), strength))
+        # As a float: of a whole number torch would make whole numbers, which do not learn.
+        self.gain = nn.Parameter(torch.full((neurons,), float(strength)))
+        self.current = nn.Parameter(torch.full((neurons,), float(strength)))
 
     def forward(self, drive: Tensor, sensed: Tensor) -> Tensor:
         """Drive and what is sensed, both [T, B, neurons], to the modulated drive."""
@@ -67,3 +72,21 @@ class Glia(nn.Module):
         decay = self.calcium.beta
         level = self.norm(self.calcium(unusual * torch.sqrt(1 - decay * decay)))
         return drive * (1 + self.gain * (level / (1 + level.abs()))) + self.current * level
+
+
+def check_rising(what: str, values: Any, below: float = math.inf) -> None:
+    """Raise InputError naming `what` unless `values` are two rising numbers above 0 and less than `below`."""
+    two = isinstance(values, (tuple, list)) and len(values) == 2 and all(map(_finite, values))
+    if not (two and 0 < values[0] < values[1] < below):
+        place = "above 0" if below == math.inf else f"between 0 and {below:g}"
+        raise InputError(f"{what} must be two rising numbers {place}, got {values!r}")
+
+
+def check_finite(what: str, value: Any) -> None:
+    """Raise InputError naming `what` unless `value` is a finite number."""
+    if not _finite(value):
+        raise InputError(f"{what} must be a finite number, got {value!r}")
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

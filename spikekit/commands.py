@@ -239,6 +239,10 @@ def _trained(run: Path) -> tuple[Task, Sequential, dict[str, Any]]:
         folder = run.parent if run.suffix == ".safetensors" else run
         raise CheckpointError(f"{path}: no such checkpoint; train one with: spikekit train --out {folder}")
     config = read_config(path)
+    if "language" in config:
+        raise CheckpointError(
+            f"{path}: this is a language model, not a network that classifies; type: spikekit generate {run}"
+        )
     task = Task.from_config(config, path)
     net = task.build()
     load_weights(net, path)

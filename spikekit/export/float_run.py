@@ -39,7 +39,7 @@ class LayerTrace:
     peak_drive: Tensor
     """Largest |drive| or other state of each neuron over time and batch [n]."""
     levels: Tensor | None = None
-    """Thresholds that astrocytes moved [T, B, n]; None where they stay."""
+    """Thresholds that spikes or astrocytes moved [T, B, n]; None where they stay."""
 
 
 @torch.no_grad()
@@ -70,6 +70,7 @@ def run_layer(layer: FloatLayer, sent: Mapping[int, Tensor]) -> LayerTrace:
     beta, threshold, quantum = (
         torch.from_numpy(values).to(drive) for values in (layer.beta, layer.threshold, layer.quantum)
     )
+    levels = None
     current = drive if layer.alpha is None else li_reference(drive, None, torch.from_numpy(layer.alpha).to(drive))
     if layer.astrocyte is not None:
         return _run_modulated(layer, layer.astrocyte, drive, counted(layer.senses, sent, drive.dtype))
@@ -78,7 +79,8 @@ def run_layer(layer: FloatLayer, sent: Mapping[int, Tensor]) -> LayerTrace:
         settings = (beta, threshold, quantum)
         if layer.rho is not None and layer.step is not None:
             rho, step = (torch.from_numpy(values).to(drive) for values in (layer.rho, layer.step))
-            spikes, membranes, _, last, _ = alif_reference(current, None, None, *settings, rho, step, rule)
+            spikes, membranes, adapted, last, _ = alif_reference(current, None, None, *settings, rho, step, rule)
+            levels = threshold + step * torch.cat((torch.zeros_like(adapted[:1]), adapted[:-1]))
         elif layer.period:
             spikes, membranes, _, last, _ = refractory_reference(current, None, None, *settings, layer.period, rule)
         elif weight is None:
@@ -90,7 +92,7 @@ def run_layer(layer: FloatLayer, sent: Mapping[int, Tensor]) -> LayerTrace:
         membranes = li_reference(current, None, beta)
         spikes, last = torch.zeros_like(drive), membranes[-1]
     peak = torch.maximum(drive.abs().amax((0, 1)), current.abs().amax((0, 1)))
-    return LayerTrace(spikes, membranes, last, peak)
+    return LayerTrace(spikes, membranes, last, peak, levels)
 
 
 def margins(layer: FloatLayer, trace: LayerTrace) -> Tensor:

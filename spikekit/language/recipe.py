@@ -11,9 +11,9 @@ from torch import nn
 
 from spikekit.datasets import Corpus, TokenStreams, read_corpus
 from spikekit.datasets.text import CORPORA
-from spikekit.datasets.tokens import Tokenizer, make_tokenizer
+from spikekit.datasets.tokens import Tokenizer, check_kind, make_tokenizer
 from spikekit.errors import InputError
-from spikekit.keys import check_keys, choose, naming
+from spikekit.keys import check_keys, choose, naming, number
 from spikekit.language.checkpoint import LANGUAGE_MODELS, language_config
 from spikekit.language.score import score_text
 from spikekit.language.trainer import TextSettings, TextTrainer
@@ -49,7 +49,7 @@ class TextRecipe:
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise InputError(f"{key} must be a whole number, {least} or more, got {value!r}")
         check_keys(self.tokens, ("kind", "size"), "tokens")
-        choose(self.tokens.get("kind"), ("char", "bpe"), "tokens: kind")
+        check_kind(choose(self.tokens.get("kind"), ("char", "bpe"), "tokens: kind"), self.tokens.get("size"))
         check_keys(self.model, ("name", "preset", *_SIZES), "model")
         choose(self.model.get("name"), LANGUAGE_MODELS, "model: name")
         if "preset" in self.model:
@@ -63,7 +63,11 @@ class TextRecipe:
 
     def settings(self) -> TextSettings:
         """How long and how fast."""
-        return TextSettings(**self.training)
+        given = dict(self.training)
+        for key in ("seconds", "lr", "weight_decay", "warmup", "clip_norm"):
+            if given.get(key) is not None:
+                given[key] = number(given[key], key)
+        return TextSettings(**given)
 
     def sizes(self, vocabulary: int) -> AstroLMConfig:
         """The network's configuration."""

@@ -56,7 +56,11 @@ class TextSettings:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.seconds is None):
             raise InputError("TextSettings: give steps or seconds, one of the two")
-        for name in ("steps", "seconds", "lr", "clip_norm", "judge"):
+        for name in ("judge",) if self.steps is None else ("steps", "judge"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise InputError(f"TextSettings: {name} must be a whole number above 0, got {value!r}")
+        for name in ("seconds", "lr", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"TextSettings: {name} must be above 0, got {value!r}")
@@ -170,21 +174,22 @@ class TextTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.rate(self.part)
         logits, state = run(self.net, x, self._state if index else None)
-        # The last piece of a text ends its streams, and they start at rest again.
-        self._state = map_state(torch.Tensor.detach, state) if index + 1 < len(self.streams) else None
         loss = token_loss(logits, y)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.net.parameters(), self.settings.clip_norm)
-        self.optimizer.step()
-        self._step += 1
         nats = float(loss.detach())
+        # Before the weights move: they are left to whoever catches this.
         if not math.isfinite(nats):
             raise DivergedError(
-                f"step {self._step}: the loss is {nats}"
+                f"step {self._step + 1}: the loss is {nats}"
                 + (f" and {bad!r} holds NaN or Inf" if (bad := first_bad_weight(self.net)) else "")
                 + f". Lower lr (now {self.settings.lr:g}) or clip_norm"
             )
+        self.optimizer.step()
+        # The last piece of a text ends its streams, and they start at rest again.
+        self._state = map_state(torch.Tensor.detach, state) if index + 1 < len(self.streams) else None
+        self._step += 1
         self._bits += nats / math.log(2)
         self._count += 1
         self._seconds += clock() - began

@@ -56,6 +56,7 @@ def test_mistakes_are_named():
     for call, message in (
         (lambda: make_tokenizer("word", TEXT), "unknown kind 'word'"),
         (lambda: make_tokenizer("bpe", TEXT), "needs its size"),
+        (lambda: make_tokenizer("bpe", TEXT, 280.5), "a whole number of 256 or more"),
         (lambda: make_tokenizer("char", TEXT, 3), "leave size out"),
         (lambda: BytePair.train(TEXT, 100), "at least 256"),
         (lambda: CharTokenizer(""), "no characters"),

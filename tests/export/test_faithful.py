@@ -13,7 +13,7 @@ from spikekit.errors import ExportError
 from spikekit.export import plan as planning
 from spikekit.export import qat, signal
 from spikekit.export.faithful import check_drives, check_output
-from spikekit.export.float_run import run_plan
+from spikekit.export.float_run import margins, run_plan
 from spikekit.export.plan import plan
 from tests.export.nets import conv_net, frames
 
@@ -81,6 +81,20 @@ def test_an_output_of_another_shape_is_told():
     found = planning.read(conv_net(), signal.Signal.of(-1, (2, 8, 7), "input"), planner)
     with pytest.raises(ExportError, match="the output differs in shape"):
         check_drives(conv_net(), planner.signals, replace(found, terms=(), bias=found.bias[:2]), (2, 8, 7))
+
+
+@torch.no_grad()
+def test_margins_of_an_adaptive_neuron_are_to_the_threshold_as_it_is():
+    torch.manual_seed(0)
+    net = sk.Sequential(nn.Flatten(), nn.Linear(112, 8), sk.ALIF(0.8, 0.05, rho=0.9, step=0.1)).eval()
+    (layer,) = plan(net, frames()).layers
+    (trace,) = run_plan([layer], frames())
+    level, adaptation = [], torch.zeros_like(trace.last)
+    for spikes in trace.spikes:
+        level.append(0.05 + 0.1 * adaptation)
+        adaptation = 0.9 * adaptation + spikes
+    assert trace.spikes.any()
+    assert torch.allclose(margins(layer, trace), (trace.membranes - torch.stack(level)).abs(), rtol=0, atol=1e-7)
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ import yaml
 from spikekit import recipe as recipes
 from spikekit.cli import main
 from spikekit.errors import InputError
+from spikekit.language import TextSettings
 from spikekit.language.recipe import TextRecipe, is_text, make_text_recipe
 
 SMALL = {"name": "astro_lm", "width": 16, "layers": 1}
@@ -79,6 +80,15 @@ def test_the_recipe_that_comes_with_spikekit():
         ({"tokens": {"kind": "word"}}, "tokens: kind"),
         ({"training": {"steps": 3, "lrate": 1}}, "training: unknown key 'lrate'"),
         ({"training": {}}, "training: TextSettings: give steps or seconds"),
+        ({"training": {"steps": 1.5}}, "training: TextSettings: steps must be a whole number above 0, got 1.5"),
+        ({"training": {"steps": 3, "lr": "fast"}}, "training: lr must be a number, got 'fast'"),
+        ({"model": SMALL | {"decays": [0.5]}}, "model: AstroLMConfig: decays must be two rising numbers"),
+        ({"model": SMALL | {"timescales": 5}}, "model: AstroLMConfig: timescales must be two rising numbers"),
+        ({"model": SMALL | {"strength": "x"}}, "model: AstroLMConfig: strength must be a finite number, got 'x'"),
+        ({"tokens": {"kind": "bpe", "size": -3}}, "tokens: .* a whole number of 256 or more, .* got -3"),
+        ({"tokens": {"kind": "bpe", "size": 300.5}}, "tokens: .* a whole number of 256 or more, .* got 300.5"),
+        ({"tokens": {"kind": "bpe"}}, "tokens: a byte-pair code needs its size"),
+        ({"tokens": {"kind": "char", "size": 100}}, "tokens: .*; leave size out"),
         ({"batch": 0}, "batch must be a whole number, 1 or more, got 0"),
     ],
 )
@@ -86,6 +96,17 @@ def test_mistakes_are_named(values, message):
     with pytest.raises(InputError, match=message) as raised:
         make_text_recipe({"data": "tinyshakespeare", "model": SMALL} | values, "r.yaml")
     assert str(raised.value).startswith("r.yaml: ")
+
+
+def test_numbers_that_yaml_takes_for_texts():
+    training = yaml.safe_load("{steps: 3, lr: 1e-3, weight_decay: 1e-2, warmup: 5e-2, clip_norm: 1e0}")
+    model = SMALL | yaml.safe_load("{decays: [1e-2, 0.9], timescales: [5e0, 2e3], strength: 5e-1}")
+    made = TextRecipe("tinyshakespeare", model, training=training)
+    assert made.settings() == TextSettings(steps=3, lr=1e-3)
+    sizes = made.sizes(256)
+    assert (sizes.decays, sizes.timescales, sizes.strength) == ((0.01, 0.9), (5.0, 2000.0), 0.5)
+    seconds = TextRecipe("tinyshakespeare", SMALL, training={"seconds": "2e1"})
+    assert seconds.settings().seconds == 20
 
 
 def test_options_that_do_not_go_with_text(home, capsys):
@@ -105,6 +126,15 @@ def run(home, capsys):
     assert main(["train", str(write(home)), "--out", str(out)]) == 0
     capsys.readouterr()
     return out
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+def test_commands_that_are_not_for_text_name_the_one_that_is(run, capsys, command):
+    assert main([command, str(run)]) == 1
+    told = capsys.readouterr().err
+    assert "this is a language model" in told
+    assert f"spikekit generate {run}" in told
+    assert "not written by" not in told
 
 
 def test_a_picture_of_the_astrocytes(run, home, capsys):

@@ -113,12 +113,28 @@ def test_a_loss_that_is_not_finite_is_told(make):
         trainer.fit()
 
 
+def test_a_loss_that_is_not_finite_costs_no_weights(make):
+    trainer = make()
+    with torch.no_grad():
+        trainer.net.readout.weight.fill_(3e38)
+    before = {name: value.clone() for name, value in trainer.net.named_parameters()}
+    with pytest.raises(DivergedError, match="step 1: the loss is"):
+        trainer.fit()
+    for name, value in trainer.net.named_parameters():
+        assert torch.equal(value, before[name]), name
+    assert trainer._state is None
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({}, "steps or seconds, one of the two"),
         ({"steps": 3, "seconds": 1.0}, "one of the two"),
-        ({"steps": 0}, "steps must be above 0"),
+        ({"steps": 0}, "steps must be a whole number above 0, got 0"),
+        ({"steps": 1.5}, "steps must be a whole number above 0, got 1.5"),
+        ({"steps": 3, "judge": 0.5}, "judge must be a whole number above 0, got 0.5"),
+        ({"steps": 3, "judge": True}, "judge must be a whole number above 0, got True"),
+        ({"steps": 3, "lr": 0.0}, "lr must be above 0"),
         ({"steps": 3, "warmup": 1.0}, "warmup must be 0 or more and below 1"),
         ({"steps": 3, "clock": "sun"}, "clock must be 'wall' or 'cpu'"),
     ],

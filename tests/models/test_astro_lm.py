@@ -197,6 +197,15 @@ def test_mistakes_are_named(net):
         (lambda: AstroLMConfig(0), "vocabulary must be a whole number above 0"),
         (lambda: AstroLMConfig(5, decays=(0.9, 0.1)), "decays must be two rising numbers"),
         (lambda: AstroLMConfig(5, timescales=(9.0, 3.0)), "timescales must be two rising numbers"),
+        (lambda: AstroLMConfig(5, decays=(0.5,)), r"decays must be two rising numbers .* got \(0.5,\)"),
+        (lambda: AstroLMConfig(5, decays=(0.1, "x")), "decays must be two rising numbers"),
+        (lambda: AstroLMConfig(5, timescales=5), "timescales must be two rising numbers .* got 5"),
+        (lambda: AstroLMConfig(5, timescales=(5.0, torch.inf)), "timescales must be two rising numbers"),
+        (lambda: AstroLMConfig(5, strength="x"), "AstroLMConfig: strength must be a finite number, got 'x'"),
+        (lambda: AstroLMConfig(5, strength=torch.nan), "AstroLMConfig: strength must be a finite number"),
+        (lambda: Glia(4, (9.0, 3.0), 0.5), "Glia: timescales must be two rising numbers"),
+        (lambda: Glia(4, (0.0, 3.0), 0.5), "Glia: timescales must be two rising numbers"),
+        (lambda: Glia(4, (3.0, 9.0), torch.nan), "Glia: strength must be a finite number"),
         (lambda: preset("2m", 5), "unknown preset '2m'; choose one of 1m, 10m"),
         (lambda: net(torch.rand(3, 2)), r"int64 \[T, B\], got torch.float32"),
         (lambda: net(tokens(0)), "no tokens"),
@@ -206,3 +215,7 @@ def test_mistakes_are_named(net):
     _, state = sk.run(net, tokens(batch=2))
     with pytest.raises(StateError, match="TokenShift"):
         sk.run(net, tokens(batch=3), state)
+
+
+def test_a_strength_may_be_whole():
+    assert AstroLM(AstroLMConfig(**SMALL, strength=1)).blocks[0].glia.gain.tolist() == [1.0] * 24
