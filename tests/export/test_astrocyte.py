@@ -161,7 +161,10 @@ def tripartite(inputs=4, domains=2, outputs=4):
         ([nn.Linear(4, 4), sk.LIF(astrocyte=astrocyte(senses="both"))], "nothing tells which these are"),
         ([nn.Linear(4, 4), sk.LIF(), Weighed(tripartite())], r"layer 2.synapse.neuron: .* weighs or adds them"),
         ([nn.Linear(4, 4), sk.LIF(), nn.Linear(4, 4), tripartite()], "layer 2 .* weighs or adds them"),
-        ([nn.Linear(4, 4, bias=False), sk.SigmaDelta(0.1), tripartite()], "numbers, of sigma-delta neurons or a maximum"),
+        (
+            [nn.Linear(4, 4, bias=False), sk.SigmaDelta(0.1), tripartite()],
+            "numbers, of sigma-delta neurons or a maximum",
+        ),
         ([nn.Linear(4, 4), astrocyte()], "it is a part of a neuron"),
     ],
 )

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import spikekit as sk
-from spikekit.errors import ExportError, InputError, StateError
+from spikekit.errors import InputError, StateError
 from tests.neurons.astrocytes import drive, neuron
 
 
