@@ -160,7 +160,7 @@ def draw(table: dict[str, Any], path: Path) -> None:
     for ax in axes[-1]:
         ax.set_xlabel("block of the backbone (last: its output)")
     figure.axes[0].legend()
-    figure.suptitle(f"{table['data']}, width {table['width']:g}, median of {table['seeds']} seeds")
+    figure.suptitle(f"{table['data']}, width {table['width']:g}, median of seeds: {table['seeds']}")
     figure.savefig(path, dpi=90)
 
 

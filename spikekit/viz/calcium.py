@@ -47,7 +47,8 @@ def calcium(
     chosen = _liveliest(traces, timescales, lines)
     for place, index in enumerate(chosen):
         colour = colours(0.9 * place / max(1, len(chosen) - 1))
-        name = f"{float(timescales[index]):.3g} steps"
+        time = float(timescales[index])
+        name = f"{time:.3g} steps" if time < 100 else f"{time:,.0f} steps"
         above.plot(traces[:, index].numpy(), color=colour, label=name, linewidth=1.4)
     above.legend(title="time constant", fontsize="x-small", title_fontsize="x-small", frameon=False, loc="upper left",
                  bbox_to_anchor=(1, 1))  # fmt: skip
