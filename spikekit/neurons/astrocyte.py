@@ -16,6 +16,8 @@ from spikekit.ops.lif import LIFRule, state_dtype
 # The share of the neurons' own spikes in what is sensed.
 SENSES = {"post": 1.0, "pre": 0.0, "both": 0.5}
 _PARAMETERS = ("timescales", "weight", "bias", "strength")
+# What is settled when it is made: the shapes of its parameters and its rule follow from it.
+_SETTLED = ("domains", "scales", "acts_on", "senses", "rule")
 
 
 class Astrocyte(nn.Module):
@@ -78,14 +80,15 @@ class Astrocyte(nn.Module):
         super().__init__()
         if isinstance(domains, bool) or not isinstance(domains, int) or domains < 1:
             raise InputError(f"Astrocyte: domains must be a whole number of at least 1, got {domains!r}")
-        if acts_on not in ACTS_ON:
+        if not isinstance(acts_on, str) or acts_on not in ACTS_ON:
             raise InputError(f"Astrocyte: unknown acts_on {acts_on!r}; choose {', '.join(map(repr, ACTS_ON))}")
-        if senses not in SENSES:
+        if not isinstance(senses, str) or senses not in SENSES:
             raise InputError(f"Astrocyte: unknown senses {senses!r}; choose {', '.join(map(repr, SENSES))}")
         forward = acts_on != "plasticity"
         learn = (_PARAMETERS if forward else ()) if learn is None else (learn,) if isinstance(learn, str) else learn
-        if unknown := set(learn) - set(_PARAMETERS):
-            raise InputError(f"Astrocyte: cannot learn {sorted(unknown)}; choose {', '.join(map(repr, _PARAMETERS))}")
+        if not isinstance(learn, Collection) or (unknown := [name for name in learn if name not in _PARAMETERS]):
+            found = unknown if isinstance(learn, Collection) else repr(learn)
+            raise InputError(f"Astrocyte: cannot learn {found}; choose {', '.join(map(repr, _PARAMETERS))}")
         if learn and not forward:
             raise InputError(
                 "Astrocyte: with acts_on='plasticity' no output depends on its parameters, so they have no gradient; "
@@ -93,7 +96,7 @@ class Astrocyte(nn.Module):
             )
         self.domains, self.acts_on, self.senses = domains, acts_on, senses
         self.rule = AstrocyteRule(acts_on, SENSES[senses])
-        times = timescales if isinstance(timescales, Tensor) else torch.tensor(list(timescales), dtype=torch.float32)
+        times = _times(timescales)
         if times.ndim not in (1, 2) or times.shape[-1] == 0:
             raise InputError(f"Astrocyte: timescales must be K numbers or a tensor [domains, K], got {timescales!r}")
         self.scales = times.shape[-1]
@@ -111,6 +114,8 @@ class Astrocyte(nn.Module):
 
     def __setattr__(self, name: str, value: Any) -> None:
         check_assignment(self, name)
+        if name in _SETTLED and name in self.__dict__:
+            raise InputError(f"Astrocyte: {name} cannot be assigned; make a new one, sk.Astrocyte(...)")
         super().__setattr__(name, value)
 
     def state_shapes(self, x: Tensor) -> dict[str, tuple[int, ...]]:
@@ -132,7 +137,7 @@ class Astrocyte(nn.Module):
         v0, c0 = (None, None) if state is None else (state["v"], state["c"])
         beta, threshold, quantum = parameters
         sensed = self._sense(x, presynaptic, dtype)
-        times, weight, bias, strength = (read_parameter(self, name).to(dtype) for name in _PARAMETERS)
+        times, weight, bias, strength = (self._read(name, x).to(dtype) for name in _PARAMETERS)
         decay = torch.exp(-1 / times)
         wanted = bool({"membrane", *self.records} & set(keep))
         spikes, membranes, calcium, v, c = astrocyte_lif(
@@ -163,9 +168,22 @@ class Astrocyte(nn.Module):
         """Not a layer: raises InputError."""
         raise InputError(f"{self} is a part of a neuron, not a layer: use sk.LIF(..., astrocyte=sk.Astrocyte(...))")
 
+    def _read(self, name: str, x: Tensor) -> Tensor:
+        """A parameter, where x is: the kernels would read the memory of another device."""
+        value = read_parameter(self, name)
+        if value.device != x.device:
+            raise InputError(
+                f"Astrocyte: its {name} is on {value.device}, the drive on {x.device}; move the network, "
+                f"net.to({str(x.device)!r})"
+            )
+        return value
+
     def _check_drive(self, x: Tensor) -> None:
-        if x.ndim < 3 or x.shape[2] % self.domains:
-            found = f"{x.shape[2]} channels" if x.ndim > 2 else "no channels"
+        if x.ndim < 3 or x.shape[2] % self.domains or x.numel() == 0:
+            many = x.ndim > 2 and x.shape[2] > 0
+            found = (
+                "no pixels" if many and x.shape[2] % self.domains == 0 else f"{x.shape[2] if many else 'no'} channels"
+            )
             raise InputError(
                 f"{self}: its domains must divide the channels (axis 2), and the drive {tuple(x.shape)} has {found}; "
                 "choose another number of domains"
@@ -182,6 +200,13 @@ class Astrocyte(nn.Module):
             )
         if presynaptic is None:
             return None
+        if not isinstance(presynaptic, Tensor):
+            raise InputError(f"{self}: the presynaptic spikes must be a tensor, got {type(presynaptic).__name__}")
+        if presynaptic.device != x.device:
+            raise InputError(
+                f"{self}: the presynaptic spikes are on {presynaptic.device}, the drive on {x.device}; move them, "
+                f"presynaptic.to({str(x.device)!r})"
+            )
         shape = tuple(presynaptic.shape)
         if len(shape) < 3 or shape[:2] != x.shape[:2] or shape[2] % self.domains or presynaptic[0].numel() == 0:
             raise InputError(
@@ -199,6 +224,18 @@ class Astrocyte(nn.Module):
         shown += [f"acts_on={self.acts_on!r}", f"senses={self.senses!r}"]
         learned = tuple(name for name in _PARAMETERS if f"{name}_raw" in self._parameters)
         return ", ".join([*shown, f"learn={learned!r}"])
+
+
+def _times(timescales: Sequence[float] | Tensor) -> Tensor:
+    if isinstance(timescales, Tensor):
+        return timescales
+    listed = isinstance(timescales, Sequence) and not isinstance(timescales, str)
+    if not listed or any(isinstance(each, bool) or not isinstance(each, (int, float)) for each in timescales):
+        raise InputError(
+            f"Astrocyte: timescales must be K numbers, as in timescales=(20.0, 200.0), or a tensor [domains, K], got "
+            f"{timescales!r}"
+        )
+    return torch.tensor(list(timescales), dtype=torch.float32)
 
 
 def _filled(name: str, value: float | Tensor, shape: tuple[int, ...]) -> float | Tensor:

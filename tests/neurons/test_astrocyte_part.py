@@ -129,6 +129,40 @@ def test_bad_input():
         sk.run(neuron(), drive(), state)
 
 
+def test_another_device_is_refused():
+    with pytest.raises(InputError, match=r"presynaptic spikes are on meta, the drive on cpu; move them"):
+        neuron(senses="pre")(drive(), presynaptic=drive().to("meta"))
+    net = neuron()
+    net.astrocyte.to("meta")
+    with pytest.raises(InputError, match="its timescales is on meta, the drive on cpu"):
+        net(drive())
+    with pytest.raises(InputError, match="must be a tensor, got list"):
+        neuron(senses="pre")(drive(), presynaptic=[1])
+
+
+@pytest.mark.parametrize("name", ["acts_on", "senses", "domains", "scales", "rule"])
+def test_settings_cannot_be_assigned(name):
+    own = sk.Astrocyte(4)
+    with pytest.raises(InputError, match=f"{name} cannot be assigned"):
+        setattr(own, name, getattr(sk.Astrocyte(2, (5.0,), "threshold", "pre"), name))
+    assert copy.deepcopy(own).acts_on == "gain"
+
+
+def test_arguments_of_wrong_types():
+    for given in (20.0, 5, None, "20", ("a",), (True,), ([1.0],), [None]):
+        with pytest.raises(InputError, match="timescales must be K numbers"):
+            sk.Astrocyte(timescales=given)
+    for given in (5, True, ["speed"], [["bias"]]):
+        with pytest.raises(InputError, match="cannot learn"):
+            sk.Astrocyte(learn=given)
+    for name in ("senses", "acts_on"):
+        with pytest.raises(InputError, match=f"unknown {name}"):
+            sk.Astrocyte(**{name: ["post"]})
+    for shape, found in (((2, 3, 0), "no channels"), ((2, 3, 6, 0), "no pixels")):
+        with pytest.raises(InputError, match=found):
+            neuron()(torch.randn(shape))
+
+
 def test_what_would_leave_it_out_refuses():
     net = sk.Sequential(nn.Linear(6, 6), sk.LIF(0.9, 0.6, astrocyte=sk.Astrocyte(3))).eval()
     with pytest.raises(InputError, match="cannot be folded"):
