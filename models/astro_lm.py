@@ -222,6 +222,16 @@ class AstroLM(nn.Module):
             raise InputError(f"AstroLM: the input must be tokens, int64 [T, B], got {found}")
         if not tokens.numel():
             raise InputError(f"AstroLM: the input has no tokens: shape {list(tokens.shape)} of [T, B]")
+        # On a GPU the question would wait for it; a fake tensor holds no numbers.
+        unread = tokens.device.type != "cpu" or torch.compiler.is_compiling() or functorch_active()
+        if unread or hasattr(tokens, "fake_mode"):
+            return
+        low, high = (int(each) for each in tokens.aminmax())
+        if low < 0 or high >= self.config.vocabulary:
+            raise InputError(
+                f"AstroLM: a token is {low if low < 0 else high}, and the vocabulary has {self.config.vocabulary}, 0 "
+                f"to {self.config.vocabulary - 1}; use the tokenizer that the model was trained with"
+            )
 
     def settings(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""

@@ -20,6 +20,12 @@ def check_network(net: nn.Module, who: str) -> None:
         raise ExportError(f"{who} was called inside run() or record(); call it outside")
     if not isinstance(net, nn.Module):
         raise InputError(f"{who}: net must be a torch.nn.Module, got {type(net).__name__}")
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Embedding):
+            raise ExportError(
+                f"{who}: {type(net).__name__} reads tokens, by the Embedding {name!r}, and a chip receives spikes or "
+                "counts. A language model does not export; export a network without an Embedding."
+            )
     for name, tensor in (*net.named_parameters(), *net.named_buffers()):
         if tensor.is_meta:
             raise InputError(
@@ -52,7 +58,7 @@ def checked_calibration(calibration: Tensor, headroom: float, who: str) -> Tenso
     if not isinstance(calibration, Tensor):
         raise InputError(f"{who}: calibration must be a torch.Tensor, got {type(calibration).__name__}")
     if calibration.ndim < 3 or 0 in calibration.shape:
-        raise InputError(f"{who}: calibration must be [T, B, ...], not empty, got {tuple(calibration.shape)}")
+        raise InputError(f"{who}: calibration must be [T, B, C, ...], not empty, got {tuple(calibration.shape)}")
     if isinstance(headroom, bool) or not isinstance(headroom, (int, float)) or not 1 <= headroom < math.inf:
         raise InputError(f"{who}: headroom must be a number of at least 1, got {headroom!r}")
     calibration = calibration.detach().cpu()

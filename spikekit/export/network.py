@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikekit.errors import InputError
+from spikekit.errors import ExportError, InputError
 from spikekit.export import storage
 from spikekit.export.faithful import check_output
 from spikekit.export.float_run import LayerTrace, run_plan
@@ -23,6 +23,7 @@ from spikekit.export.netx import write_netx
 from spikekit.export.plan import plan
 from spikekit.export.qat import QATNetwork
 from spikekit.export.quantise import quantise
+from spikekit.export.synapses import INPUT
 from spikekit.export.verify import Proof, verify
 
 
@@ -113,8 +114,17 @@ class LoihiNet:
         return LoihiNet(*storage.load(path))
 
     def check_input(self, x: Tensor) -> None:
-        """Raise InputError unless x is [T, B, *in_shape], not empty, and holds whole numbers."""
+        """Raise InputError unless x is [T, B, *in_shape], not empty, and holds whole numbers.
+
+        Where an astrocyte senses the input, they are at least 0: the chip holds what is sensed between 0 and 1.
+        """
         check_whole(x, self.in_shape, "LoihiNet")
+        sensing = [layer.name for layer in self.plan if any(each.source == INPUT for each in layer.senses)]
+        if sensing and bool((x < 0).any()):
+            raise InputError(
+                f"LoihiNet: the input holds {x.min().item():g}, and the astrocyte of layer {sensing[0]} senses it as "
+                "spikes, which are not below 0. Give the two signs two channels, or use senses='post'."
+            )
 
 
 def to_loihi(
@@ -162,6 +172,8 @@ def to_loihi(
     if target == "netx" and thresholds not in (None, "layer"):
         raise InputError(f"to_loihi: target='netx' keeps one threshold a layer, so thresholds={thresholds!r} cannot be")
     layers = plan(net, calibration).layers
+    if target == "netx" and (modulated := [layer.name for layer in layers if layer.astrocyte is not None]):
+        raise ExportError(f"layer {modulated[0]}: netx has no astrocytes over neurons. Use target='lava'.")
     in_shape = tuple(calibration.shape[2:])
     traces = LoihiNet((), layers, in_shape).trace_float(calibration)
     check_output(net, layers, traces, calibration)

@@ -61,10 +61,9 @@ def load(path: str | Path) -> Contents:
     except ExportError:
         raise
     except Exception as error:
-        # Damaged bytes raise whatever zipfile, zlib, numpy and json can.
-        raise ExportError(
-            f"{path}: not a LoihiNet file, or a damaged one ({error}); export the network again"
-        ) from error
+        # Damaged bytes raise whatever zipfile, zlib, numpy and json can; numpy would have them loaded by pickle.
+        why = "" if "pickle" in str(error) else f" ({error})"
+        raise ExportError(f"{path}: not a LoihiNet file, or a damaged one{why}; export the network again") from error
 
 
 def _pack(layer: FloatLayer | IntegerLayer, key: str, arrays: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from spikekit.folding.thresholds import folded_thresholds
 from spikekit.neurons import LIF, Neuron
 from spikekit.neurons.folded import FoldedLIF
 from spikekit.neurons.parameters import broadcast
+from spikekit.ops.astrocyte.reference import spread
 from spikekit.ops.mpbn import normalise
 from spikekit.state import record
 
@@ -102,12 +103,13 @@ def verify_fold(net: nn.Module, x: Tensor, folded: nn.Module | None = None, *, t
     folded: what `sk.fold(net, ...)` gave; None folds with the default options.
 
     Layer by layer: each folded neuron gets the very drive that its unfolded one got (times the factor that its rows
-    were given, if any), and every spike is compared. Until a neuron's first tie its membranes are the same numbers, so
-    each comparison is of one decision. The margin of a decision is the smaller of |m - threshold|, what the network
-    compares, and |u - θ̃|, what its fold compares, in float64; below `tie` rounding decides, and that neuron's later
-    spikes in that sample count as explained. End to end: the folded network runs on its own. There
-    weights that hold batch normalisation round otherwise, and one early tie may move many later spikes; in float64 such
-    ties are rare.
+    were given, if any) and the presynaptic spikes that its astrocyte senses, and every spike is compared. Until a
+    neuron's first tie its membranes are the same numbers, so each comparison is of one decision. The margin of a
+    decision is the smaller of |m - threshold|, what the network compares, and |u - θ̃|, what its fold compares, in
+    float64; an astrocyte with acts_on="threshold" moves the threshold to threshold·(2 - g). Below `tie` rounding
+    decides, and that neuron's later spikes in that sample count as explained. End to end: the folded network runs on
+    its own. There weights that hold batch normalisation round otherwise, and one early tie may move many later spikes;
+    in float64 such ties are rare.
 
     Raises InputError in train mode, and if the networks do not have the same spiking layers, or none.
     """
@@ -124,7 +126,7 @@ def verify_fold(net: nn.Module, x: Tensor, folded: nn.Module | None = None, *, t
         for name, module in net.named_modules()
         # A graded spike is decided by no membrane, and a fold leaves the neuron as it is.
         if isinstance(module, Neuron) and module.spiking and not module.graded
-        for what in ("drive", "membrane", "spikes")
+        for what in ("drive", "membrane", "spikes", *_besides(module))
     ]
     if not wanted:
         raise InputError("verify_fold: the network holds no spiking neuron")
@@ -143,17 +145,42 @@ def verify_fold(net: nn.Module, x: Tensor, folded: nn.Module | None = None, *, t
         if own is None or own.shape != spikes.shape:
             raise InputError(f"verify_fold: layer {slot!r} of the folded network was not called as that of the network")
         path = slot.split("#")[0]
-        layers.append(_compare(slot, net.get_submodule(path), folded.get_submodule(path), drive, u, spikes, own, tie))
+        old, new = net.get_submodule(path), folded.get_submodule(path)
+        besides = {what: seen.pop(f"{slot}.{what}".lstrip(".")) for what in _besides(old)}
+        if "presynaptic" in besides and "presynaptic" not in _besides(new):
+            raise InputError(
+                f"verify_fold: layer {slot!r} of the network senses presynaptic spikes, that of the folded one does "
+                "not; give what sk.fold made of this network"
+            )
+        layers.append(_compare(slot, old, new, drive, u, spikes, own, tie, besides))
     return FoldProof(tuple(layers), tie, spikes.dtype)
 
 
+def _besides(neuron: nn.Module) -> tuple[str, ...]:
+    """What else is to be recorded of a neuron: what its astrocyte senses, and how it moves the threshold."""
+    astrocyte = getattr(neuron, "astrocyte", None)
+    if astrocyte is None:
+        return ()
+    moves = ("modulation",) if astrocyte.acts_on == "threshold" else ()
+    return moves if astrocyte.senses == "post" else (*moves, "presynaptic")
+
+
 def _compare(
-    name: str, old: nn.Module, new: nn.Module, drive: Tensor, u: Tensor, spikes: Tensor, own: Tensor, tie: float
+    name: str,
+    old: nn.Module,
+    new: nn.Module,
+    drive: Tensor,
+    u: Tensor,
+    spikes: Tensor,
+    own: Tensor,
+    tie: float,
+    besides: dict[str, Tensor],
 ) -> FoldedLayer:
     if isinstance(new, FoldedLIF):
         drive = drive * broadcast(new, "row_scale", new.row_scale, drive).to(drive.dtype)
-    differs = new(drive) != spikes
-    margin = _margins(name, old, u)
+    heard = {what: besides[what] for what in ("presynaptic",) if what in besides}
+    differs = new(drive, **heard) != spikes
+    margin = _margins(name, old, u, besides.get("modulation"))
     tied = margin < tie
     explained = tied.cumsum(0) > 0
     return FoldedLayer(
@@ -168,14 +195,21 @@ def _compare(
     )
 
 
-def _margins(name: str, neuron: nn.Module, u: Tensor) -> Tensor:
-    """How far each decision on membranes u [T, B, ...] was from going the other way, in float64."""
+def _margins(name: str, neuron: nn.Module, u: Tensor, g: Tensor | None) -> Tensor:
+    """How far each decision on membranes u [T, B, ...] was from going the other way, in float64.
+
+    g [T, B, domains]: the modulation of an astrocyte that moves the threshold.
+    """
     threshold = getattr(neuron, "threshold", None)
     if threshold is None:
         return torch.full_like(u, torch.inf, dtype=torch.float64)
     u = u.double()
     level = folded_thresholds(name, neuron).threshold if isinstance(neuron, LIF) else threshold.double()
-    margin = (u - broadcast(neuron, "threshold", level, u)).abs()
+    level = broadcast(neuron, "threshold", level, u)
+    if g is not None:
+        moved = spread(2 - g.double().flatten(0, 1), u.flatten(0, 1)).view_as(u)
+        level = level * moved
+    margin = (u - level).abs()
     norm = getattr(neuron, "norm", None)
     if norm is None:
         return margin

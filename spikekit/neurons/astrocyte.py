@@ -43,12 +43,13 @@ class Astrocyte(nn.Module):
         nothing that is computed forward depends on them.
 
     The state of the neuron is {"v": [B, C, ...], "c": [B, domains, K]}, its size the same however long the sequence;
-    `sk.record` offers "calcium" [T, B, domains, K] and "modulation", g [T, B, domains], besides. z/(1 + |z|) stands
-    where a tanh might: it is rounded alike by every processor, so that all paths fire the same spikes. Calcium is added
-    up step by step, not by a tree: a tree rounds otherwise, and a sequence in pieces is to give the numbers of the
-    whole. With senses "pre" and "both" it does so where the presynaptic spikes are 0 or 1: their sum over a domain is
-    then exact, while torch may add graded ones in another order when the number of steps differs. Raises InputError for
-    arguments outside these ranges and for a drive that the domains do not divide.
+    `sk.record` offers "calcium" [T, B, domains, K] and "modulation", g [T, B, domains], besides, "presynaptic" where
+    that is sensed. z/(1 + |z|) stands where a tanh might: it is rounded alike by every processor, so that all paths
+    fire the same spikes. Calcium is added up step by step, not by a tree: a tree rounds otherwise, and a sequence in
+    pieces is to give the numbers of the whole. With senses "pre" and "both" it does so where the presynaptic spikes are
+    0 or 1: their sum over a domain is then exact, while torch may add graded ones in another order when the number of
+    steps differs; below 0 or above 1 they take calcium out of 0..1. Raises InputError for arguments outside these
+    ranges, for another device, and for a drive that the domains do not divide.
 
     `spikekit.models` has another kind, `Glia`, between the layers of the language model: one astrocyte a neuron, which
     senses a learned weighted sum of the presynaptic spikes, and whose level goes through a norm before it scales the
@@ -96,6 +97,8 @@ class Astrocyte(nn.Module):
             )
         self.domains, self.acts_on, self.senses = domains, acts_on, senses
         self.rule = AstrocyteRule(acts_on, SENSES[senses])
+        if senses != "post":
+            self.records = (*type(self).records, "presynaptic")  # type: ignore[misc]
         times = _times(timescales)
         if times.ndim not in (1, 2) or times.shape[-1] == 0:
             raise InputError(f"Astrocyte: timescales must be K numbers or a tensor [domains, K], got {timescales!r}")
@@ -159,6 +162,8 @@ class Astrocyte(nn.Module):
         traces = {"drive": x, "spikes": spikes}
         if membranes is not None and calcium is not None:
             traces |= {"membrane": membranes, "calcium": calcium}
+        if presynaptic is not None:
+            traces["presynaptic"] = presynaptic
         if "modulation" in keep and calcium is not None:
             start = torch.zeros_like(calcium[:1]) if c0 is None else c0.unsqueeze(0)
             traces["modulation"] = modulation(torch.cat((start, calcium[:-1])), weight, bias, strength)

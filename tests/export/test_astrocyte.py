@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import spikekit as sk
-from spikekit.errors import ExportError
+from spikekit.errors import ExportError, InputError
 from spikekit.export import LoihiNet, qat, quantisation_loss, to_loihi
 from spikekit.export.astrocyte import FloatAstrocyte
 from spikekit.export.astrocyte_rounding import quantise_astrocyte
@@ -21,6 +21,7 @@ from spikekit.export.float_run import margins, run_plan
 from spikekit.export.page import page
 from spikekit.export.page.summary import summarise
 from spikekit.export.plan import plan
+from spikekit.models import AstroLM, AstroLMConfig
 from spikekit.ops.astrocyte.integer import CALCIUM_ONE, PARTS, Modulator
 from tests.export.nets import frames
 from tests.export.random_astrocytes import random_astrocytes
@@ -204,9 +205,27 @@ def test_back_ends_without_a_place_for_it_say_so(tmp_path):
     net, x = network(astrocyte(), reset="hard"), frames()
     with pytest.raises(ExportError, match="has an astrocyte"):
         qat(net, x)
-    chip = to_loihi(sk.Sequential(*net[:2]), x, target="netx")
+    with pytest.raises(ExportError, match=r"layer 1: netx has no astrocytes over neurons\. Use"):
+        to_loihi(sk.Sequential(*net[:2]), x, target="netx")
+    chip = to_loihi(sk.Sequential(*net[:2]), x)
     with pytest.raises(ExportError, match="netx has no astrocytes over neurons"):
         chip.to_netx(tmp_path / "net.net")
+
+
+def test_a_language_model_says_that_it_does_not_export():
+    net = AstroLM(AstroLMConfig(50, width=16, layers=1)).eval()
+    for export in (to_loihi, qat):
+        with pytest.raises(ExportError, match="AstroLM reads tokens, by the Embedding 'embed'"):
+            export(net, torch.randint(0, 50, (20, 3)))
+    for tokens, found in ((torch.tensor([[0, -1]]), "-1"), (torch.tensor([[50], [3]]), "50")):
+        with pytest.raises(InputError, match=rf"AstroLM: a token is {found}, and the vocabulary has 50, 0 to 49"):
+            net(tokens)
+
+
+def test_junk_is_no_network(tmp_path):
+    (tmp_path / "junk.npz").write_bytes(b"junk, and no archive")
+    with pytest.raises(ExportError, match="not a LoihiNet file, or a damaged one; export the network again"):
+        LoihiNet.load(tmp_path / "junk.npz")
 
 
 def test_nir_has_no_place_for_it():
@@ -294,3 +313,15 @@ def test_reports_leave_its_states_out_and_say_so(chip):
     assert [layer.updates for layer in counted.layers] == [layer.neurons * len(x) for layer in described]
     assert "astrocytes, of 8 calcium states" in page(summarise(chip, x))
     assert quantisation_loss(chip, x).layers[0].thresholds
+
+
+@pytest.mark.parametrize("senses", ["post", "both"])
+def test_input_below_0_that_is_sensed_is_refused(senses):
+    x, net = frames(6, 2), network(astrocyte(senses=senses))
+    chip = to_loihi(net, x)
+    for call in (lambda: to_loihi(net, -x), lambda: chip.trace(-x), lambda: chip.trace_float(-x)):
+        if senses == "post":
+            call()
+            continue
+        with pytest.raises(InputError, match=r"the input holds -\d+, and the astrocyte of layer 0.neuron senses it"):
+            call()

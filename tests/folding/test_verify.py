@@ -114,3 +114,42 @@ def test_graded_spikes_beside_a_fold_are_left_alone():
     net(torch.randn(6, 2, 4))
     proof = sk.verify_fold(net.eval(), torch.randn(6, 2, 4))
     assert [layer.name for layer in proof.layers] == ["1"]
+
+
+def astrocyte_net(acts_on, senses):
+    torch.manual_seed(0)
+    own = sk.Astrocyte(4, (5.0,), acts_on, senses, strength=0.95 if acts_on == "gain" else -0.95, weight=5.0, bias=5.0)
+    lif = sk.LIF(0.9, 0.5, astrocyte=own)
+    layers = [nn.Linear(16, 8), nn.BatchNorm1d(8)]
+    first = [*layers, lif] if senses == "post" else [sk.TripartiteSynapse(nn.Sequential(*layers), lif)]
+    net = sk.Sequential(*first)
+    net((torch.rand(40, 64, 16) < 0.3).float())
+    return net.eval(), lif
+
+
+def test_margins_are_those_of_a_threshold_that_an_astrocyte_moves():
+    net, lif = astrocyte_net("threshold", "post")
+    x = (torch.rand(20, 4, 16) < 0.3).float()
+    _, seen = sk.record(net, x, ["2.membrane", "2.modulation", "2.spikes"])
+    level = lif.threshold.double() * (2 - seen["2.modulation"].double().repeat_interleave(2, 2))
+    wanted = (seen["2.membrane"].double() - level).abs().min().item()
+    proof = sk.verify_fold(net, x)
+    assert proof.margin == pytest.approx(wanted, rel=1e-9)
+    assert proof.exact
+    assert torch.equal(seen["2.membrane"].double() > level, seen["2.spikes"].bool())
+
+
+@pytest.mark.parametrize("senses", ["pre", "both"])
+@pytest.mark.parametrize("acts_on", ["gain", "threshold", "plasticity"])
+def test_tripartite_synapses_are_verified(acts_on, senses):
+    net, _ = astrocyte_net(acts_on, senses)
+    x = (torch.rand(20, 4, 16) < 0.3).float()
+    proof = sk.verify_fold(net, x)
+    assert proof.layers[0].name == "0.neuron"
+    assert proof.layers[0].spikes > 0
+    assert proof.mismatches == 0
+    other = copy.deepcopy(net)
+    other[0].neuron = sk.LIF(0.9, 0.5).eval()
+    other[0].forward = lambda x: other[0].neuron(sk.fold_time(other[0].layer)(x))
+    with pytest.raises(InputError, match="senses presynaptic spikes, that of the folded one does not"):
+        sk.verify_fold(net, x, other)
