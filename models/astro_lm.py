@@ -31,6 +31,7 @@ from spikekit.errors import InputError, StateError
 from spikekit.models.exact import ExactReadout, SpikeLinear
 from spikekit.models.glia import Glia, check_finite, check_rising
 from spikekit.neurons import LIF
+from spikekit.ops.paths import functorch_active
 from spikekit.surrogate import Triangle
 
 Made = TypeVar("Made", bound=nn.Module)
