@@ -150,6 +150,47 @@ def test_wrong_targets_are_named(grid):
         loss.check_output(torch.zeros(1, 1, 3), "here")
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ([1.0, 30, 40, 5, 5], "here: y, sample 1, box 1, .* has no area"),
+        ([1.0, 500, 500, 530, 540], "here: y, sample 1, box 1, .* lies outside the picture of 96 × 64 pixels"),
+        ([1.0, -9, 5, -1, 9], "lies outside the picture"),
+        ([1.5, 5, 5, 30, 40], "has a class that is no whole number from 0"),
+        ([-2.0, 5, 5, 30, 40], "has a class that is no whole number from 0"),
+    ],
+)
+def test_boxes_that_are_none_are_named(grid, row, message):
+    target = pad_boxes([BOXES[0], torch.tensor([[0.0, -5, -5, 20, 200], row])])
+    with pytest.raises(InputError, match=message):
+        DetectionLoss(grid).check_target(target, "here")
+    target[1, 1] = torch.tensor([-1.0, 0, 0, 0, 0])
+    assert DetectionLoss(grid).check_target(target, "here") is target
+
+
+def test_parts_of_the_sides_are_no_pixels(grid):
+    target = pad_boxes([torch.tensor([[1.0, 0.1, 0.1, 0.5, 0.6]]), torch.zeros(0, 5)])
+    with pytest.raises(InputError, match=r"all boxes of y lie in the first pixel.* multiply x by 96 and y by 64"):
+        DetectionLoss(grid).check_target(target, "here")
+
+
+def test_a_loss_that_is_called_looks_at_its_target(grid):
+    loss, output, target = DetectionLoss(grid), torch.randn(2, 3, grid.count, 8), pad_boxes(BOXES)
+    for wrong in (target[:1], target.repeat(2, 1, 1)[:4]):
+        with pytest.raises(InputError, match=f"output holds B = 3 samples on cpu, target {len(wrong)}"):
+            loss(output, wrong)
+    for wrong in (target[0], target.long()):
+        with pytest.raises(InputError, match=r"DetectionLoss: y must be boxes, floating point \[B, M, 5\]"):
+            loss(output, wrong)
+    with pytest.raises(InputError, match="got list; see pad_boxes"):
+        loss(output, BOXES)
+    with pytest.raises(InputError, match="the class 7, the detector has 0 to 2"):
+        loss(output, torch.where(target == 2, 7.0, target))
+    with pytest.raises(InputError, match="output holds B = 3"):
+        loss.score(output, target[:1])
+    assert torch.equal(loss(output, target.double()), loss(output, target))
+
+
 def test_more_scales_than_there_are_weights_are_refused(grid):
     with pytest.raises(InputError, match="for 5 scales at most, the grid has 6"):
         DetectionLoss(replace(grid, scales=grid.scales * 3))
