@@ -129,6 +129,16 @@ def test_the_score_is_f1(grid):
     assert loss.score(perfect(grid), wrong).tolist() == pytest.approx([1, 0, 1])
 
 
+def test_a_box_drawn_counts_for_one_alone(grid):
+    """Two true boxes that overlap by more than half, and one drawn: one is missed."""
+    box = torch.tensor([[0.0, 3, 3, 13, 23]])
+    output = inverse([box], [[0]], grid, sure=14.0)
+    twice = torch.cat([box + torch.tensor([0.0, 1, 1, 1, 1]), box])
+    assert DetectionLoss(grid).score(output, pad_boxes([twice])).tolist() == pytest.approx([2 / 3])
+    assert DetectionLoss(grid).score(output, pad_boxes([box])).tolist() == [1]
+    assert DetectionLoss(grid).score(output, torch.zeros(1, 0, 5)).tolist() == [0]
+
+
 def test_one_class_has_no_class_loss():
     from spikekit.detect import Grid
 
