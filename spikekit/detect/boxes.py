@@ -44,7 +44,16 @@ def fault(boxes: Tensor) -> tuple[int, str] | None:
 
 
 def pad_boxes(boxes: Sequence[Tensor]) -> Tensor:
-    """Boxes [n_i, 5] of B samples -> [B, max n, 5], filled with rows of class -1; at least one row."""
+    """Boxes [n_i, 5] of B samples -> [B, max n, 5], filled with rows of class -1; at least one row.
+
+    Raises InputError for other shapes, naming the sample.
+    """
+    for i, found in enumerate(boxes):
+        if found.ndim != 2 or found.shape[1] != 5:
+            score = "; leave out the score: found[:, :5]" if found.ndim == 2 and found.shape[1] == 6 else ""
+            raise InputError(
+                f"pad_boxes: sample {i} must be [n, 5] of (class, x0, y0, x1, y1), got {list(found.shape)}{score}"
+            )
     most = max((len(b) for b in boxes), default=0)
     batch = torch.zeros(len(boxes), max(most, 1), 5)
     batch[..., 0] = PADDING

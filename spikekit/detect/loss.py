@@ -10,6 +10,7 @@ authors multiply it by the batch size.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spikekit.detect.boxes import PADDING, ciou, fault, iou
-from spikekit.detect.decode import candidates, decode_corners
+from spikekit.detect.decode import candidates, check_limits, decode_corners
 from spikekit.detect.grid import Grid, Scale
 from spikekit.errors import InputError
 
@@ -41,8 +42,8 @@ class DetectionLoss:
 
     grid: `Grid.of(net, (width, height))`. box, obj, cls: weights of the three terms. ratio: largest factor between an
     anchor and a box. confidence, overlap: of the boxes that `score` counts, see `detect`. A `Trainer` takes it as loss.
-    Raises InputError for a grid of more than five scales, and when called with a target that is not one of the grid's
-    samples; on a CUDA device, where looking at values would wait, `check_target` alone looks at them.
+    Raises InputError for a grid of more than five scales, for weights below 0, and when called with a target that does
+    not fit the output; on a CUDA device, where looking at values would wait, `check_target` alone looks at them.
     """
 
     grid: Grid
@@ -59,6 +60,10 @@ class DetectionLoss:
                 f"DetectionLoss: its weights are for {len(_BALANCE)} scales at most, the grid has "
                 f"{len(self.grid.scales)}; make a detector of fewer"
             )
+        for name, least in (("box", 0), ("obj", 0), ("cls", 0), ("ratio", 1)):
+            if not least <= getattr(self, name) < math.inf:
+                raise InputError(f"DetectionLoss: {name} must be finite, {least} or more, got {getattr(self, name)!r}")
+        check_limits("DetectionLoss", self.confidence, self.overlap)
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
         return torch.stack(list(self.parts(output, target).values())).sum()

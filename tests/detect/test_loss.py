@@ -204,3 +204,17 @@ def test_a_loss_that_is_called_looks_at_its_target(grid):
 def test_more_scales_than_there_are_weights_are_refused(grid):
     with pytest.raises(InputError, match="for 5 scales at most, the grid has 6"):
         DetectionLoss(replace(grid, scales=grid.scales * 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("box", -1, "finite, 0 or more"),
+        ("cls", math.nan, "finite, 0 or more"),
+        ("ratio", 0.5, "finite, 1 or more"),
+        ("overlap", 45, "between 0 and 1"),
+    ],
+)
+def test_settings_of_the_loss_are_checked(grid, name, value, wanted):
+    with pytest.raises(InputError, match=f"DetectionLoss: {name} must be {wanted}, got {value}"):
+        DetectionLoss(grid, **{name: value})
