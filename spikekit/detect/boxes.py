@@ -24,6 +24,14 @@ def check_boxes(boxes: Tensor, where: str) -> Tensor:
     if boxes.ndim != 2 or boxes.shape[1] != 5:
         raise InputError(f"{where}: boxes must be [n, 5] of (class, x0, y0, x1, y1), got {list(boxes.shape)}")
     boxes = boxes.to(torch.float32)
+    if (found := fault(boxes)) is not None:
+        row, what = found
+        raise InputError(f"{where}: box {row}, {boxes[row].tolist()}, {what}")
+    return boxes
+
+
+def fault(boxes: Tensor) -> tuple[int, str] | None:
+    """The first row of boxes [n, 5] that is no box, and why; None where all are."""
     label, x0, y0, x1, y1 = boxes.T
     for wrong, what in (
         (~torch.isfinite(boxes).all(1), "is not finite"),
@@ -31,13 +39,21 @@ def check_boxes(boxes: Tensor, where: str) -> Tensor:
         ((x1 <= x0) | (y1 <= y0), "has no area: x1 must be above x0 and y1 above y0"),
     ):
         if bool(wrong.any()):
-            row = int(wrong.nonzero()[0])
-            raise InputError(f"{where}: box {row}, {boxes[row].tolist()}, {what}")
-    return boxes
+            return int(wrong.nonzero()[0]), what
+    return None
 
 
 def pad_boxes(boxes: Sequence[Tensor]) -> Tensor:
-    """Boxes [n_i, 5] of B samples -> [B, max n, 5], filled with rows of class -1; at least one row."""
+    """Boxes [n_i, 5] of B samples -> [B, max n, 5], filled with rows of class -1; at least one row.
+
+    Raises InputError for other shapes, naming the sample.
+    """
+    for i, found in enumerate(boxes):
+        if found.ndim != 2 or found.shape[1] != 5:
+            score = "; leave out the score: found[:, :5]" if found.ndim == 2 and found.shape[1] == 6 else ""
+            raise InputError(
+                f"pad_boxes: sample {i} must be [n, 5] of (class, x0, y0, x1, y1), got {list(found.shape)}{score}"
+            )
     most = max((len(b) for b in boxes), default=0)
     batch = torch.zeros(len(boxes), max(most, 1), 5)
     batch[..., 0] = PADDING

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from spikekit.detect.boxes import iou
 from spikekit.detect.grid import Grid
+from spikekit.errors import InputError
 
 
 def decode_corners(raw: Tensor, grid: Grid) -> Tensor:
@@ -32,6 +33,13 @@ def suppress(boxes: Tensor, scores: Tensor, classes: Tensor, overlap: float) -> 
     return stay
 
 
+def check_limits(where: str, confidence: float, overlap: float) -> None:
+    """InputError, naming `where`, unless both are between 0 and 1."""
+    for name, value in (("confidence", confidence), ("overlap", overlap)):
+        if not 0 <= value <= 1:
+            raise InputError(f"{where}: {name} must be between 0 and 1, got {value!r}")
+
+
 @torch.no_grad()
 def candidates(
     output: Tensor, grid: Grid, confidence: float, overlap: float, most: int
@@ -54,8 +62,14 @@ def detect(
 
     In falling order of the score, object times class, averaged over time before the sigmoids. confidence: lowest score.
     overlap: see `suppress`. most: candidates before suppression. For mean average precision take confidence=0.001.
-    Boxes are cut at the edge of the image.
+    Boxes are cut at the edge of the image. Raises InputError for confidence or overlap outside 0 to 1, most below 1,
+    and output that is not finite.
     """
+    check_limits("detect", confidence, overlap)
+    if most < 1:
+        raise InputError(f"detect: most must be 1 or more, got {most!r}")
+    if not bool(torch.isfinite(output).all()):
+        raise InputError("detect: output holds NaN or Inf; look for them in the network's weights and its input")
     corners, label, score, stay = candidates(output, grid, confidence, overlap, most)
     limit = torch.tensor([*grid.size, *grid.size], device=corners.device, dtype=corners.dtype)
     corners = torch.minimum(corners.clamp(min=0), limit)

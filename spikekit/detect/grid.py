@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Integral
 from typing import Protocol
 
 import torch
@@ -57,6 +58,9 @@ class Grid:
     @classmethod
     def of(cls, net: Detector, size: tuple[int, int]) -> Grid:
         """The grid of `net` on images (width, height), multiples of its largest stride."""
+        if not isinstance(size, Sequence) or len(size) != 2 or not all(isinstance(side, Integral) for side in size):
+            raise InputError(f"Grid: size must be (width, height), two whole numbers, got {size!r}")
+        size = (int(size[0]), int(size[1]))
         if any(side < 1 or side % max(net.strides) for side in size):
             raise InputError(f"Grid: width and height must be multiples of {max(net.strides)}, got {size}")
         scales: list[Scale] = []

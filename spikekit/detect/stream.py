@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spikekit.detect.decode import detect
+from spikekit.detect.decode import check_limits, detect
 from spikekit.detect.grid import Grid
 from spikekit.errors import InputError
 from spikekit.state import run
@@ -23,8 +23,8 @@ class Stream:
         boxes = stream(x)
     ```
     The boxes are those of the last `steps` outputs, averaged; before there are so many, of those there are. Fed from
-    rest with `steps` steps, in pieces or at once, it finds what one call of the network would. The network should be
-    in eval mode. Other arguments: see `detect`.
+    rest with `steps` steps, in pieces or at once, it finds what one call of the network would. A network in
+    train mode is refused. Other arguments: see `detect`.
     """
 
     def __init__(
@@ -32,6 +32,7 @@ class Stream:
     ) -> None:
         if steps < 1:
             raise InputError(f"Stream: steps must be 1 or more, got {steps}")
+        check_limits("Stream", confidence, overlap)
         self.net, self.grid, self.confidence, self.overlap = net, grid, confidence, overlap
         self._last: deque[Tensor] = deque(maxlen=steps)
         self._state: dict[str, Any] | None = None
@@ -44,6 +45,10 @@ class Stream:
     @torch.no_grad()
     def __call__(self, x: Tensor) -> list[Tensor]:
         """Steps x [t, B, C, H, W] -> boxes [n, 6] of each sample now."""
+        if self.net.training:
+            raise InputError(
+                "Stream: the network is in train mode, its norms would learn from the stream; call net.eval()"
+            )
         output, self._state = run(self.net, x, self._state)
         self._last.extend(output)
         return detect(torch.stack(list(self._last)), self.grid, self.confidence, self.overlap)

@@ -64,6 +64,11 @@ def test_padding_comes_off_again():
     assert pad_boxes([torch.zeros(0, 5)]).shape == (1, 1, 5)
 
 
+def test_boxes_with_a_score_are_not_padded():
+    with pytest.raises(InputError, match=r"pad_boxes: sample 1 must be \[n, 5\] .* leave out the score"):
+        pad_boxes([torch.zeros(0, 5), torch.zeros(2, 6)])
+
+
 def test_boxes_are_cut_and_those_hardly_seen_left_out():
     boxes = torch.tensor([[0.0, -5, 2, 5, 8], [1, -9, 2, 1, 8], [2, 30, 30, 40, 40], [3, 4, 4, 5, 20]])
     cut = clip_boxes(boxes, 32, 32, visible=0.25)

@@ -95,6 +95,32 @@ def test_other_shapes_are_refused(grid):
         Stream(torch.nn.Identity(), grid, steps=0)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"overlap": 45}, "detect: overlap must be between 0 and 1, got 45"),
+        ({"confidence": 25}, "detect: confidence must be between 0 and 1, got 25"),
+        ({"confidence": float("nan")}, "confidence must be between 0 and 1, got nan"),
+        ({"most": -1}, "detect: most must be 1 or more, got -1"),
+    ],
+)
+def test_limits_that_are_none_are_refused(grid, options, message):
+    with pytest.raises(InputError, match=message):
+        detect(torch.zeros(1, 1, grid.count, 8), grid, **options)
+
+
+def test_what_a_detector_should_not_give_or_be_is_named(grid):
+    with pytest.raises(InputError, match="detect: output holds NaN or Inf"):
+        detect(torch.full((1, 1, grid.count, 8), float("nan")), grid)
+    with pytest.raises(InputError, match="Stream: overlap must be between 0 and 1"):
+        Stream(torch.nn.Identity(), grid, overlap=45)
+    with pytest.raises(InputError, match=r"in train mode, .* call net\.eval\(\)"):
+        Stream(torch.nn.Identity(), grid)(torch.zeros(1, 1, 2, 64, 96))
+    for size in (64, (64,), (64.0, 64)):
+        with pytest.raises(InputError, match=r"Grid: size must be \(width, height\), two whole numbers"):
+            Grid.of(Shape(), size)
+
+
 def test_a_stream_finds_what_one_call_finds():
     torch.manual_seed(1)
     net = sk.models.ems_res10(in_channels=2, classes=3, width=1 / 8)

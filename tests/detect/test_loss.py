@@ -129,6 +129,16 @@ def test_the_score_is_f1(grid):
     assert loss.score(perfect(grid), wrong).tolist() == pytest.approx([1, 0, 1])
 
 
+def test_a_box_drawn_counts_for_one_alone(grid):
+    """Two true boxes that overlap by more than half, and one drawn: one is missed."""
+    box = torch.tensor([[0.0, 3, 3, 13, 23]])
+    output = inverse([box], [[0]], grid, sure=14.0)
+    twice = torch.cat([box + torch.tensor([0.0, 1, 1, 1, 1]), box])
+    assert DetectionLoss(grid).score(output, pad_boxes([twice])).tolist() == pytest.approx([2 / 3])
+    assert DetectionLoss(grid).score(output, pad_boxes([box])).tolist() == [1]
+    assert DetectionLoss(grid).score(output, torch.zeros(1, 0, 5)).tolist() == [0]
+
+
 def test_one_class_has_no_class_loss():
     from spikekit.detect import Grid
 
@@ -150,6 +160,61 @@ def test_wrong_targets_are_named(grid):
         loss.check_output(torch.zeros(1, 1, 3), "here")
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ([1.0, 30, 40, 5, 5], "here: y, sample 1, box 1, .* has no area"),
+        ([1.0, 500, 500, 530, 540], "here: y, sample 1, box 1, .* lies outside the picture of 96 × 64 pixels"),
+        ([1.0, -9, 5, -1, 9], "lies outside the picture"),
+        ([1.5, 5, 5, 30, 40], "has a class that is no whole number from 0"),
+        ([-2.0, 5, 5, 30, 40], "has a class that is no whole number from 0"),
+    ],
+)
+def test_boxes_that_are_none_are_named(grid, row, message):
+    target = pad_boxes([BOXES[0], torch.tensor([[0.0, -5, -5, 20, 200], row])])
+    with pytest.raises(InputError, match=message):
+        DetectionLoss(grid).check_target(target, "here")
+    target[1, 1] = torch.tensor([-1.0, 0, 0, 0, 0])
+    assert DetectionLoss(grid).check_target(target, "here") is target
+
+
+def test_parts_of_the_sides_are_no_pixels(grid):
+    target = pad_boxes([torch.tensor([[1.0, 0.1, 0.1, 0.5, 0.6]]), torch.zeros(0, 5)])
+    with pytest.raises(InputError, match=r"all boxes of y lie in the first pixel.* multiply x by 96 and y by 64"):
+        DetectionLoss(grid).check_target(target, "here")
+
+
+def test_a_loss_that_is_called_looks_at_its_target(grid):
+    loss, output, target = DetectionLoss(grid), torch.randn(2, 3, grid.count, 8), pad_boxes(BOXES)
+    for wrong in (target[:1], target.repeat(2, 1, 1)[:4]):
+        with pytest.raises(InputError, match=f"output holds B = 3 samples on cpu, target {len(wrong)}"):
+            loss(output, wrong)
+    for wrong in (target[0], target.long()):
+        with pytest.raises(InputError, match=r"DetectionLoss: y must be boxes, floating point \[B, M, 5\]"):
+            loss(output, wrong)
+    with pytest.raises(InputError, match="got list; see pad_boxes"):
+        loss(output, BOXES)
+    with pytest.raises(InputError, match="the class 7, the detector has 0 to 2"):
+        loss(output, torch.where(target == 2, 7.0, target))
+    with pytest.raises(InputError, match="output holds B = 3"):
+        loss.score(output, target[:1])
+    assert torch.equal(loss(output, target.double()), loss(output, target))
+
+
 def test_more_scales_than_there_are_weights_are_refused(grid):
     with pytest.raises(InputError, match="for 5 scales at most, the grid has 6"):
         DetectionLoss(replace(grid, scales=grid.scales * 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("box", -1, "finite, 0 or more"),
+        ("cls", math.nan, "finite, 0 or more"),
+        ("ratio", 0.5, "finite, 1 or more"),
+        ("overlap", 45, "between 0 and 1"),
+    ],
+)
+def test_settings_of_the_loss_are_checked(grid, name, value, wanted):
+    with pytest.raises(InputError, match=f"DetectionLoss: {name} must be {wanted}, got {value}"):
+        DetectionLoss(grid, **{name: value})

@@ -62,6 +62,28 @@ def test_all_right_and_nothing_found():
         average_precision(right[:1], truth, ("a", "b"))
 
 
+FOUND = [0.0, 0, 0, 10, 10, 0.9]
+TRUE = [0.0, 0, 0, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("found", "truth", "classes", "message"),
+    [
+        ([FOUND], [TRUE, [5.0, 40, 40, 50, 50]], ["a"], "truth, sample 0, has the class 5; classes names 0 to 0"),
+        ([FOUND], [TRUE, [-1.0, 0, 0, 0, 0]], ["a"], "rows of padding; take unpad_boxes first"),
+        ([FOUND], [[0.0, 10, 10, 0, 0]], ["a"], "truth, sample 0: box 0, .* has no area"),
+        ([FOUND], [TRUE], [], "classes must be names, one or more, each once"),
+        ([FOUND], [TRUE], ["a", "a"], "classes must be names, one or more, each once"),
+        ([[0.0, 0, 0, np.nan, 10, 0.9]], [TRUE], ["a"], "found in sample 0 hold NaN or Inf"),
+        ([[3.0, 0, 0, 10, 10, 0.9]], [TRUE], ["a"], "found, sample 0, has the class 3; classes names 0 to 0"),
+        ([TRUE], [FOUND], ["a"], r"boxes found must be \[n, 6\] .* found comes first, then truth"),
+    ],
+)
+def test_what_cannot_be_judged_is_named(found, truth, classes, message):
+    with pytest.raises(InputError, match=message):
+        average_precision([torch.tensor(found)], [torch.tensor(truth)], classes)
+
+
 def test_anchors_find_the_sizes_there_are():
     sizes = np.array([[10, 20], [40, 40], [80, 30], [100, 100], [150, 60], [200, 200]], dtype=float)
     noisy = np.concatenate([sizes * (1 + 0.01 * np.random.default_rng(i).standard_normal((6, 2))) for i in range(20)])

@@ -1,7 +1,8 @@
 """Energy of a float network's arithmetic, each layer by what really came in; and of the ANN of equal shape.
 
 A layer all of whose inputs were spikes (0, 1 or -1) adds a weight where one arrives, and does nothing elsewhere; a
-layer that saw a single other number multiplies, at every step, whatever it is called:
+layer that saw a single other number multiplies, at every step, whatever it is called. One that saw nothing but zeros
+costs nothing and says nothing: it is listed as silent, since behind a dead layer every network is cheap.
 
     E = Σ spiking layers: effective operations · E_accumulate  +  Σ real layers: dense operations · E_MAC
 
@@ -45,6 +46,11 @@ class Account:
         """The layers that saw real numbers, and so multiply."""
         return tuple(row.name for row in self.layers if not row.spiking)
 
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """The layers that nothing but zeros came to: the figures say nothing of them."""
+        return tuple(row.name for row in self.layers if not row.rate)
+
     def __str__(self) -> str:
         model = self.energy.model
         width = max(len(row.name) for row in self.layers)
@@ -57,7 +63,7 @@ class Account:
             counts = _counts(row)
             kind, number = next(iter(counts.items()))
             lines.append(
-                f"{row.name:<{width}}  {'spikes' if row.spiking else 'real':<6}  {row.rate:.4f}  {row.dense:.3e}  "
+                f"{row.name:<{width}}  {_input(row):<6}  {row.rate:.4f}  {row.dense:.3e}  "
                 f"{number:.3e}  {in_words(estimate(counts, model).joules)} ({kind})"
             )
         lines.append(f"sum: {in_words(self.energy.joules)}")
@@ -65,6 +71,11 @@ class Account:
             lines.append(
                 f"ANN of equal shape: {in_words(self.ann.joules)}, {self.ratio:.2f} times as much; "
                 f"{in_words(self.ann_sparse.joules)} were its products with zeros free"
+            )
+        if silent := self.silent:
+            lines.append(
+                f"silent: {', '.join(silent)} had no input but zeros, so a part of the network is dead; "
+                "train it, or run it in train mode first for the statistics of its norms"
             )
         return "\n".join(lines)
 
@@ -91,6 +102,10 @@ def account(net: nn.Module, x: Tensor, ann: nn.Module | None = None, model: Ener
         raise InputError("account: ann has not the layers of net, so the comparison would be of two networks")
     dense, sparse = (sum(getattr(row, what) for row in twin) for what in ("dense", "effective"))
     return Account(rows, steps, energy, estimate({"macs": dense}, model), estimate({"macs": sparse}, model))
+
+
+def _input(row: LayerOperations) -> str:
+    return "silent" if not row.rate else "spikes" if row.spiking else "real"
 
 
 def _counts(row: LayerOperations) -> dict[str, float]:

@@ -48,6 +48,16 @@ def test_by_hand():
     assert found.ratio is None
 
 
+def test_layers_that_nothing_comes_to_are_silent():
+    net = sk.Sequential(nn.Linear(3, 4), Fixed(torch.zeros(2, 1, 4)), nn.Linear(4, 5))
+    found = account(net, torch.ones(2, 1, 3))
+    assert found.silent == ("2",)
+    rows = str(found).splitlines()
+    assert rows[3].split()[:2] == ["2", "silent"]
+    assert rows[-1].startswith("silent: 2 had no input but zeros")
+    assert "silent" not in str(account(net[:1], torch.ones(2, 1, 3)))
+
+
 def test_one_real_number_makes_a_layer_multiply_everything():
     """In any step and sample: a layer cannot add where it must multiply elsewhere."""
     x = (torch.rand(5, 2, 3) < 0.5).float()
