@@ -21,7 +21,6 @@ from spikekit.export.float_run import margins, run_plan
 from spikekit.export.page import page
 from spikekit.export.page.summary import summarise
 from spikekit.export.plan import plan
-from spikekit.models import AstroLM, AstroLMConfig
 from spikekit.ops.astrocyte.integer import CALCIUM_ONE, PARTS, Modulator
 from tests.export.nets import frames
 from tests.export.random_astrocytes import random_astrocytes
@@ -210,22 +209,6 @@ def test_back_ends_without_a_place_for_it_say_so(tmp_path):
     chip = to_loihi(sk.Sequential(*net[:2]), x)
     with pytest.raises(ExportError, match="netx has no astrocytes over neurons"):
         chip.to_netx(tmp_path / "net.net")
-
-
-def test_a_language_model_says_that_it_does_not_export():
-    net = AstroLM(AstroLMConfig(50, width=16, layers=1)).eval()
-    for export in (to_loihi, qat):
-        with pytest.raises(ExportError, match="AstroLM reads tokens, by the Embedding 'embed'"):
-            export(net, torch.randint(0, 50, (20, 3)))
-    for tokens, found in ((torch.tensor([[0, -1]]), "-1"), (torch.tensor([[50], [3]]), "50")):
-        with pytest.raises(InputError, match=rf"AstroLM: a token is {found}, and the vocabulary has 50, 0 to 49"):
-            net(tokens)
-
-
-def test_junk_is_no_network(tmp_path):
-    (tmp_path / "junk.npz").write_bytes(b"junk, and no archive")
-    with pytest.raises(ExportError, match="not a LoihiNet file, or a damaged one; export the network again"):
-        LoihiNet.load(tmp_path / "junk.npz")
 
 
 def test_nir_has_no_place_for_it():
