@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from spikekit.export.plan import plan
-from spikekit.ops.integer import STATE_MAX
+from tests.export.lava.held import extremes, hold
 from tests.export.random_astrocytes import chips, random_astrocytes
 
 FULL, FAST, EACH = 166, 6, 20
@@ -17,14 +17,8 @@ FULL, FAST, EACH = 166, 6, 20
 def prove(seed, worker):
     """Both networks beside Lava; returns which of wrap and saturation were seen."""
     chip, loud, x = chips(seed)
-    for each in (chip, loud):
-        proof = each.verify(x, python=worker)
-        assert proof.identical, f"seed {seed}: {proof}"
-    proof = chip.verify(x, "lava-float", python=worker)
-    assert proof.identical, f"seed {seed}: {proof}"
-    traces = loud.trace(x)
-    wrapped = any(bool((trace.peak_drive > 2**23).any()) for trace in traces)
-    return wrapped, any(bool((trace.membranes.abs() == STATE_MAX).any()) for trace in traces)
+    hold(seed, worker, chip, x, loud, x)
+    return extremes(loud.trace(x))
 
 
 @pytest.mark.parametrize("seed", range(FAST))

@@ -11,6 +11,7 @@ import torch
 import spikekit as sk
 from spikekit.export import to_loihi
 from spikekit.models import ems_res10
+from tests.export.lava.held import hold
 from tests.export.random_blocks import chips
 
 FULL, FAST, EACH = 124, 4, 20
@@ -28,11 +29,7 @@ def extremes(chip, traces):
 def prove(seed, worker):
     """Both networks beside Lava; returns which extremes were seen."""
     chip, loud, x = chips(seed)
-    for each in (chip, loud):
-        proof = each.verify(x, python=worker)
-        assert proof.identical, f"seed {seed}: {proof}"
-    proof = chip.verify(x, "lava-float", python=worker)
-    assert proof.identical, f"seed {seed}: {proof}"
+    hold(seed, worker, chip, x, loud, x)
     return extremes(loud, loud.trace(x))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from spikekit.ops.integer import STATE_MAX
+from tests.export.lava import held
 from tests.export.random_graded import chips
 
 FULL, FAST, EACH = 166, 6, 20
@@ -18,8 +18,7 @@ def extremes(chip, traces):
     """Whether a sum wrapped, a sum stood at its limit, a message was the largest."""
     graded = [(layer, trace) for layer, trace in zip(chip.layers, traces, strict=True) if layer.graded]
     return (
-        any(bool((trace.peak_drive > 2**23).any()) for _, trace in graded),
-        any(bool((trace.membranes.abs() == STATE_MAX).any()) for _, trace in graded),
+        *held.extremes([trace for _, trace in graded]),
         any(bool((trace.spikes.abs() == layer.largest).any()) for layer, trace in graded),
     )
 
@@ -27,11 +26,7 @@ def extremes(chip, traces):
 def prove(seed, worker):
     """Both networks beside Lava; returns which extremes were seen."""
     chip, loud, x, strong = chips(seed)
-    for each, data in ((chip, x), (loud, strong)):
-        proof = each.verify(data, python=worker)
-        assert proof.identical, f"seed {seed}: {proof}"
-    proof = chip.verify(x, "lava-float", python=worker)
-    assert proof.identical, f"seed {seed}: {proof}"
+    held.hold(seed, worker, chip, x, loud, strong)
     return extremes(loud, loud.trace(strong))
 
 

@@ -146,7 +146,7 @@ class _Builder:
             period=self.period,
             delay=lag,
             messages=self.spikes[index],
-            sigmas=self.membranes[index],
+            states=self.membranes[index],
             progress=self.progress[index:],
             name=f"layer{index}",
         )

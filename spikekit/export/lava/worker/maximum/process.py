@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from graded import GradedModel
+from integers import checked, clipped, wrapped
 from lava.magma.core.decorator import implements, requires, tag
-from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.ports.ports import InPort, OutPort
@@ -19,9 +20,6 @@ from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
-
-STATE_LIMIT = 2**23
-CURRENT_LIMIT = 2**25
 
 
 class MaximumLayer(AbstractProcess):  # type: ignore[misc]
@@ -63,36 +61,17 @@ class MaximumLayer(AbstractProcess):  # type: ignore[misc]
         self.message_shift = Var(shape=bias.shape, init=message_shift)
 
 
-class _MaximumModel(PyLoihiProcessModel):  # type: ignore[misc]
-    """What both arithmetics share: when to send, what to keep."""
+class _MaximumModel(GradedModel):  # type: ignore[misc]
+    """What both arithmetics share."""
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self.dendrites: int = proc_params["dendrites"]
-        self.largest: int = proc_params["largest"]
-        self.period: int = proc_params["period"]
-        self.delay: int = proc_params["delay"]
-        self.messages: np.ndarray = proc_params["messages"]
-        self.states: np.ndarray = proc_params["states"]
-        self.progress: np.ndarray = proc_params["progress"]
 
-    def encode(self, largest_sum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What is sent, and the sum that it stands for."""
-        raise NotImplementedError
-
-    def run_spk(self) -> None:
-        step = self.time_step - 1 - self.delay
-        arrived = self.a_in.recv().reshape(self.dendrites, -1).max(0)
-        sent = np.zeros_like(self.bias)
-        sample, within = divmod(step, self.period)
-        # Before its first frame arrives, and after the last one, a layer is silent.
-        if 0 <= sample < len(self.messages):
-            sent, state = self.encode(arrived)
-            self.messages[sample, within] = sent
-            if within == self.period - 1:
-                self.states[sample] = state
-            self.progress[0] = step + 1
-        self.s_out.send(sent)
+    def largest_sum(self, arrived: np.ndarray) -> np.ndarray:
+        """Of the dendrites of each neuron [n]."""
+        largest: np.ndarray = arrived.reshape(self.dendrites, -1).max(0)
+        return largest
 
 
 @implements(proc=MaximumLayer, protocol=LoihiProtocol)
@@ -106,8 +85,8 @@ class MaximumModelFloat(_MaximumModel):
     bias: np.ndarray = LavaPyType(np.ndarray, float)
     message_shift: np.ndarray = LavaPyType(np.ndarray, float)
 
-    def encode(self, largest_sum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        state = largest_sum + self.bias
+    def encode(self, arrived: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        state = self.largest_sum(arrived) + self.bias
         return state, state
 
 
@@ -122,17 +101,8 @@ class MaximumModelFixed(_MaximumModel):
     bias: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
     message_shift: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=5)
 
-    def encode(self, largest_sum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        current = largest_sum.astype(np.int64)
-        reached = int(np.abs(current).max())
-        if reached >= CURRENT_LIMIT:
-            raise OverflowError(
-                f"a sum of {reached} is far beyond the 24 bits of a state, and beyond the {CURRENT_LIMIT - 1} that "
-                "Lava's LIF takes: lower weight_exp or the weights"
-            )
-        current = np.where(current > STATE_LIMIT, current - 2 * STATE_LIMIT, current)
-        current = np.where(current <= -STATE_LIMIT, current + 2 * STATE_LIMIT, current)
-        state = np.clip(current + self.bias, 1 - STATE_LIMIT, STATE_LIMIT - 1)
+    def encode(self, arrived: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        state = clipped(wrapped(checked(self.largest_sum(arrived))) + self.bias)
         unit = 1 << self.message_shift.astype(np.int64)
         # Rounded to the nearest; halves upwards.
         sent = np.clip((state + unit // 2) // unit, -self.largest, self.largest)

@@ -13,8 +13,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from graded import GradedModel
+from integers import checked, clipped, wrapped
 from lava.magma.core.decorator import implements, requires, tag
-from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.process.ports.ports import InPort, OutPort
@@ -22,9 +23,6 @@ from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
-
-STATE_LIMIT = 2**23
-CURRENT_LIMIT = 2**25
 
 
 class SigmaDeltaLayer(AbstractProcess):  # type: ignore[misc]
@@ -34,7 +32,7 @@ class SigmaDeltaLayer(AbstractProcess):  # type: ignore[misc]
     message_shift [n], largest: in `fixed_pt`, what a message leaves out of a state, and its largest number.
     period: steps of one sample; all states are cleared before each sample's first step.
     delay: steps between an input frame and the step at which it reaches this layer.
-    messages [N, T, n], sigmas [N, n], progress [1]: shared arrays that the model writes.
+    messages [N, T, n], states [N, n], progress [1]: shared arrays that the model writes.
     """
 
     def __init__(
@@ -48,7 +46,7 @@ class SigmaDeltaLayer(AbstractProcess):  # type: ignore[misc]
         period: int,
         delay: int,
         messages: np.ndarray,
-        sigmas: np.ndarray,
+        states: np.ndarray,
         progress: np.ndarray,
         name: str,
     ) -> None:
@@ -58,7 +56,7 @@ class SigmaDeltaLayer(AbstractProcess):  # type: ignore[misc]
             period=period,
             delay=delay,
             messages=messages,
-            sigmas=sigmas,
+            states=states,
             progress=progress,
             name=name,
         )
@@ -73,39 +71,16 @@ class SigmaDeltaLayer(AbstractProcess):  # type: ignore[misc]
         self.message_shift = Var(shape=shape, init=message_shift)
 
 
-class _SigmaDeltaModel(PyLoihiProcessModel):  # type: ignore[misc]
-    """What both arithmetics share: when to clear, what to keep."""
+class _SigmaDeltaModel(GradedModel):  # type: ignore[misc]
+    """What both arithmetics share."""
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self.largest: int = proc_params["largest"]
         self.relu: bool = proc_params["relu"]
-        self.period: int = proc_params["period"]
-        self.delay: int = proc_params["delay"]
-        self.messages: np.ndarray = proc_params["messages"]
-        self.sigmas: np.ndarray = proc_params["sigmas"]
-        self.progress: np.ndarray = proc_params["progress"]
 
-    def encode(self, arrived: np.ndarray) -> np.ndarray:
-        """Take in what arrived, and give what is sent."""
-        raise NotImplementedError
-
-    def run_spk(self) -> None:
-        step = self.time_step - 1 - self.delay
-        arrived = self.a_in.recv()
-        sent = np.zeros_like(self.sigma)
-        sample, within = divmod(step, self.period)
-        # Before its first frame arrives, and after the last one, a layer is silent.
-        if 0 <= sample < len(self.messages):
-            if within == 0:
-                for state in (self.sigma, self.act, self.residue):
-                    state[:] = 0
-            sent = self.encode(arrived)
-            self.messages[sample, within] = sent
-            if within == self.period - 1:
-                self.sigmas[sample] = self.sigma
-            self.progress[0] = step + 1
-        self.s_out.send(sent)
+    def rest(self) -> None:
+        for state in (self.sigma, self.act, self.residue):
+            state[:] = 0
 
 
 @implements(proc=SigmaDeltaLayer, protocol=LoihiProtocol)
@@ -123,7 +98,7 @@ class SigmaDeltaModelFloat(_SigmaDeltaModel):
     bias: np.ndarray = LavaPyType(np.ndarray, float)
     message_shift: np.ndarray = LavaPyType(np.ndarray, float)
 
-    def encode(self, arrived: np.ndarray) -> np.ndarray:
+    def encode(self, arrived: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self.sigma[:] = self.sigma + arrived
         act = self.sigma + self.bias
         act = np.maximum(act, 0) if self.relu else act
@@ -131,7 +106,7 @@ class SigmaDeltaModelFloat(_SigmaDeltaModel):
         sent = np.where(np.abs(delta) >= self.threshold, delta, 0)
         self.residue[:] = delta - sent
         self.act[:] = act
-        return sent
+        return sent, self.sigma
 
 
 @implements(proc=SigmaDeltaLayer, protocol=LoihiProtocol)
@@ -149,28 +124,15 @@ class SigmaDeltaModelFixed(_SigmaDeltaModel):
     bias: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
     message_shift: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=5)
 
-    def encode(self, arrived: np.ndarray) -> np.ndarray:
-        current = arrived.astype(np.int64)
-        reached = int(np.abs(current).max())
-        if reached >= CURRENT_LIMIT:
-            raise OverflowError(
-                f"a sum of {reached} is far beyond the 24 bits of a state, and beyond the {CURRENT_LIMIT - 1} that "
-                "Lava's LIF takes: lower weight_exp or the weights"
-            )
-        current = np.where(current > STATE_LIMIT, current - 2 * STATE_LIMIT, current)
-        current = np.where(current <= -STATE_LIMIT, current + 2 * STATE_LIMIT, current)
-        self.sigma[:] = _clipped(self.sigma + current)
-        act = _clipped(self.sigma.astype(np.int64) + self.bias)
+    def encode(self, current: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.sigma[:] = clipped(self.sigma + wrapped(checked(current)))
+        act = clipped(self.sigma.astype(np.int64) + self.bias)
         act = np.maximum(act, 0) if self.relu else act
-        delta = _clipped(act - self.act + self.residue)
+        delta = clipped(act - self.act + self.residue)
         unit = 1 << self.message_shift.astype(np.int64)
         # Rounded to the nearest; halves upwards.
         rounded = np.clip((delta + unit // 2) // unit, -self.largest, self.largest)
         sent = np.where(np.abs(delta) >= self.threshold, rounded, 0)
         self.residue[:] = delta - sent * unit
         self.act[:] = act
-        return sent.astype(np.int32)
-
-
-def _clipped(state: np.ndarray) -> np.ndarray:
-    return np.clip(state, 1 - STATE_LIMIT, STATE_LIMIT - 1)
+        return sent.astype(np.int32), self.sigma

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from integers import STATE_LIMIT, checked, clipped, wrapped
 from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
@@ -21,9 +22,6 @@ from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
-
-STATE_LIMIT = 2**23
-CURRENT_LIMIT = 2**25
 
 
 class SoftResetLIF(AbstractProcess):  # type: ignore[misc]
@@ -234,20 +232,14 @@ class SoftResetModelFixed(_SoftResetModel):
     quantum: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
 
     def integrate(self, current: np.ndarray) -> None:
-        current = current.astype(np.int64)
-        reached = int(np.abs(current).max())
-        if reached >= CURRENT_LIMIT:
-            raise OverflowError(
-                f"an input current of {reached} does not fit Lava's 32-bit arithmetic, which holds up to "
-                f"{CURRENT_LIMIT - 1} before its shift by 6 bits: lower weight_exp or the weights"
-            )
+        current = checked(current)
         if self.keeps_current:
-            self.u[:] = _wrapped(_decayed(self.u, 4095 - self.current_decay) + (current << self.shift) + self.bias)
+            self.u[:] = wrapped(_decayed(self.u, 4095 - self.current_decay) + (current << self.shift) + self.bias)
         else:
-            self.u[:] = _wrapped(current << self.shift) + self.bias
+            self.u[:] = wrapped(current << self.shift) + self.bias
         if self.modulated == "gain":
             self.u[:] = _decayed(self.u, self.factor)
-        self.v[:] = np.clip(_decayed(self.v, 4096 - self.decay) + self.u, 1 - STATE_LIMIT, STATE_LIMIT - 1)
+        self.v[:] = clipped(_decayed(self.v, 4096 - self.decay) + self.u)
 
     def level(self) -> np.ndarray:
         level = self.threshold << 6
@@ -263,15 +255,10 @@ class SoftResetModelFixed(_SoftResetModel):
     def clear(self, fired: np.ndarray) -> None:
         super().clear(fired)
         # A quantum below 0 adds to the membrane, which has 24 bits.
-        np.clip(self.v, 1 - STATE_LIMIT, STATE_LIMIT - 1, out=self.v)
+        self.v[:] = clipped(self.v)
 
 
 def _decayed(state: np.ndarray, keep: np.ndarray) -> np.ndarray:
     """A state times keep / 4096, rounded towards zero."""
     product = state.astype(np.int64) * keep
     return np.sign(product) * (np.abs(product) >> 12)
-
-
-def _wrapped(u: np.ndarray) -> np.ndarray:
-    """A current in 24 bits. Lava wraps once, at 2^24, and keeps +2^23 but not -2^23: not two's complement."""
-    return np.where(u > STATE_LIMIT, u - 2 * STATE_LIMIT, np.where(u <= -STATE_LIMIT, u + 2 * STATE_LIMIT, u))
