@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.continual_runs import Run, is_of
-from benchmarks.table import grid
+from benchmarks.table import grid, mean_error
 from spikekit import continual as cl
 from spikekit import viz
 
@@ -38,7 +38,7 @@ def report(results: Path, group: str) -> str:
     for (method, rule), lines in found.items():
         matrices = [torch.tensor(line["matrix"], dtype=torch.float64) for line in lines]
         cells = [
-            _mean([100 * measure(matrix) for matrix in matrices], sign)
+            mean_error([100 * measure(matrix) for matrix in matrices], 2, sign)
             for measure, sign in (
                 (cl.average_accuracy, ""),
                 (cl.backward_transfer, "+"),
@@ -57,11 +57,6 @@ def report(results: Path, group: str) -> str:
     }
     viz.forgetting(curves).savefig(results / f"continual-{group}.png", dpi=120)
     return page
-
-
-def _mean(values: list[float], sign: str) -> str:
-    text = f"{statistics.fmean(values):{sign}.2f}"
-    return text if len(values) < 2 else f"{text} ± {statistics.stdev(values) / len(values) ** 0.5:.2f}"
 
 
 def _explained(found: dict[tuple[str, str], list[dict[str, Any]]]) -> str:

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -24,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.table import NOTHING, grid
+from benchmarks.lines import append, read
+from benchmarks.table import NOTHING, grid, mean_error
 from spikekit.datasets import BoxDataset, NMNISTMosaic
 from spikekit.detection import DetectionRecipe, judge
 from spikekit.export.cost import CMOS_45NM, account
@@ -134,14 +133,6 @@ def energy(net: nn.Module, x: Tensor) -> dict[str, Any]:
     }
 
 
-def mean_error(values: Sequence[float], digits: int) -> str:
-    """Mean ± standard error, which one value has not."""
-    text = f"{statistics.mean(values):.{digits}f}"
-    if len(values) < 2:
-        return text
-    return f"{text} ± {statistics.stdev(values) / math.sqrt(len(values)):.{digits}f}"
-
-
 def table(lines: Sequence[dict[str, Any]]) -> str:
     """Markdown: a row an arm, and the differences to EMS at T = 4, paired by seed."""
     found = {arm: {line["seed"]: line for line in lines if line["arm"] == arm} for arm in ARMS}
@@ -178,11 +169,6 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
     return "\n".join([*grid(head, rows), *(grid(paired, differences) if differences else [])])
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of results so far."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.ems_compare", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS, metavar="ARM", help=f"of {list(ARMS)}")
@@ -196,14 +182,11 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     path: Path = given.out / "runs.jsonl"
-    given.out.mkdir(parents=True, exist_ok=True)
     for seed, arm in itertools.product(given.seeds, given.arms):
         run = Run(arm, seed, given.epochs, given.scenes, given.width, given.judged)
         if given.table or any(asdict(run).items() <= line.items() for line in read(path)):
             continue
-        # A short line is written at once: several processes may share the file.
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(train(run, given.out)) + "\n")
+        append(path, train(run, given.out))
     same = {key: getattr(given, key) for key in ("epochs", "scenes", "width", "judged")}
     print(table([line for line in read(path) if same.items() <= line.items()]))
 

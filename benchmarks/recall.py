@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 import sys
 import time
@@ -23,6 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.language_models import NAMES, make
+from benchmarks.lines import append, read
+from benchmarks.table import mean_error
 from spikekit.datasets import MNIST, MemoryTask, SequentialImages
 from spikekit.datasets.memory_tasks import IGNORE
 from spikekit.language.score import token_loss
@@ -143,9 +144,7 @@ def table(lines: list[dict[str, Any]]) -> str:
         of = [line["accuracy"] for line in lines if (line["task"], line["model"]) == (task, NAMES[model])]
         cells = []
         for gap in of[0]:
-            values = torch.tensor([accuracy[gap] for accuracy in of])
-            error = f" ± {float(values.std()) / math.sqrt(len(values)) * 100:.1f}" if len(values) > 1 else ""
-            cells.append(f"{gap}: {float(values.mean()) * 100:.1f}{error}")
+            cells.append(f"{gap}: {mean_error([100 * accuracy[gap] for accuracy in of], 1)}")
         rows.append(f"| {task} | {NAMES[model]} ({len(of)}) | {' | '.join(cells)} |")
     return "\n".join(rows)
 
@@ -176,18 +175,6 @@ def main(arguments: list[str] | None = None) -> None:
         if not any(asdict(run).items() <= line.items() for line in read(given.out)):
             append(given.out, train(run))
     print(table(read(given.out)))
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of results so far."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def append(path: Path, found: dict[str, Any]) -> None:
-    """Add a line; several processes may write to one file, since a short line is written at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,12 @@ def row(cells: Sequence[str]) -> str:
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A Markdown table."""
     return [row(head), row(["---"] * len(head)), *(row(cells) for cells in rows), ""]
+
+
+def mean_error(values: Sequence[float], digits: int, sign: str = "") -> str:
+    """The mean ± its standard error, which one value has not; sign "+" for differences."""
+    text = f"{statistics.fmean(values):{sign}.{digits}f}"
+    return text if len(values) < 2 else f"{text} ± {statistics.stdev(values) / len(values) ** 0.5:.{digits}f}"
 
 
 def count(number: int) -> str:

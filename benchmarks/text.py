@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from typing import Any
 import torch
 
 from benchmarks.language_models import NAMES, make
-from benchmarks.recall import append, read
+from benchmarks.lines import append, read
+from benchmarks.table import mean_error
 from benchmarks.text_stream import generation
 from spikekit.datasets import TokenStreams, make_tokenizer, read_corpus
 from spikekit.datasets.text import CORPORA
@@ -103,7 +103,7 @@ def table(lines: list[dict[str, Any]]) -> str:
     for data, tokens, model in sorted({(x["data"], x["tokens"], NAMES.index(x["model"])) for x in lines}):
         same = [x for x in lines if (x["data"], x["tokens"], x["model"]) == (data, tokens, NAMES[model])]
         cells = [
-            mean([x[key] for x in same], digits)
+            mean_error([x[key] for x in same], digits)
             for key, digits in (
                 ("test_bits", 3),
                 ("valid_bits", 3),
@@ -133,20 +133,13 @@ def paired(lines: list[dict[str, Any]], one: str = "astro", other: str = "frozen
         both = sorted(runs[one].keys() & runs[other].keys(), key=str)
         if both:
             test, valid = (
-                mean([runs[one][key][what] - runs[other][key][what] for key in both], 4)
+                mean_error([runs[one][key][what] - runs[other][key][what] for key in both], 4)
                 for what in ("test_bits", "valid_bits")
             )
             rows.append(
                 f"{data} ({tokens}), {one} - {other}, {len(both)} pairs: {test} bits/character, held out {valid}"
             )
     return "\n".join(rows)
-
-
-def mean(values: list[float], digits: int) -> str:
-    """The mean and, of several, its standard error."""
-    numbers = torch.tensor(values, dtype=torch.float64)
-    error = f" ± {float(numbers.std()) / math.sqrt(len(values)):.{digits}f}" if len(values) > 1 else ""
-    return f"{float(numbers.mean()):.{digits}f}{error}"
 
 
 def main(arguments: list[str] | None = None) -> None:

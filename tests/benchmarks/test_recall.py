@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.recall import TASKS, examine, main, read
+from benchmarks.lines import read
+from benchmarks.recall import TASKS, examine, main
 from spikekit.datasets.memory_tasks import IGNORE
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.recall import read
+from benchmarks.lines import read
 from benchmarks.text import main, paired
 from benchmarks.text_peers import main as peers
 from benchmarks.text_stream import main as stream
